@@ -1,0 +1,76 @@
+"""From flags to a stage and back to an exit code.
+
+    0    done
+    2    a mistake the user can mend: one line on stderr, no traceback
+    130  Ctrl-C        143  SIGTERM
+
+torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
+"""
+
+import contextlib
+import inspect
+import io
+import re
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import tyro
+
+from pipeline.errors import UserError
+from pipeline.fields import Checked
+
+C = TypeVar("C", bound=Checked)
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where the program stands so that files are closed on the way out."""
+
+
+def main(config_class: type[Checked], stage: str, again: str = "the same command goes on from here") -> int:
+    """Parse `sys.argv` into a configuration and run `stage`, given as "module:function".
+
+    `again` says how to go on after an interruption. Returns the exit code.
+    """
+    program = Path(sys.argv[0]).name
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        config = parse(config_class, program, sys.argv[1:])
+        module, _, function = stage.partition(":")
+        getattr(import_module(module), function)(config)
+    except UserError as error:
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, Terminated) as stop:
+        print(f"\n{program}: interrupted; {again}", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left, as `| head` does
+        return 0
+    return 0
+
+
+def parse(config_class: type[C], program: str, flags: list[str]) -> C:
+    """Flags → configuration. Wrong ones end the program with one line and exit code 2."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_class, prog=program, args=flags, description=inspect.getdoc(config_class))
+    except SystemExit as stop:
+        if stop.code:
+            print(f"{program}: {one_line(said.getvalue())}; see {program} --help", file=sys.stderr)
+        raise
+
+
+def one_line(box: str) -> str:
+    """The first paragraph of tyro's boxed message, without the box."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    rule = next((i for i, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
+    return re.sub(r"\s+", " ", " ".join(lines[:rule])).strip().rstrip(".")
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,217 @@
+"""One frozen dataclass per stage. The command line's flags are made from them, so defaults live here alone.
+
+Nothing here imports torch: `--help` has to answer at once.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pipeline.datasets import DATASETS
+from pipeline.errors import ConfigError
+from pipeline.fields import Checked, OneOf, Range
+from pipeline.heads import HEADS
+from pipeline.trunks import TRUNKS
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+StorageDtype = Literal["float16", "float32", "bfloat16"]
+Crops = Literal["center", "five", "ten", "ten-image", "full"]
+ImagePolicy = Literal["plain", "flip", "crop-flip"]
+Count = Annotated[int, Range(1, 1_000_000)]
+Fraction = Annotated[float, Range(0, 0.95)]
+Seed = Annotated[int, Range(0, 2**31 - 1)]
+Workers = Annotated[int, Range(0, 1024)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig(Checked):
+    """Train a trunk as a whole network, with a classifier on top that is thrown away afterwards.
+
+    Only the training split is read. Writes OUT/trunk.safetensors, a log and a checkpoint to resume from.
+    """
+
+    dataset: str = "cifar10"
+    """digits, cifar10, or folder:PATH."""
+    trunk: Annotated[str, OneOf(tuple(TRUNKS))] = "alexnet-cifar"
+    """Which network."""
+    out: str = ""
+    """Folder for the weights [artifacts/trunks/TRUNK-DATASET]."""
+    classes: tuple[str, ...] = ()
+    """Train on these classes alone [all]."""
+    train_images: ImagePolicy = "crop-flip"
+    """Augmentation: as they are, flipped at random, or padded by 4, cropped at random and flipped."""
+    epochs: Count = 24
+    """Passes over the training part."""
+    batch: Annotated[int, Range(2, 65_536)] = 512
+    """Images per step."""
+    lr: Annotated[float, Range(0, 100, above=True)] = 0.3
+    """Peak learning rate (Nesterov SGD, warm-up, linear decay)."""
+    weight_decay: Annotated[float, Range(0, 1)] = 1e-3
+    """Of the weight matrices; biases and batch norm have none."""
+    label_smoothing: Fraction = 0.1
+    """Of the cross-entropy."""
+    val_fraction: Fraction = 0.02
+    """Part of the training split that is held out and scored after each epoch."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the convolutions [bfloat16 where the processor multiplies it fast]."""
+    seed: Seed = 0
+    """Of the initial weights, the order and the augmentation."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+    workers: Workers = 0
+    """Processes that decode images [one per core]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractConfig(Checked):
+    """Stage one: run a frozen trunk once over every image and store its feature maps in HDF5.
+
+    Writes CACHE/train.h5 and CACHE/test.h5. Interrupted, the same command goes on where it stopped.
+    """
+
+    dataset: str = "digits"
+    """digits, cifar10, or folder:PATH (train/ and test/ or val/, with a folder per class)."""
+    trunk: Annotated[str, OneOf(tuple(TRUNKS))] = "alexnet-cifar"
+    """Which frozen network."""
+    weights: str = ""
+    """The trunk's weights, .safetensors or .pth [those it ships with]."""
+    cache: str = ""
+    """Folder of the cache [artifacts/cache/DATASET-TRUNK-VIEWS]."""
+    views: str = "plain"
+    """plain; mirror (the image and its mirror image); augment:K (the image and K random crop-and-flip
+    versions of it; the test split stays plain)."""
+    dtype: StorageDtype = "float16"
+    """How a number is stored."""
+    image_px: Annotated[int, Range(0, 8192)] = 0
+    """Side of the square image the trunk sees [the trunk's own]."""
+    test_fraction: Fraction = 0.2
+    """Share of a folder dataset that has no test/ or val/ which becomes the test split."""
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    """What to do about an image that can't be decoded: stop and name it, or leave it out and record it."""
+    seed: Seed = 0
+    """Of the augmented views and of a split made from one folder."""
+    batch: Annotated[int, Range(0, 65_536)] = 0
+    """Images per forward pass [64 on a CPU, 512 on a GPU]."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the forward pass [float32 on a CPU, float16 on a GPU]."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+    workers: Workers = 0
+    """Processes that decode images [one per core]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        view_count(self.views)
+
+    @property
+    def cache_dir(self) -> Path:
+        if self.cache:
+            return Path(self.cache)
+        return Path("artifacts/cache") / slug(self.dataset, self.trunk, self.views)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(Checked):
+    """Stage two: train a head on cached feature maps; the trunk is not loaded.
+
+    --lr, --weight-decay and --seed take several values: all combinations train in one pass.
+    Writes a run folder: config.json, metrics.jsonl (a line per epoch), head.safetensors (the best epoch).
+    """
+
+    cache: str = "artifacts/cache/digits-alexnet-cifar-plain"
+    """Folder that extract_features.py made."""
+    head: Annotated[str, OneOf(tuple(HEADS))] = "fullnet"
+    """Which head."""
+    out: str = ""
+    """Run folder [artifacts/runs/CACHE-HEAD-CROPS]."""
+    crops: Crops = "ten"
+    """What the head sees of a map: its centre, four corners and centre, these and their mirrors, ten of the
+    map and of the mirrored image's map (a cache with --views mirror), or the full map."""
+    crop_cells: Annotated[int, Range(1, 1024)] = 3
+    """Side of a crop, in cells of the map."""
+    hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
+    """Widths of FullNet's hidden layers."""
+    dropout: Fraction = 0.0
+    """After each hidden layer."""
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.05,)
+    """Peak learning rates."""
+    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4,)
+    """Weight decays."""
+    seed: tuple[Seed, ...] = (0,)
+    """Seeds of the initial weights and of dropout."""
+    data_seed: Seed = 0
+    """Seed of the validation part, of --per-class and of the order of the batches."""
+    epochs: Count = 20
+    """Passes over the training part."""
+    batch: Annotated[int, Range(1, 65_536)] = 512
+    """Images per step."""
+    classes: tuple[str, ...] = ()
+    """Use these classes alone [all]."""
+    per_class: Annotated[int, Range(0, 10_000_000)] = 0
+    """Use this many labelled images per class, validation part included [all]."""
+    val_fraction: Fraction = 0.1
+    """Part of the labelled images that is held out to choose the best epoch."""
+    memory_budget_mb: Annotated[int, Range(0, 100_000_000)] = 0
+    """Memory for maps; a larger cache is read from disk block by block [half of what is free]."""
+    verify: bool = True
+    """Check the cache's digests when its blocks are first used."""
+    resume: bool = False
+    """Go on with a run that was interrupted."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+
+    @property
+    def run_dir(self) -> Path:
+        if self.out:
+            return Path(self.out)
+        crops = () if self.head == "linear" else (self.crops,)
+        return Path("artifacts/runs") / slug(Path(self.cache).name, self.head, *crops)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Checked):
+    """Score runs on the test split: top-1, top-5, likelihood, calibration, per class; compare several.
+
+    Writes RUN/eval/ (metrics.json, predictions.npz, confusion.png). A folder that pretrain_trunk.py made is
+    scored as a whole network, under each policy of --test-images.
+    """
+
+    run: tuple[str, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)
+    """Run folders. With two or more, each is compared to the first on the same images."""
+    cache: str = ""
+    """Score on this cache [the one the run was trained on]."""
+    out: str = ""
+    """Where a comparison is written [artifacts/comparison.json]."""
+    resamples: Annotated[int, Range(100, 1_000_000)] = 10_000
+    """Bootstrap resamples of the paired intervals."""
+    seed: Seed = 0
+    """Of the bootstrap and of random test images."""
+    test_images: tuple[ImagePolicy, ...] = ("plain", "flip", "crop-flip")
+    """How a whole network sees test images: as they are, or treated at random like training images."""
+    draws: Annotated[int, Range(1, 1000)] = 5
+    """Draws of each random policy."""
+    batch: Annotated[int, Range(1, 65_536)] = 500
+    """Images per forward pass."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+    workers: Workers = 0
+    """Processes that decode images [one per core]."""
+
+
+def view_count(views: str) -> int:
+    """How many views of a training image are stored: plain 1, mirror 2, augment:K 1 + K.
+
+    Raises: ConfigError for any other text.
+    """
+    if views in ("plain", "mirror"):
+        return 1 + (views == "mirror")
+    if match := re.fullmatch(r"augment:([1-9]\d{0,3})", views):
+        return 1 + int(match[1])
+    raise ConfigError(f"--views: expected plain, mirror or augment:K with K from 1 to 9999, found {views!r}")
+
+
+def slug(*parts: str) -> str:
+    """A folder name: letters, digits, dots and dashes out of the parts."""
+    names = (re.sub(r"[^\w.]+", "-", p.removeprefix("folder:")).strip("-") for p in parts)
+    return "-".join(n for n in names if n)

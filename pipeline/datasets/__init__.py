@@ -1,0 +1,8 @@
+"""Image datasets, one file each. A new one is a file and a line here."""
+
+DATASETS: dict[str, str] = {
+    "digits": "pipeline.datasets.digits:load",
+    "cifar10": "pipeline.datasets.cifar10:load",
+    "folder": "pipeline.datasets.folder:load",
+}
+"""Name → function; see `pipeline.datasets.base.open_dataset`."""

@@ -1,0 +1,30 @@
+"""The pipeline's members of the error family; see `cache.errors`."""
+
+from cache.errors import CacheError, StaleCacheError, UserError
+
+
+class ConfigError(UserError):
+    """A flag has a value it can't have."""
+
+
+class DataError(UserError):
+    """An image, a folder of images or a download is missing, damaged or not what it should be."""
+
+
+class WeightsError(UserError):
+    """A file of weights is missing, damaged, hostile, or belongs to another network."""
+
+
+class RunError(UserError):
+    """A run folder is missing, incomplete, or was made with other settings."""
+
+
+__all__ = [
+    "CacheError",
+    "ConfigError",
+    "DataError",
+    "RunError",
+    "StaleCacheError",
+    "UserError",
+    "WeightsError",
+]

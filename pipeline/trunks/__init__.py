@@ -1,0 +1,7 @@
+"""Frozen trunks, one file each. A new one is a file and a line here."""
+
+TRUNKS: dict[str, str] = {
+    "alexnet-cifar": "pipeline.trunks.alexnet_cifar:load",
+    "alexnet": "pipeline.trunks.alexnet:load",
+}
+"""Name → function (weights: Path | None) -> `pipeline.trunks.base.Trunk`."""

@@ -1,0 +1,9 @@
+"""Stage two: cache → crops → head. `make train-head`, or `train_head.py --help`."""
+
+import sys
+
+from pipeline.cli import main
+from pipeline.config import TrainConfig
+
+if __name__ == "__main__":
+    sys.exit(main(TrainConfig, "pipeline.train:train", again="add --resume to go on from the last epoch"))
