@@ -1,0 +1,24 @@
+"""Which rows train and which are held out. Pretraining and head training draw the same part.
+
+A trunk knows its training images by heart, so a head's validation images have to be images that the trunk
+was not trained on either: with equal labels, fraction and seed, `holdout` gives both stages the same rows.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def holdout(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Split rows 0..N-1 by class: (kept, held out), both ascending.
+
+    Of n images of a class, round(fraction·n) are held out, but never the last one.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(round(fraction * len(rows)), len(rows) - 1)
+        held[rng.permutation(rows)[:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
