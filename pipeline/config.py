@@ -8,11 +8,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pipeline.datasets import DATASETS
 from pipeline.errors import ConfigError
 from pipeline.fields import Checked, OneOf, Range
 from pipeline.heads import HEADS
-from pipeline.trunks import TRUNKS
+from pipeline.trunks import TRUNKS, UNTRAINED
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 StorageDtype = Literal["float16", "float32", "bfloat16"]
@@ -33,7 +32,7 @@ class PretrainConfig(Checked):
 
     dataset: str = "cifar10"
     """digits, cifar10, or folder:PATH."""
-    trunk: Annotated[str, OneOf(tuple(TRUNKS))] = "alexnet-cifar"
+    trunk: Annotated[str, OneOf(tuple(UNTRAINED))] = "alexnet-cifar"
     """Which network."""
     out: str = ""
     """Folder for the weights [artifacts/trunks/TRUNK-DATASET]."""
@@ -45,14 +44,14 @@ class PretrainConfig(Checked):
     """Passes over the training part."""
     batch: Annotated[int, Range(2, 65_536)] = 512
     """Images per step."""
-    lr: Annotated[float, Range(0, 100, above=True)] = 0.3
+    lr: Annotated[float, Range(0, 100, above=True)] = 0.4
     """Peak learning rate (Nesterov SGD, warm-up, linear decay)."""
-    weight_decay: Annotated[float, Range(0, 1)] = 1e-3
+    weight_decay: Annotated[float, Range(0, 1)] = 1.5e-3
     """Of the weight matrices; biases and batch norm have none."""
     label_smoothing: Fraction = 0.1
     """Of the cross-entropy."""
-    val_fraction: Fraction = 0.02
-    """Part of the training split that is held out and scored after each epoch."""
+    val_fraction: Fraction = 0.1
+    """Part of the training split that is held out; train_head.py holds out the same images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions [bfloat16 where the processor multiplies it fast]."""
     seed: Seed = 0
@@ -61,6 +60,12 @@ class PretrainConfig(Checked):
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
     """Processes that decode images [one per core]."""
+
+    @property
+    def out_dir(self) -> Path:
+        if self.out:
+            return Path(self.out)
+        return Path("artifacts/trunks") / slug(self.trunk, self.dataset, *self.classes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

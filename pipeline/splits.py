@@ -4,8 +4,12 @@ A trunk knows its training images by heart, so a head's validation images have t
 was not trained on either: with equal labels, fraction and seed, `holdout` gives both stages the same rows.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
 
 Rows = NDArray[np.int64]
 
@@ -22,3 +26,21 @@ def holdout(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Rows
         count = min(round(fraction * len(rows)), len(rows) - 1)
         held[rng.permutation(rows)[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def select_classes(
+    labels: NDArray[np.int64], known: Sequence[str], wanted: Sequence[str]
+) -> tuple[Rows, NDArray[np.int64]]:
+    """The rows of some classes, ascending, and their labels as positions in `wanted` (all, if it is empty).
+
+    Raises: ConfigError naming a class that is unknown or given twice.
+    """
+    for name in wanted:
+        if name not in known or wanted.count(name) > 1:
+            found = f"{name!r} twice" if name in known else repr(name)
+            raise ConfigError(f"--classes: expected names out of {', '.join(known)}, found {found}")
+    position = np.full(len(known), -1, np.int64)
+    for place, name in enumerate(wanted or known):
+        position[known.index(name)] = place
+    rows = np.flatnonzero(position[labels] >= 0)
+    return rows, position[labels[rows]]

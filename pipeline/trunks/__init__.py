@@ -5,3 +5,8 @@ TRUNKS: dict[str, str] = {
     "alexnet": "pipeline.trunks.alexnet:load",
 }
 """Name → function (weights: Path | None) -> `pipeline.trunks.base.Trunk`."""
+
+UNTRAINED: dict[str, str] = {
+    "alexnet-cifar": "pipeline.trunks.alexnet_cifar:untrained",
+}
+"""Those that `make pretrain` can train: name → function () -> Trunk with initial weights."""

@@ -1,0 +1,24 @@
+"""Where and how precisely to compute."""
+
+import torch
+
+from pipeline.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that --device names; auto takes cuda, then mps, then cpu. Raises: ConfigError."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, available in there.items() if available)
+    if not there[name]:
+        found = ", ".join(device for device, available in there.items() if available)
+        raise ConfigError(f"--device: {name} is not there; this machine has {found}")
+    return torch.device(name)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products are worth asking for: on a GPU, or a CPU with AVX512-BF16 or AMX."""
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,60 @@
+"""A whole network: a trunk and the classifier that it is trained with, thrown away afterwards."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.datasets.base import ImageSplit
+from pipeline.decode import decode_blocks
+from pipeline.transform import Transform
+from pipeline.trunks.base import Trunk
+
+
+class Network(nn.Module):
+    """uint8 images (B, 3, S, S) → logits (B, classes): trunk, global average pooling, one linear layer."""
+
+    def __init__(self, trunk: Trunk, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk.module
+        self.transform = trunk.transform
+        channels = self.trunk(torch.zeros(2, 3, trunk.transform.image_px, trunk.transform.image_px)).shape[1]
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.trunk(normalise(images, self.transform))
+        return self.classifier(maps.mean((2, 3)))
+
+    @torch.inference_mode()
+    def scores(
+        self, images: Tensor, batch: int, prepare: Callable[[Tensor, slice], Tensor] = lambda b, _: b
+    ) -> Tensor:
+        """float32 logits (N, classes) of uint8 images (N, 3, S, S), in evaluation mode."""
+        device = self.classifier.weight.device
+        self.eval()
+        parts = []
+        for start in range(0, len(images), batch):
+            rows = slice(start, start + batch)
+            parts.append(self(prepare(images[rows].to(device), rows)).float().cpu())
+        return torch.cat(parts)
+
+
+def normalise(images: Tensor, transform: Transform) -> Tensor:
+    """uint8 (B, 3, S, S) → float32 of mean 0 and deviation 1 over the data the transform was made for."""
+    mean = torch.tensor(transform.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(transform.std, device=images.device).view(1, 3, 1, 1)
+    return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))
+
+
+def load_images(split: ImageSplit, transform: Transform, workers: int) -> Tensor:
+    """All images of a split in memory: uint8 (N, 3, S, S), in channels-last order. Raises: DataError."""
+    blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
+    size = transform.image_px
+    images_NHWC = np.empty((len(split), size, size, 3), np.uint8)
+    with tqdm(total=len(split), desc="decode", unit="image", leave=False) as progress:
+        for rows, images_NCHW, _ in decode_blocks(split, blocks, transform, workers=workers):
+            images_NHWC[rows.start : rows.stop] = images_NCHW.transpose(0, 2, 3, 1)
+            progress.update(len(rows))
+    return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
