@@ -1,0 +1,137 @@
+"""What a dataset is to the pipeline: two splits, each an ordered list of labelled images, read by row.
+
+Legend: N images, H×W pixels. Nothing is decoded before `read`.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from xxhash import xxh3_128_digest
+
+from pipeline.datasets import DATASETS
+from pipeline.errors import ConfigError
+from pipeline.registry import resolve
+from pipeline.splits import Rows, holdout
+
+SplitName = Literal["train", "test"]
+
+
+class ImageBytes(NamedTuple):
+    """One image, decoded."""
+
+    pixels: np.ndarray
+    """(H, W, 3) uint8, RGB."""
+    digest: bytes
+    """16 bytes: xxh3-128 of the image as it is stored (the file; the pixels where there is no file)."""
+
+
+class ImageReader(Protocol):
+    """Reads the images of a split by row. Picklable: `take` first, and a worker is sent its own rows only."""
+
+    @property
+    def in_memory(self) -> bool:
+        """The pixels are here already: `read` decodes nothing."""
+        ...
+
+    def read(self, row: int) -> ImageBytes:
+        """Raises: DataError naming the image, when it can't be read or decoded."""
+        ...
+
+    def take(self, rows: Sequence[int]) -> "ImageReader":
+        """A reader of these rows alone, in this order."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """An ordered list of labelled images."""
+
+    dataset: str
+    """Name in the registry."""
+    split: SplitName
+    classes: tuple[str, ...]
+    """Names; a label is an index into them."""
+    paths: tuple[str, ...]
+    """(N,) unique, relative, with forward slashes."""
+    sizes: np.ndarray
+    """(N,) int64: bytes of each image as it is stored."""
+    labels: np.ndarray
+    """(N,) int64."""
+    images: ImageReader
+    ignored: int = 0
+    """Files in the dataset's folder that are no images by their name."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Sequence[int]) -> "ImageSplit":
+        """These rows alone, in this order."""
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            sizes=self.sizes[rows],
+            labels=self.labels[rows],
+            images=self.images.take(rows),
+        )
+
+    def without(self, rows: Iterable[int]) -> "ImageSplit":
+        """All rows but these, in order."""
+        left_out = set(rows)
+        return self.take([row for row in range(len(self)) if row not in left_out])
+
+
+class ArrayReader:
+    """Images of one size that are in memory: (N, H, W, 3) uint8."""
+
+    in_memory = True
+
+    def __init__(self, pixels_NHWC: np.ndarray) -> None:
+        self.pixels_NHWC = pixels_NHWC
+
+    def read(self, row: int) -> ImageBytes:
+        pixels = np.ascontiguousarray(self.pixels_NHWC[row])
+        return ImageBytes(pixels, xxh3_128_digest(pixels.data))
+
+    def take(self, rows: Sequence[int]) -> "ArrayReader":
+        return ArrayReader(self.pixels_NHWC[rows])
+
+
+def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dict[str, ImageSplit]:
+    """The "train" and "test" splits of a dataset.
+
+    Args:
+        spec: a name in the registry, with its path where it takes one: `digits`, `cifar10`, `folder:PATH`.
+        test_fraction: share of each class that becomes the test split, where the dataset has none of its own.
+        seed: which images these are.
+
+    Raises:
+        ConfigError: the name is unknown, a path is missing or has no place.
+        DataError: the dataset is missing, empty or damaged.
+    """
+    name, _, path = spec.partition(":")
+    if name not in DATASETS:
+        choices = ", ".join(DATASETS)
+        raise ConfigError(f"--dataset: expected one of {choices} (folder:PATH), found {spec!r}")
+    return resolve(DATASETS, name)(path, test_fraction=test_fraction, seed=seed)
+
+
+def refuse_path(name: str, path: str) -> None:
+    """For datasets that have no path. Raises: ConfigError when there is one."""
+    if path:
+        raise ConfigError(f"--dataset: {name} takes no path, found {name}:{path}")
+
+
+def draw_test(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows for training and for testing, for a dataset without a test split; see `holdout`.
+
+    Raises: ConfigError when no class is large enough to give an image.
+    """
+    train, test = holdout(labels, test_fraction, seed)
+    if not len(test):
+        raise ConfigError(
+            f"--test-fraction: expected images to test on, found none: {test_fraction} of each class is less "
+            "than one image, or would be all of its images; raise it or add images"
+        )
+    return train, test

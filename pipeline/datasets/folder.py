@@ -1,0 +1,109 @@
+"""A folder of image files with a folder per class.
+
+    PATH/train/CLASS/...   PATH/test/CLASS/...       (or val, valid, validation: the first that is there)
+    PATH/CLASS/...         or PATH/train/CLASS/...   (no test split: a share of each class, drawn by seed)
+
+Classes are sorted by name and images by path, in code-point order. Folders inside a class belong to it, links
+are followed, names that begin with a dot are passed over, and a file's name says whether it is an image.
+"""
+
+import os
+from collections.abc import Sequence
+
+from xxhash import xxh3_128_digest
+
+from pipeline.datasets.base import ImageBytes, ImageSplit, SplitName, draw_test
+from pipeline.datasets.scan import Found, scan, subfolders
+from pipeline.errors import ConfigError, DataError
+from pipeline.images import decode
+
+TEST_NAMES = ("test", "val", "valid", "validation")
+
+
+class FolderReader:
+    """Image files by their path below a folder."""
+
+    in_memory = False
+
+    def __init__(self, base: str, paths: tuple[str, ...]) -> None:
+        self.base, self.paths = base, paths
+
+    def read(self, row: int) -> ImageBytes:
+        path = self.base + self.paths[row]
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise DataError(f"{path}: can't be read: {error.strerror}") from error
+        return ImageBytes(decode(data, path), xxh3_128_digest(data))
+
+    def take(self, rows: Sequence[int]) -> "FolderReader":
+        return FolderReader(self.base, tuple(self.paths[row] for row in rows))
+
+
+def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+    """Both splits; `test_fraction` and `seed` count where PATH has one folder of classes.
+
+    Raises:
+        ConfigError: there is no path.
+        DataError: a folder is missing, unreadable, empty, has one class, or the splits' classes differ.
+    """
+    if not path:
+        raise ConfigError("--dataset: folder needs a path: folder:PATH")
+    base = os.path.join(os.path.expanduser(path), "")
+    train_folder, test_folder = _layout(base)
+    train = scan(base, train_folder)
+    if test_folder is None:
+        train_rows, test_rows = draw_test(train.labels, test_fraction, seed)
+        train, test = train.take(train_rows), train.take(test_rows)
+    else:
+        test = scan(base, test_folder)
+        _check_same_classes(base, train_folder, train.classes, test_folder, test.classes)
+    return {"train": _split(base, "train", train), "test": _split(base, "test", test)}
+
+
+def _layout(base: str) -> tuple[str, str | None]:
+    """The folders of classes below `base` for training and for testing; None when there is only one.
+
+    A folder called train or test is a split if it holds folders, and else a class like any other.
+    """
+    folders = subfolders(base)
+    splits = [name for name in ("train", *TEST_NAMES) if name in folders and subfolders(base + name)]
+    tests = [name for name in splits if name != "train"]
+    if not splits:
+        return "", None
+    if "train" in splits and tests:
+        return "train", tests[0]
+    if folders == ["train"]:
+        return "train", None
+    others = ", ".join(f"{name}/" for name in folders if name not in splits) or "nothing else"
+    raise DataError(
+        f"{base}: expected class folders in train/ and in test/ or val/, found them in {splits[0]}/ "
+        f"beside {others}; add the missing split, or name a folder whose folders are the classes"
+    )
+
+
+def _check_same_classes(
+    base: str, train_folder: str, train: tuple[str, ...], test_folder: str, test: tuple[str, ...]
+) -> None:
+    for folder, extra in ((train_folder, set(train) - set(test)), (test_folder, set(test) - set(train))):
+        if extra:
+            names = sorted(extra)
+            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise DataError(
+                f"{base}: expected the same classes in {train_folder}/ and {test_folder}/, "
+                f"found only in {folder}/: {listed}"
+            )
+
+
+def _split(base: str, name: SplitName, found: Found) -> ImageSplit:
+    return ImageSplit(
+        dataset="folder",
+        split=name,
+        classes=found.classes,
+        paths=found.paths,
+        sizes=found.sizes,
+        labels=found.labels,
+        images=FolderReader(base, found.paths),
+        ignored=found.ignored,
+    )

@@ -1,0 +1,119 @@
+"""List the image files below a folder of classes, with one `stat` for each and nothing read."""
+
+import contextlib
+import dataclasses
+import os
+import stat
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+"""What makes a file an image, in either case; what is in it is looked at when it is read."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """The images of one folder of classes, sorted by path."""
+
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    sizes: np.ndarray
+    """(N,) int64 bytes."""
+    labels: np.ndarray
+    """(N,) int64."""
+    ignored: int
+    """Other files among them."""
+
+    def take(self, rows: np.ndarray) -> "Found":
+        """These rows alone, in this order."""
+        paths = tuple(self.paths[row] for row in rows)
+        return dataclasses.replace(self, paths=paths, sizes=self.sizes[rows], labels=self.labels[rows])
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename}: can't be read: {error.strerror}") from error
+
+
+@_in_one_line()
+def scan(base: str, folder: str) -> Found:
+    """The images in the class folders of `base` + `folder`, with paths relative to `base`.
+
+    Args:
+        base: ends with a slash.
+        folder: "" for `base` itself.
+
+    Raises: DataError on fewer than two classes, a class without images, or what can't be read.
+    """
+    prefix = f"{folder}/" if folder else ""
+    classes = subfolders(base + folder)
+    if len(classes) < 2:
+        found = f"one: {classes[0]}" if classes else "none"
+        raise DataError(f"{base + folder}: expected a folder per class, at least two, found {found}")
+    rows: list[tuple[str, int, int]] = []
+    ignored = 0
+    for label, name in enumerate(classes):
+        images, others = _images(base + prefix + name)
+        ignored += others
+        rows += [(_utf8(path[len(base) :]), size, label) for path, size in images]
+    rows.sort()
+    paths, sizes, labels = zip(*rows, strict=True)
+    return Found(tuple(classes), paths, np.array(sizes, np.int64), np.array(labels, np.int64), ignored)
+
+
+@_in_one_line()
+def subfolders(folder: str) -> list[str]:
+    """The sorted names of the folders in a folder, without those that begin with a dot.
+
+    Raises: DataError when it can't be read.
+    """
+    return sorted(_utf8(entry.name) for entry in _entries(folder) if entry.is_dir())
+
+
+def _images(top: str) -> tuple[list[tuple[str, int]], int]:
+    """(path, size) of every image below `top`, and the number of other files."""
+    images, others = [], 0
+    stack = [(top, frozenset[tuple[int, int]]())]
+    while stack:
+        folder, above = stack.pop()
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise DataError(f"{folder}: expected a folder, found a link to one that holds it; remove it")
+        for entry in _entries(folder):
+            if entry.is_dir():
+                stack.append((entry.path, above | {here}))
+            elif entry.name.lower().endswith(SUFFIXES):
+                images.append((entry.path, _size(entry)))
+            else:
+                others += 1
+    if not images:
+        raise DataError(f"{top}: expected images ({' '.join(SUFFIXES)}), found {others or 'no'} other files")
+    return images, others
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{entry.path}: expected a file, found a device, pipe or socket; remove it")
+    return status.st_size
+
+
+def _utf8(path: str) -> str:
+    """Raises: DataError for a name that no text file could hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename it") from error
+    return path
