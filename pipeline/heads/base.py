@@ -1,0 +1,84 @@
+"""What a head is. To add one: a file here with a subclass of `Head`, and a line in `__init__.py`.
+
+A head is a *stack* of M heads of one shape that train at once, in one pass over the data: they differ in the
+seed of their initial weights and in the optimizer's settings. Every parameter has a leading dimension M.
+
+A subclass needs `__init__(spec)`, `prepare` and `forward`; `views` and `losses` where the defaults don't fit.
+
+Shapes: M heads, B images, V views, K classes, C×H×W cells of a map.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config import TrainConfig
+
+
+class HeadSpec(NamedTuple):
+    """All that a head's shape and initial weights depend on."""
+
+    config: TrainConfig
+    map_shape: tuple[int, int, int]  # (C, H, W)
+    classes: int
+    seeds: Sequence[int]  # one per head of the stack
+
+
+class Head(nn.Module):
+    """M heads as one module: (B, V, C, H, W) maps → `prepare` → `forward` → (M, B, K) logits."""
+
+    views: int = 1
+    """How many views of an image `prepare` looks at; the first of them is the image as it is."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__()
+        self.seeds = tuple(spec.seeds)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+
+    def prepare(self, maps_BVCHW: Tensor) -> Tensor:
+        """What the head reads of the maps: (B, ...), same dtype. Pooling, cropping, folding: whatever has no
+        parameters, so that it can be done once for all epochs. Must treat each image on its own."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, ...) from `prepare` → raw scores (M, B, K)."""
+        raise NotImplementedError
+
+    def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """(M,) the loss of each head, averaged over the batch. labels: (B,) int64."""
+        return cross_entropy(self(inputs), labels).mean(1)
+
+    def new_weight(self, *shape: int, std: float) -> nn.Parameter:
+        """A parameter (M, *shape), normally distributed; each head draws from its own seed."""
+        return nn.Parameter(torch.stack([torch.randn(shape, generator=g) * std for g in self._generators]))
+
+    def new_bias(self, *shape: int) -> nn.Parameter:
+        """A parameter (M, *shape) of zeros."""
+        return nn.Parameter(torch.zeros(len(self.seeds), *shape))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Dropout's randomness is a function of (seed, epoch), so a resumed run draws what it would have."""
+        for seed, generator in zip(self.seeds, self._generators, strict=True):
+            # torch's generators look at 32 bits of a seed only
+            generator.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+
+    def dropout(self, x_MBh: Tensor, probability: float) -> Tensor:
+        """Each head of the stack draws its own mask. Nothing is dropped outside of training."""
+        if not (self.training and probability):
+            return x_MBh
+        kept = torch.stack(
+            [torch.rand(x_MBh.shape[1:], generator=g) >= probability for g in self._generators]
+        )
+        return x_MBh * kept.to(x_MBh.device, x_MBh.dtype).div_(1 - probability)
+
+
+def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:
+    """(M, B) negative log-likelihood of each image under each head, in float32 or better."""
+    heads = len(logits_MBK)
+    logits = logits_MBK.float() if logits_MBK.dtype.itemsize < 4 else logits_MBK
+    labels = labels_B.expand(heads, -1)
+    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")

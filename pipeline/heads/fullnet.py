@@ -1,0 +1,129 @@
+"""FullNet: each crop of the map goes through a fully connected network; the crops' scores are averaged.
+
+The textbook loop over ten crops is a forward pass each. Three identities make it cheap, and none changes a
+score or a gradient:
+
+1. a crop and its mirror share two half-size products (`pipeline.heads.folding`);
+2. all crops and all heads of the stack are rows and columns of one matrix product;
+3. the output layer is linear, so it is applied once, to the mean of the crops' hidden activations.
+
+Shapes: M heads, B images, S boxes, D = C·h·w cells of a crop, widths h. A stack of activations is (F, B, S, M·h),
+F = 2 when boxes stand for a crop and its mirror, else 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.crops import crops_of
+from pipeline.heads.base import Head, HeadSpec
+from pipeline.heads.folding import even_size, fold_crops, pair_up, unfold
+
+
+class FullNet(Head):
+    """Hidden layers of `config.hidden` units, ReLU and dropout after each, then one linear layer."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__(spec)
+        config, (channels, height, width) = spec.config, spec.map_shape
+        crops = crops_of(config.crops, (height, width), (config.crop_cells, config.crop_cells))
+        box = crops[0].box
+        self.views = 1 + max(crop.view for crop in crops)
+        self.folding = pair_up(crops)
+        self.crop_shape = (channels, box.height, box.width)
+        self.dropout_rate = config.dropout
+        widths = (channels * box.height * box.width, *config.hidden)
+        self.depth = len(config.hidden)
+        for i, (fan_in, fan_out) in enumerate(zip(widths, config.hidden, strict=False)):
+            shape = (fan_in, fan_out) if i else (fan_out, fan_in)  # the first in the mirror basis, row by row
+            setattr(self, f"weight{i}", self.new_weight(*shape, std=(2 / fan_in) ** 0.5))
+            setattr(self, f"bias{i}", self.new_bias(fan_out))
+        self.output_weight = self.new_weight(widths[-1], spec.classes, std=widths[-1] ** -0.5)
+        self.output_bias = self.new_bias(spec.classes)
+        self.register_buffer("mask", self.folding.mask(), persistent=False)
+        self.mask: Tensor | None
+
+    def prepare(self, maps_BVCHW: Tensor) -> Tensor:
+        """(B, S, D) boxes in the mirror basis."""
+        return fold_crops(maps_BVCHW, self.folding)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        heads, dtype = len(self.seeds), inputs.dtype
+        even = even_size(*self.crop_shape) if self.folding.pairs else 0
+        stack = FirstLayer.apply(inputs, self.get_parameter("weight0"), self.get_parameter("bias0"), even)
+        if self.depth > 1 or (self.training and self.dropout_rate):
+            stack = self._deeper(stack)
+        if self.mask is None:
+            mean = stack.mean((0, 2))
+        else:
+            mean = (stack * self.mask.to(dtype)).sum((0, 2)) / self.folding.crops
+        mean_MBh = mean.unflatten(-1, (heads, -1)).transpose(0, 1)
+        return torch.baddbmm(self.output_bias[:, None].to(dtype), mean_MBh, self.output_weight.to(dtype))
+
+    def _deeper(self, stack: Tensor) -> Tensor:
+        """Dropout and the hidden layers after the first: (F, B, S, M·h) → (F, B, S, M·h')."""
+        shape = stack.shape[:3]
+        hidden = stack.view(shape.numel(), len(self.seeds), -1).transpose(0, 1)  # (M, F·B·S, h)
+        hidden = self.dropout(hidden, self.dropout_rate)
+        for i in range(1, self.depth):
+            weight, bias = self.get_parameter(f"weight{i}"), self.get_parameter(f"bias{i}")
+            hidden = torch.baddbmm(bias[:, None].to(hidden.dtype), hidden, weight.to(hidden.dtype)).relu()
+            hidden = self.dropout(hidden, self.dropout_rate)
+        return hidden.transpose(0, 1).reshape(*shape, -1)
+
+    def plain_first_weight(self) -> Tensor:
+        """(M, h, C, crop height, crop width): the first layer as it applies to a crop as it is."""
+        weight = self.get_parameter("weight0").detach()
+        return unfold(weight.flatten(0, 1), *self.crop_shape).unflatten(0, weight.shape[:2])
+
+
+class FirstLayer(torch.autograd.Function):
+    """ReLU(crop · W + b) for every crop, mirrored or not, of every head. No gradient for the inputs.
+
+    inputs (B, S, D), weight (M, h, D), bias (M, h) → (F, B, S, M·h). `even` is the length of the even part of D when
+    boxes stand for a crop and its mirror (F = 2), and 0 when each stands for itself (F = 1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, even: int) -> Tensor:
+        rows, flat = inputs.flatten(0, 1), weight.flatten(0, 1).to(inputs.dtype)  # (B·S, D), (M·h, D)
+        offset = bias.flatten().to(inputs.dtype)
+        if even:
+            stack = rows.new_empty((2, len(rows), len(flat)))
+            p, q = stack
+            torch.addmm(offset, rows[:, :even], flat[:, :even].t(), out=p)
+            torch.mm(rows[:, even:], flat[:, even:].t(), out=q)
+            _sum_and_difference(p, q)
+        else:
+            stack = torch.addmm(offset, rows, flat.t())[None]
+        stack = stack.relu_().view(len(stack), *inputs.shape[:2], -1)
+        ctx.save_for_backward(inputs, stack)
+        ctx.even, ctx.shape, ctx.dtype = even, weight.shape, weight.dtype
+        return stack
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor, None]:
+        inputs, stack = ctx.saved_tensors
+        rows, even = inputs.flatten(0, 1), ctx.even
+        grad = torch.ops.aten.threshold_backward(grads[0], stack, 0).flatten(1, 2)  # (F, B·S, M·h)
+        if even:
+            p, q = grad
+            _sum_and_difference(p, q)
+            weight = rows.new_empty((grad.shape[-1], rows.shape[-1]))
+            torch.mm(p.t(), rows[:, :even], out=weight[:, :even])
+            torch.mm(q.t(), rows[:, even:], out=weight[:, even:])
+        else:
+            p = grad[0]
+            weight = torch.mm(p.t(), rows)
+        heads, width, _ = ctx.shape
+        bias = p.sum(0, dtype=ctx.dtype).view(heads, width)
+        return None, weight.view(ctx.shape).to(ctx.dtype), bias, None
+
+
+def _sum_and_difference(p: Tensor, q: Tensor) -> None:
+    """p, q ← p + q, p - q in place."""
+    p.add_(q)
+    torch.sub(p, q, alpha=2, out=q)
