@@ -15,12 +15,17 @@ from pipeline.trunks.base import Trunk
 class PreparedTrunk(nn.Module):
     """uint8 images (B, 3, S, S) in RGB → float maps (B, C, H, W), in `dtype`, on `device`."""
 
-    def __init__(self, trunk: Trunk, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, trunk: Trunk, device: torch.device, precision: str = "auto") -> None:
+        """`precision` is float32, float16, bfloat16 or auto: float16 on a GPU, float32 elsewhere."""
         super().__init__()
-        self.device, self.dtype = device, dtype
+        if precision == "auto":
+            precision = "float16" if device.type == "cuda" else "float32"
+        self.device, self.dtype = device, getattr(torch, precision)
+        self.transform = trunk.transform
+        self.best_batch = 64 if device.type == "cpu" else 512
         module = fold_norms(trunk.module) if isinstance(trunk.module, nn.Sequential) else trunk.module
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.module.to(device=device, dtype=dtype)
+        self.module.to(device=device, dtype=self.dtype)
         self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         # (x/255 − mean) / std, as one multiply and one add
         std = torch.tensor(trunk.transform.std)

@@ -1,0 +1,82 @@
+# Each target is one script call that is printed and could be typed. `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+DATASET ?= digits
+TRUNK ?= alexnet-cifar
+VIEWS ?= plain
+HEAD ?= fullnet
+CROPS ?= ten
+CACHE ?= artifacts/cache/$(subst /,-,$(subst :,-,$(DATASET)))-$(TRUNK)-$(subst :,-,$(VIEWS))
+RUN ?= artifacts/runs/$(notdir $(CACHE))-$(HEAD)-$(CROPS)
+ARGS ?=
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+
+.PHONY: help setup demo test faults pretrain extract train-head eval ablate check format lock bench clean
+
+help:  ## list the targets and the variables
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@echo
+	@echo 'Variables: DATASET=$(DATASET) TRUNK=$(TRUNK) VIEWS=$(VIEWS) HEAD=$(HEAD) CROPS=$(CROPS)'
+	@echo '           CACHE=$(CACHE)'
+	@echo '           RUN=$(RUN)'
+	@echo '           ARGS="any further flags of the script; see SCRIPT --help"'
+
+setup: $(INSTALLED)  ## install into .venv what requirements.lock names
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed, found:' >&2; $(PYTHON) --version >&2; \
+	    echo 'name another: make PYTHON=python3.12 ...' >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+demo: setup  ## digits from images to a table, in a minute
+	$(PY) extract_features.py --dataset digits --cache artifacts/demo/cache
+	$(PY) train_head.py --cache artifacts/demo/cache --crops ten --out artifacts/demo/ten
+	$(PY) train_head.py --cache artifacts/demo/cache --crops center --out artifacts/demo/center
+	$(PY) train_head.py --cache artifacts/demo/cache --crops full --out artifacts/demo/full
+	$(PY) evaluate.py --run artifacts/demo/ten artifacts/demo/center artifacts/demo/full --out artifacts/demo/comparison.json
+
+pretrain: setup  ## train the trunk as a whole network (DATASET=cifar10)
+	$(PY) pretrain_trunk.py --dataset $(DATASET) --trunk $(TRUNK) $(ARGS)
+
+extract: setup  ## stage one: images -> trunk -> CACHE
+	$(PY) extract_features.py --dataset $(DATASET) --trunk $(TRUNK) --views $(VIEWS) --cache $(CACHE) $(ARGS)
+
+train-head: setup  ## stage two: CACHE -> crops -> head -> RUN
+	$(PY) train_head.py --cache $(CACHE) --head $(HEAD) --crops $(CROPS) --out $(RUN) $(ARGS)
+
+eval: setup  ## score RUN on the test split
+	$(PY) evaluate.py --run $(RUN) $(ARGS)
+
+ablate: setup  ## does ten-crop help? every crop, seed and regime
+	$(PY) ablate.py $(ARGS)
+
+bench: setup  ## benchmarks: one table, JSON beside it
+	$(PY) -m benchmarks $(ARGS)
+
+test: setup  ## the tests
+	$(PY) -m pytest
+
+faults: setup  ## the long fault injections
+	$(PY) -m pytest -m faults $(ARGS)
+
+check: setup  ## lint and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+format: setup  ## rewrite to the format that check wants
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: setup  ## pin requirements.lock anew from pyproject.toml
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile --quiet --universal --no-annotate --python-version 3.11 --extra dev \
+	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+clean:  ## remove what the stages made
+	rm -rf artifacts

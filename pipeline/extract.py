@@ -1,0 +1,148 @@
+"""Stage one: run a frozen trunk once over every image and store its maps.
+
+    decode (processes) → uint8 block → views → trunk (device) → maps → cache (a thread writes)
+
+Decoding, computing and writing overlap; the summary says which of them the others waited for.
+Legend: N images, V views, C×H×W map, S = image_px.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache import CacheHeader, CacheWriter, FeatureCache, relabel
+from pipeline.config import ExtractConfig
+from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.decode import find_bad
+from pipeline.device import pick_device
+from pipeline.errors import CacheError, ConfigError, StaleCacheError
+from pipeline.extraction import fill
+from pipeline.identity import cache_header
+from pipeline.parity import check_parity
+from pipeline.registry import resolve
+from pipeline.trunks import TRUNKS
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.prepare import PreparedTrunk
+from pipeline.views import Views
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One split, to be extracted to one file."""
+
+    path: Path
+    split: ImageSplit
+    header: CacheHeader
+    views: Views
+    status: str
+    """absent, partial, complete, or relabel (complete but for the labels)."""
+
+
+def extract(config: ExtractConfig) -> Path:
+    """Write CACHE/train.h5 and CACHE/test.h5 and give the folder.
+
+    Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
+        CacheError (disk full, another extraction at work).
+    """
+    trunk = load_trunk(config)
+    prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
+    config.cache_dir.mkdir(parents=True, exist_ok=True)
+    splits = open_dataset(config.dataset, test_fraction=config.test_fraction, seed=config.seed)
+    jobs = [plan(config, trunk, prepared, split) for split in splits.values()]
+    announce(config, prepared, jobs)
+    for job in jobs:
+        if job.status in ("complete", "relabel", "partial"):
+            refuse_changed_images(job)
+        if job.status == "complete":
+            print(f"{job.path}: up to date")
+        elif job.status == "relabel":
+            relabel(job.path, job.header)
+            print(f"{job.path}: labels updated, features kept")
+        else:
+            with CacheWriter(job.path, job.header) as writer:
+                summary = fill(writer, job.split, job.views, prepared, config)
+                writer.publish()
+            worst = check_parity(job.path, job.split, trunk, job.views)
+            print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
+    return config.cache_dir
+
+
+def load_trunk(config: ExtractConfig) -> Trunk:
+    """The trunk that --trunk, --weights and --image-px describe. Raises: WeightsError."""
+    trunk: Trunk = resolve(TRUNKS, config.trunk)(Path(config.weights) if config.weights else None)
+    if config.image_px:
+        transform = dataclasses.replace(trunk.transform, image_px=config.image_px)
+        trunk = dataclasses.replace(trunk, transform=transform)
+    return trunk
+
+
+def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit) -> Job:
+    """What is to be done for a split. Raises: StaleCacheError, DataError, ConfigError."""
+    path = config.cache_dir / f"{split.split}.h5"
+    skipped: list[tuple[str, str]] = []
+    if config.on_bad_image == "skip":
+        bad = find_bad(split, trunk.transform, config.workers)
+        skipped = [(split.paths[row], reason) for row, reason in bad]
+        split = split.without(row for row, _ in bad)
+        for _, reason in bad:
+            print(f"left out: {reason}")
+    views = config.views if split.split == "train" or config.views == "mirror" else "plain"
+    make_views = Views(views, len(split), config.seed)
+    shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))
+    precision = str(prepared.dtype).removeprefix("torch.")
+    header = cache_header(config, trunk, split, shape, views, precision, skipped)
+    return Job(path, split, header, make_views, CacheWriter.status(path, header))
+
+
+def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
+    """(C, H, W) of the trunk's maps. Raises: ConfigError when the image is too small for it."""
+    try:
+        maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"--image-px: {image_px} pixels are not enough for this trunk ({reason}); give more"
+        ) from error
+    _, channels, height, width = maps.shape
+    return channels, height, width
+
+
+def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
+    """Print what will be done. Raises: CacheError when the disk has no room for it."""
+    needed = 0
+    for job in jobs:
+        size = int(np.prod(job.header.shape)) * (4 if job.header.dtype == "float32" else 2)
+        needed += size if job.status == "absent" else 0
+        images, views, channels, height, width = job.header.shape
+        print(
+            f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} {job.header.dtype}, "
+            f"{size / 1e6:,.0f} MB, {job.status}"
+        )
+    free = shutil.disk_usage(config.cache_dir).free
+    print(
+        f"trunk {config.trunk} in {str(prepared.dtype).removeprefix('torch.')} on {prepared.device}; "
+        f"{needed / 1e6:,.0f} MB to be written, {free / 1e6:,.0f} MB free"
+    )
+    if needed > free:
+        raise CacheError(
+            f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
+            "make room or choose another --cache"
+        )
+
+
+def refuse_changed_images(job: Job) -> None:
+    """Compare the images' bytes with the digests recorded when they were read.
+
+    Raises: StaleCacheError naming the first image that has changed.
+    """
+    path = job.path if job.path.is_file() else job.path.with_name(job.path.name + ".part")
+    recorded = FeatureCache.recorded_images(path)
+    for row in np.flatnonzero(recorded.any(axis=1)).tolist():
+        if job.split.images.digest(row) != recorded[row].tobytes():
+            raise StaleCacheError(
+                f"{path}: made from another image: the bytes of {job.split.paths[row]} have changed; "
+                "delete the cache or choose another --cache"
+            )

@@ -1,0 +1,49 @@
+"""What a cache is made from: the fields that decide whether it may be used again."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from cache import CacheHeader
+from pipeline.config import ExtractConfig
+from pipeline.datasets.base import ImageSplit
+from pipeline.trunks.base import Trunk
+
+
+def cache_header(
+    config: ExtractConfig,
+    trunk: Trunk,
+    split: ImageSplit,
+    shape: tuple[int, int, int, int, int],
+    views: str,
+    precision: str,
+    skipped: list[tuple[str, str]],
+) -> CacheHeader:
+    """Header of the cache of a split with maps of `shape` (N, V, C, H, W).
+
+    The identity holds the trunk (name, code version, digest of its weights), the transform, the views, the
+    precision of the forward pass and the sizes of the images; the cache adds dtype, shape and the ordered list
+    of paths. Digests of the images' bytes are recorded block by block as they are read. Labels, the place of
+    the dataset and the images that were left out are no part of it.
+    """
+    identity: dict[str, Any] = {
+        "split": split.split,
+        "trunk": {"name": trunk.name, "version": trunk.version, "weights": trunk.weights_sha256},
+        "transform": trunk.transform.as_json(),
+        "views": views,
+        "precision": precision,
+        "image_sizes": hashlib.sha256(split.sizes.astype("<i8").tobytes()).hexdigest(),
+    }
+    if views.startswith("augment"):
+        identity["views_seed"] = config.seed
+    notes = {"dataset": config.dataset, "skipped": [{"path": p, "reason": why} for p, why in skipped]}
+    return CacheHeader(
+        shape=shape,
+        dtype=config.dtype,
+        labels=np.asarray(split.labels, np.int64),
+        paths=split.paths,
+        classes=split.classes,
+        identity=identity,
+        notes=notes,
+    )

@@ -1,0 +1,77 @@
+"""How the test images are treated matters: plain, flipped at random, or cropped and flipped like training ones.
+
+The whole network that pretraining made is scored under each policy, several draws of the random ones.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pipeline import augment
+from pipeline.config import EvaluateConfig, ImagePolicy, PretrainConfig
+from pipeline.datasets.base import open_dataset
+from pipeline.device import pick_device
+from pipeline.errors import RunError
+from pipeline.network import Network, load_images
+from pipeline.registry import resolve
+from pipeline.splits import select_classes
+from pipeline.trunks import UNTRAINED
+from pipeline.trunks.base import load_weights
+
+
+def score_trunk(config: EvaluateConfig, run: Path) -> Path:
+    """Score the network in a pretraining run's folder on its dataset's test split; writes RUN/eval/metrics.json.
+
+    `top1` there is that of the first policy, in per cent; `policies` holds mean, sample deviation and draws.
+
+    Raises: RunError when the run is incomplete, DataError.
+    """
+    fields = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    trained = PretrainConfig.from_json({k: v for k, v in fields.items() if k != "stage"})
+    split = open_dataset(trained.dataset)["test"]
+    classes = trained.classes or split.classes
+    rows, labels = select_classes(split.labels, split.classes, classes)
+    network = load_network(run, trained.trunk, len(classes)).to(pick_device(config.device))
+    images = load_images(split.take(rows.tolist()), network.transform, config.workers)
+    policies: dict[str, dict[str, Any]] = {}
+    for policy in config.test_images:
+        count = 1 if policy == "plain" else config.draws
+        top1 = [_top1(network, images, labels, policy, config, draw) for draw in range(count)]
+        deviation = float(np.std(top1, ddof=1)) if count > 1 else 0.0
+        policies[policy] = {"top1": float(np.mean(top1)), "deviation": deviation, "draws": top1}
+        print(f"test images {policy:9}  top-1 {np.mean(top1):.2f} ± {deviation:.2f} % ({count} draws)")
+    metrics = {"top1": policies[config.test_images[0]]["top1"], "images": len(labels), "policies": policies}
+    path = run / "eval" / "metrics.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    print(path)
+    return path
+
+
+def load_network(run: Path, trunk: str, classes: int) -> Network:
+    """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
+    network = Network(resolve(UNTRAINED, trunk)(), classes)
+    try:
+        network.classifier.load_state_dict(load_file(run / "classifier.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(f"{run}: no finished pretraining run ({error}); run pretrain_trunk.py again") from error
+    load_weights(network.trunk, run / "trunk.safetensors")
+    return network.eval()
+
+
+def _top1(
+    network: Network,
+    images: torch.Tensor,
+    labels: np.ndarray,
+    policy: ImagePolicy,
+    config: EvaluateConfig,
+    draw: int,
+) -> float:
+    draws = augment.draw(len(labels), policy, np.random.default_rng((config.seed, draw)))
+    logits = network.scores(images, config.batch, lambda batch, rows: augment.apply(batch, draws[rows]))
+    return 100 * float((logits.argmax(1).numpy() == labels).mean())
