@@ -1,0 +1,72 @@
+"""The scripts as a user meets them: exit codes, one line of error, quick help."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "pretrain_trunk.py"]
+
+
+def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(str(ROOT / w) if w in SCRIPTS else str(w) for w in words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_does_not_import_torch(script: str) -> None:
+    done = run("-X", "importtime", script, "--help")
+    assert done.returncode == 0
+    assert "usage: " + script in done.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert "tyro" in imported
+    assert not imported & {"torch", "torchvision", "sklearn", "h5py"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train_head.py", "--lr", "-1"], "train_head.py: --lr: expected a number above 0"),
+        (["train_head.py", "--learning-rate", "1"], "train_head.py: Unrecognized options: --learning-rate"),
+        (["train_head.py", "--cache", "nowhere"], "nowhere"),
+        (["extract_features.py", "--dataset", "folder:nowhere"], "nowhere"),
+        (["extract_features.py", "--dataset", "imagenet"], "--dataset: expected one of digits, cifar10"),
+        (["extract_features.py", "--weights", "no.pth"], "no.pth: no such file"),
+        (["evaluate.py", "--run", "nowhere"], "nowhere"),
+        (["pretrain_trunk.py", "--trunk", "alexnet"], "--trunk: expected one of alexnet-cifar"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(words: list[str], message: str, tmp_path: Path) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_stage_says_how_to_go_on(name: str, code: int, tmp_path: Path) -> None:
+    """A stage that waits for ever, stopped by a signal."""
+    script = tmp_path / "wait.py"
+    script.write_text(
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pipeline.cli import main\nfrom pipeline.config import TrainConfig\n"
+        "def stage(config):\n    print('waiting', flush=True)\n    time.sleep(60)\n"
+        "sys.modules['wait'] = sys.modules['__main__']\n"
+        "sys.exit(main(TrainConfig, 'wait:stage', again='say it again'))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said.strip() == "wait.py: interrupted; say it again"

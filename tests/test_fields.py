@@ -1,0 +1,72 @@
+"""Every numeric flag of every stage refuses what it can't be, in one line that names it."""
+
+import dataclasses
+import math
+import typing
+
+import pytest
+
+from pipeline import config as stages
+from pipeline.cli import parse
+from pipeline.errors import ConfigError
+from pipeline.fields import Checked, Range, flag
+
+STAGES = [
+    c for c in vars(stages).values() if isinstance(c, type) and issubclass(c, Checked) and c is not Checked
+]
+
+
+def ranges() -> list[tuple[type[Checked], str, Range]]:
+    found = []
+    for stage in STAGES:
+        for name, hint in typing.get_type_hints(stage, include_extras=True).items():
+            inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
+            found += [(stage, name, m) for m in getattr(inner, "__metadata__", ()) if isinstance(m, Range)]
+    return found
+
+
+def numeric_fields(stage: type[Checked]) -> set[str]:
+    hints = typing.get_type_hints(stage)
+    return {n for n, h in hints.items() if h in (int, float) or typing.get_args(h)[:1] in ((int,), (float,))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_numeric_field_has_a_range(stage: type[Checked]) -> None:
+    assert numeric_fields(stage) == {name for s, name, _ in ranges() if s is stage}
+
+
+@pytest.mark.parametrize(("stage", "name", "rule"), ranges())
+def test_a_number_out_of_range_is_refused_by_flag(stage: type[Checked], name: str, rule: Range) -> None:
+    is_tuple = isinstance(next(f for f in dataclasses.fields(stage) if f.name == name).default, tuple)
+    wrong = [rule.low - 1, rule.high * 2 + 1, math.nan, math.inf] + ([rule.low] if rule.above else [])
+    for value in wrong:
+        with pytest.raises(ConfigError, match=rf"^{flag(name)}: expected a number .* found "):
+            stage(**{name: (value,) if is_tuple else value})
+
+
+@pytest.mark.parametrize(("stage", "name", "rule"), ranges())
+def test_text_for_a_number_is_one_line_and_exit_2(
+    stage: type[Checked], name: str, rule: Range, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(stage, "prog", [flag(name), "many"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.count("\n") == 1
+    assert flag(name) in said
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_configuration_survives_json(stage: type[Checked]) -> None:
+    assert stage.from_json(stage().as_json()) == stage()
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown field 'learning_rate'"):
+        stages.TrainConfig.from_json({"learning_rate": 1})
+
+
+@pytest.mark.parametrize("views", ["", "mirrored", "augment", "augment:0", "augment:-1", "augment:x"])
+def test_views_that_do_not_exist_are_refused(views: str) -> None:
+    with pytest.raises(ConfigError, match="--views: expected plain, mirror or augment:K"):
+        stages.ExtractConfig(views=views)

@@ -1,0 +1,102 @@
+"""Pretraining on a few images: resumed equals uninterrupted, other settings are refused."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pipeline.evaluate import evaluate
+
+from pipeline.config import EvaluateConfig, PretrainConfig
+from pipeline.errors import RunError
+from pipeline.pretrain import Trainer, pretrain
+from pipeline.splits import holdout, select_classes
+from pipeline.trunks.alexnet_cifar import load
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that differ in brightness, 24 training and 8 test images each."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for low, name in ((0, "dark"), (128, "light")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(low, low + 128, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root
+
+
+def settings(images: Path, out: Path, **other: object) -> PretrainConfig:
+    fields = {"epochs": 3, "batch": 16, "lr": 0.02, "workers": 1, "precision": "float32", **other}
+    return PretrainConfig(dataset=f"folder:{images}", out=str(out), **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def killed_after_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process dies once the second epoch's checkpoint is written."""
+    save = Trainer.save
+
+    def save_and_die(self: Trainer, path: Path, epoch: int) -> None:
+        save(self, path, epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", save_and_die)
+    yield
+    monkeypatch.undo()
+
+
+def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after_two: None
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(images, tmp_path / "resumed"))
+    monkeypatch.undo()
+    resumed = pretrain(settings(images, tmp_path / "resumed"))
+    whole = pretrain(settings(images, tmp_path / "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert len((tmp_path / "resumed/metrics.jsonl").read_text().splitlines()) == 3
+    assert load(whole).module is not None
+
+
+def test_the_whole_network_is_scored_under_each_policy(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(settings(images, tmp_path / "run", epochs=12))
+    evaluate(EvaluateConfig(run=(str(tmp_path / "run"),), draws=2, workers=1))
+    said = capsys.readouterr().out
+    for policy in ("plain", "flip", "crop-flip"):
+        assert f"test images {policy}" in said
+    assert "top-1 100.00" in said  # dark and light are easily told apart
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_flag(images: Path, tmp_path: Path) -> None:
+    pretrain(settings(images, tmp_path, epochs=1))
+    pretrain(settings(images, tmp_path, epochs=1))  # up to date
+    with pytest.raises(RunError, match="--weight-decay"):
+        pretrain(settings(images, tmp_path, epochs=1, weight_decay=0.1))
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(images: Path, tmp_path: Path) -> None:
+    done = pretrain(settings(images, tmp_path, epochs=1))
+    shutil.move(done, tmp_path / "checkpoint.pt")  # safetensors are no checkpoint
+    with pytest.raises(RunError, match=r"checkpoint\.pt: no checkpoint of this run"):
+        pretrain(settings(images, tmp_path, epochs=1))
+
+
+def test_held_out_rows_are_a_share_of_every_class_and_the_same_for_trunk_and_head() -> None:
+    labels = np.repeat([0, 1, 2], [100, 10, 1])
+    kept, held = holdout(labels, 0.1, seed=3)
+    assert np.bincount(labels[held], minlength=3).tolist() == [10, 1, 0]
+    assert sorted([*kept, *held]) == list(range(111))
+    assert np.array_equal(held, holdout(labels, 0.1, seed=3)[1])
+    assert not np.array_equal(held, holdout(labels, 0.1, seed=4)[1])
+
+
+def test_selected_classes_are_numbered_as_asked() -> None:
+    rows, labels = select_classes(np.array([0, 1, 2, 2, 1]), ["a", "b", "c"], ["c", "a"])
+    assert rows.tolist() == [0, 2, 3]
+    assert labels.tolist() == [1, 0, 0]

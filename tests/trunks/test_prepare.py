@@ -1,0 +1,74 @@
+"""The prepared trunk computes what the trunk as written computes."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.network import normalise
+from pipeline.transform import Transform
+from pipeline.trunks.alexnet_cifar import untrained
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.prepare import PreparedTrunk, fold_norms
+
+
+def with_statistics(module: nn.Module) -> nn.Module:
+    """Norms as after training: no statistic at its initial value."""
+    torch.manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
+            layer.running_mean.normal_()
+            assert layer.running_var is not None
+            layer.running_var.uniform_(0.5, 2)
+            layer.bias.data.normal_()
+    return module.eval()
+
+
+def test_maps_of_32_pixels_are_256_by_5_by_5_and_larger_images_give_larger_maps() -> None:
+    module = untrained().module.eval()
+    assert module(torch.zeros(1, 3, 32, 32)).shape == (1, 256, 5, 5)
+    assert module(torch.zeros(1, 3, 64, 48)).shape == (1, 256, 13, 9)
+
+
+def test_folding_removes_every_norm_and_keeps_the_function() -> None:
+    module = with_statistics(untrained().module).double()
+    assert isinstance(module, nn.Sequential)
+    folded = fold_norms(module)
+    images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded)
+    torch.testing.assert_close(folded(images), module(images), rtol=1e-10, atol=1e-10)
+
+
+def test_a_norm_with_a_negative_scale_is_not_folded_through_a_pooling() -> None:
+    stack = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.BatchNorm2d(4))
+    with_statistics(stack).double()
+    assert isinstance(stack[2], nn.BatchNorm2d)
+    stack[2].weight.data.copy_(torch.tensor([1.0, -1, 1, 1]))
+    images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
+    folded = fold_norms(stack)
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in folded)
+    torch.testing.assert_close(folded(images), stack(images))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_uint8_images_give_the_maps_of_normalised_ones(precision: str) -> None:
+    trunk = untrained()
+    with_statistics(trunk.module)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    prepared = PreparedTrunk(trunk, torch.device("cpu"), precision)
+    with torch.inference_mode():
+        expected = trunk.module(normalise(images, trunk.transform))
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    torch.testing.assert_close(
+        prepared(images).float(), expected, rtol=tolerance, atol=tolerance * expected.abs().max().item()
+    )
+
+
+def test_preparing_leaves_the_trunk_as_it_was() -> None:
+    trunk = Trunk(
+        "t", 1, nn.Sequential(nn.Conv2d(3, 2, 3)), Transform(image_px=8, mean=(0, 0, 0), std=(1, 1, 1)), ""
+    )
+    before = {name: t.clone() for name, t in trunk.module.state_dict().items()}
+    PreparedTrunk(trunk, torch.device("cpu"), "bfloat16")
+    for name, tensor in trunk.module.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, before[name])

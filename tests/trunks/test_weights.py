@@ -1,0 +1,103 @@
+"""Files of weights: what fits is loaded, what does not is refused, nothing is executed."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import AlexNet_Weights, alexnet
+
+from pipeline.errors import WeightsError
+from pipeline.registry import resolve
+from pipeline.trunks import TRUNKS, UNTRAINED
+from pipeline.trunks.alexnet_cifar import SHIPPED, load
+from pipeline.trunks.base import load_weights
+
+
+def network(add: float = 0.0) -> nn.Sequential:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3)
+    conv.weight.data += add
+    return nn.Sequential(conv, nn.BatchNorm2d(4))
+
+
+def test_one_digest_whatever_the_file_format(tmp_path: Path) -> None:
+    source = network()
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    digests = {load_weights(network(), tmp_path / name) for name in ("w.safetensors", "w.pth")}
+    assert len(digests) == 1
+    save_file(network(add=1e-3).state_dict(), tmp_path / "w.safetensors")
+    assert load_weights(network(), tmp_path / "w.safetensors") not in digests
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
+    torch.save({"0.weight": Bomb(tmp_path / "executed")}, tmp_path / "bomb2.pth")
+    for name in ("bomb.pth", "bomb2.pth"):
+        with pytest.raises(WeightsError, match="not a readable file of weights"):
+            load_weights(network(), tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_truncated_missing_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
+    save_file(network().state_dict(), tmp_path / "whole.safetensors")
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    for length in (0, 4, 20, len(whole) - 1):
+        (tmp_path / "cut.safetensors").write_bytes(whole[:length])
+        with pytest.raises(WeightsError, match=r"cut\.safetensors: not a readable file"):
+            load_weights(network(), tmp_path / "cut.safetensors")
+    with pytest.raises(WeightsError, match=r"none\.pth: no such file"):
+        load_weights(network(), tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match=r"expected \(5,\) at '0.bias', found \(4,\)"):
+        load_weights(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)), tmp_path / "whole.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="expected a dict of tensors"):
+        load_weights(network(), tmp_path / "list.pth")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    save_file(network(add=float("nan")).state_dict(), tmp_path / "nan.safetensors")
+    with pytest.raises(WeightsError, match="not finite"):
+        load_weights(network(), tmp_path / "nan.safetensors")
+
+
+def test_shipped_weights_load_and_are_small() -> None:
+    trunk = load()
+    assert SHIPPED.stat().st_size <= 6_000_000
+    assert len(trunk.weights_sha256) == 64
+    assert not trunk.module.training
+
+
+def test_imagenet_alexnet_gives_256_by_5_by_5_from_a_file(tmp_path: Path) -> None:
+    torch.save(alexnet().state_dict(), tmp_path / "alexnet.pth")
+    trunk = resolve(TRUNKS, "alexnet")(tmp_path / "alexnet.pth")
+    size = trunk.transform.image_px
+    with torch.inference_mode():
+        assert trunk.module(torch.zeros(1, 3, size, size)).shape == (1, 256, 5, 5)
+
+
+def test_without_a_network_the_error_says_where_to_put_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(
+        AlexNet_Weights.IMAGENET1K_V1.value, "url", "http://127.0.0.1:9/alexnet.pth", raising=False
+    )
+    with pytest.raises(WeightsError, match=r"can't be downloaded .* put it at .*checkpoints/alexnet.pth"):
+        resolve(TRUNKS, "alexnet")(None)
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_a_trunk_that_can_be_trained_can_be_loaded(name: str) -> None:
+    assert name in TRUNKS
