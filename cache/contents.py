@@ -1,0 +1,129 @@
+"""Read everything of a file but its features: header, digests, and whether they agree."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.disk import read_all
+from cache.errors import CacheError
+from cache.fingerprint import canonical
+from cache.format import CLASSES, DIGESTS, HEADER_DATASETS, HEADER_DIGEST, LABELS, PATHS, PROVENANCE, Layout
+from cache.header import CacheHeader
+from cache.locate import locate
+from cache.verify import header_digest
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """A file's layout, its header, and the digest of each block, (B, 16); zero where it isn't written yet."""
+
+    layout: Layout
+    header: CacheHeader
+    digests: NDArray[np.uint8]
+
+    @property
+    def written(self) -> NDArray[np.bool_]:
+        """Which blocks have a digest, (B,)."""
+        return np.any(self.digests, axis=1)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A file descriptor for reading. Raises: CacheError when the file can't be opened."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise CacheError(f"{path}: can't be opened: {error.strerror}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_contents(fd: int, file: str) -> Contents:
+    """Raises: CacheError when the file isn't a cache, is damaged outside its blocks, or is forbidden."""
+    layout = locate(fd, file)
+    try:
+        parts = {name: _bytes(fd, layout, name) for name in HEADER_DATASETS}
+        expected = _bytes(fd, layout, HEADER_DIGEST)
+        digests = np.frombuffer(_bytes(fd, layout, DIGESTS), np.uint8).reshape(layout[DIGESTS].shape)
+    except (OSError, EOFError) as error:
+        raise CacheError(f"{file}: can't be read: {error or 'it was cut off'}") from error
+    if header_digest(layout, parts) != expected:
+        raise CacheError(
+            f"{file}: damaged: labels, paths, classes and provenance don't match their digest; "
+            "delete it and extract again"
+        )
+    try:
+        return Contents(layout, decode_header(layout, parts), digests)
+    except (CacheError, ValueError, RecursionError) as error:
+        raise CacheError(f"{file}: no usable feature cache: {error}; delete it and extract again") from error
+
+
+def read_published(fd: int, file: str) -> Contents:
+    """As `read_contents`, of a file that has its final name. Raises: CacheError, also when not complete."""
+    contents = read_contents(fd, file)
+    size, end = os.fstat(fd).st_size, contents.layout.end
+    if size != end:
+        raise CacheError(
+            f"{file}: damaged: expected {end:,} bytes, found {size:,}; delete it and extract again"
+        )
+    if not contents.written.all():
+        raise CacheError(
+            f"{file}: not complete: {contents.written.sum()} of {contents.layout.blocks} blocks have a digest"
+            "; delete it and extract again"
+        )
+    return contents
+
+
+def encode_header(header: CacheHeader, layout: Layout) -> dict[str, bytes]:
+    """The header's datasets as they lie in the file."""
+    return {
+        LABELS: header.labels.astype("<i8").tobytes(),
+        PATHS: _pack(header.paths, layout[PATHS].item),
+        CLASSES: _pack(header.classes, layout[CLASSES].item),
+        PROVENANCE: header.provenance,
+    }
+
+
+def decode_header(layout: Layout, parts: dict[str, bytes]) -> CacheHeader:
+    """Raises: CacheError, ValueError, RecursionError when the bytes make no header."""
+    provenance = _parse(parts[PROVENANCE])
+    n, v, c, h, w = layout.shape
+    return CacheHeader(
+        shape=(n, v, c, h, w),
+        dtype=layout.dtype.name,
+        labels=np.frombuffer(parts[LABELS], "<i8"),
+        paths=_unpack(parts[PATHS], layout[PATHS].item),
+        classes=_unpack(parts[CLASSES], layout[CLASSES].item),
+        identity=provenance["identity"],
+        notes=provenance["notes"],
+    )
+
+
+def _bytes(fd: int, layout: Layout, name: str) -> bytes:
+    return bytes(read_all(fd, layout[name].nbytes, layout[name].offset))
+
+
+def _parse(provenance: bytes) -> dict[str, Any]:
+    value = json.loads(provenance)
+    if not isinstance(value, dict) or value.keys() != {"identity", "notes"} or canonical(value) != provenance:
+        raise ValueError(
+            "'provenance': expected canonical JSON with identity and notes, found something else"
+        )
+    return value
+
+
+def _pack(texts: Sequence[str], item: int) -> bytes:
+    return b"".join(t.encode("utf-8").ljust(item, b"\0") for t in texts)
+
+
+def _unpack(packed: bytes, item: int) -> list[str]:
+    return [t.decode("utf-8") for t in np.frombuffer(packed, f"S{item}").tolist()]

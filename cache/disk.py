@@ -1,0 +1,112 @@
+"""What the cache asks of the operating system: whole reads and writes, space, durable renames, locks.
+
+Linux and macOS. Functions raise OSError; `explained` turns it into the one line that users see.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cache.errors import CacheError
+
+_ZEROS = memoryview(bytes(1 << 20))
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """pwrite until all is written; one call may write less."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def read_into(fd: int, view: memoryview, offset: int) -> None:
+    """pread until `view` is full. Raises: EOFError when the file ends before."""
+    while view:
+        got = os.preadv(fd, [view], offset)
+        if not got:
+            raise EOFError
+        view, offset = view[got:], offset + got
+
+
+def read_all(fd: int, nbytes: int, offset: int) -> bytearray:
+    """Raises: EOFError when the file ends before."""
+    data = bytearray(nbytes)
+    read_into(fd, memoryview(data), offset)
+    return data
+
+
+def allocate(fd: int, nbytes: int) -> None:
+    """Make an empty file this long with its space reserved, all zero: a full disk shows now and not halfway.
+
+    macOS and some file systems can't reserve; zeros are written there.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, nbytes)
+            return
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    for offset in range(0, nbytes, len(_ZEROS)):
+        write_all(fd, _ZEROS[: nbytes - offset], offset)
+
+
+def sync(fd: int) -> None:
+    """Returns when the file is on the medium. (macOS's fsync only reaches the drive's own memory.)"""
+    if full := getattr(fcntl, "F_FULLFSYNC", None):
+        try:
+            fcntl.fcntl(fd, full)
+            return
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    os.fsync(fd)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Replace `new` by `old`, atomically and durably."""
+    os.replace(old, new)
+    folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:  # some network file systems can't sync a folder
+            raise
+    finally:
+        os.close(folder)
+
+
+def try_lock(fd: int) -> bool:
+    """An exclusive lock on an open file; False when someone else holds it. It ends with the process."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_file_at(fd: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """OSError while writing `path` → CacheError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        todo = "free some space" if full else "mend that"
+        raise CacheError(
+            f"{path}: can't be written: {error.strerror or error}; {todo} and run the same command again, "
+            "finished blocks are kept"
+        ) from error

@@ -1,0 +1,153 @@
+"""The file's layout: the only module that knows the names of datasets. See FORMAT.md.
+
+HDF5 only ever sees the structure: it lays a new file out in memory (`create`) and says of an existing one
+where things are (`locate.py`). Contents are read and written by offset, so HDF5 can't be caught by a full disk,
+a kill, or a hostile chunk, filter or link.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# h5py's low-level modules are compiled and have no type stubs.
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5f, h5fd, h5p, h5s, h5t
+
+from cache.dtypes import DTYPES, StorageDtype
+from cache.errors import CacheError
+from cache.header import CacheHeader
+
+SIGNATURE = "ten-crop-cache/1"  # the number is the version
+BLOCK_ROWS = 1024
+DIGEST_BYTES = 16
+_ALIGNMENT = 4096
+MARK = "format"
+
+LABELS, PATHS, CLASSES, PROVENANCE = "labels", "paths", "classes", "provenance"
+HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digest", "digests", "image_digests", "features"
+DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE, HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES)
+HEADER_DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE)  # what `header_digest` covers, in order
+
+
+def block_count(rows: int) -> int:
+    return -(-rows // BLOCK_ROWS)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a dataset lies: `nbytes` at `offset`; `item` is the size of one element."""
+
+    shape: tuple[int, ...]
+    item: int
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.item
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.nbytes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in one file."""
+
+    dtype: StorageDtype
+    extents: dict[str, Extent]
+
+    def __getitem__(self, name: str) -> Extent:
+        return self.extents[name]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, V, C, H, W)"""
+        return self.extents[FEATURES].shape
+
+    @property
+    def row_bytes(self) -> int:
+        return self.extents[FEATURES].nbytes // self.shape[0]
+
+    @property
+    def end(self) -> int:
+        """The size of a complete file."""
+        return self.extents[FEATURES].end
+
+    @property
+    def blocks(self) -> int:
+        return block_count(self.shape[0])
+
+    def block(self, number: int) -> range:
+        """The rows of a block."""
+        return range(number * BLOCK_ROWS, min((number + 1) * BLOCK_ROWS, self.shape[0]))
+
+
+def create(header: CacheHeader) -> tuple[bytes, Layout]:
+    """A new file without its contents: HDF5's structure, which ends before `features`, and the layout."""
+    dtype = DTYPES[header.dtype]
+    rows = header.shape[0]
+    u8 = h5t.STD_U8LE
+    wanted: dict[str, tuple[tuple[int, ...], h5t.TypeID]] = {
+        LABELS: ((rows,), h5t.STD_I64LE),
+        PATHS: ((rows,), _text_type(header.paths)),
+        CLASSES: ((len(header.classes),), _text_type(header.classes)),
+        PROVENANCE: ((len(header.provenance),), u8),
+        HEADER_DIGEST: ((DIGEST_BYTES,), u8),
+        DIGESTS: ((block_count(rows), DIGEST_BYTES), u8),
+        IMAGE_DIGESTS: ((rows, DIGEST_BYTES), u8),
+        FEATURES: (header.shape, dtype.hdf5()),
+    }
+    image = io.BytesIO()
+    feature_bytes = math.prod(header.shape) * dtype.raw.itemsize
+    file = _create_in_memory(image, feature_bytes)
+    extents = {name: _add(file, name, shape, kind) for name, (shape, kind) in wanted.items()}
+    file.close()
+    layout = Layout(dtype, extents)
+    structure = image.getvalue()
+    if layout[FEATURES].offset % _ALIGNMENT or not len(structure) <= layout[FEATURES].offset:
+        raise CacheError(
+            f"HDF5 {h5py.version.hdf5_version} lays files out in an unknown way; use h5py 3.12 to 3.16"
+        )
+    return structure, layout
+
+
+def _create_in_memory(image: io.BytesIO, feature_bytes: int) -> h5f.FileID:
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5fd.fileobj_driver, image)
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)  # checksummed metadata, readable since 2008
+    access.set_alignment(min(feature_bytes, 16 * _ALIGNMENT), _ALIGNMENT)
+    creation = h5p.create(h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    file = h5f.create(b"layout", h5f.ACC_EXCL, fcpl=creation, fapl=access)
+    mark = np.bytes_(SIGNATURE.encode("ascii"))
+    attribute = h5a.create(file, MARK.encode(), h5t.py_create(mark.dtype), h5s.create(h5s.SCALAR))
+    attribute.write(np.array(mark))
+    return file
+
+
+def _add(file: h5f.FileID, name: str, shape: tuple[int, ...], kind: h5t.TypeID) -> Extent:
+    if name == FEATURES:
+        # A link that comes and goes leaves room in the root group. Without, HDF5 would put the link to this
+        # dataset behind its data, and the file would not end with the features.
+        file.links.create_soft(name.encode(), b"reserved")
+        file.unlink(name.encode())
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_layout(h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    dataset = h5d.create(file, name.encode(), kind, h5s.create_simple(shape), creation)
+    return Extent(shape, kind.get_size(), dataset.get_offset())
+
+
+def _text_type(texts: Sequence[str]) -> h5t.TypeID:
+    kind = h5t.C_S1.copy()
+    kind.set_size(max(1, *(len(t.encode("utf-8")) for t in texts)))
+    kind.set_strpad(h5t.STR_NULLPAD)
+    kind.set_cset(h5t.CSET_UTF8)
+    return kind

@@ -1,0 +1,134 @@
+"""What is known about a cache before any feature is computed, checked once for writer and reader alike."""
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.dtypes import DTYPES
+from cache.errors import CacheError, StaleCacheError
+from cache.fingerprint import canonical, differences, first_difference, full_identity, key
+
+MAX_TEXT = 65_535  # bytes of a path or class name
+MAX_PROVENANCE = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class CacheHeader:
+    """Everything but the features.
+
+    shape: (N, V, C, H, W), images × views × map. dtype: a name in `cache.dtypes.DTYPES`. labels: (N,) int,
+    indices into `classes`. paths: N unique names of images. identity: what the features are made from, as
+    nested named fields. notes: facts about the making that don't change the key.
+
+    Raises: CacheError when a field has a value that the format can't hold.
+    """
+
+    shape: tuple[int, int, int, int, int]
+    dtype: str
+    labels: NDArray[np.int64]
+    paths: Sequence[str]
+    classes: Sequence[str]
+    identity: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        put = functools.partial(object.__setattr__, self)
+        put("shape", _checked_shape(self.shape))
+        if self.dtype not in DTYPES:
+            _refuse(f"dtype: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
+        put("paths", _checked_names("paths", "path", self.paths, may_be_empty=False))
+        put("classes", _checked_names("classes", "class", self.classes, may_be_empty=True))
+        put("labels", _checked_labels(self.labels, self.shape[0], len(self.classes)))
+        if len(self.paths) != self.shape[0]:
+            _refuse(f"paths: expected {self.shape[0]}, one for each image, found {len(self.paths)}")
+        for name in ("identity", "notes"):
+            if not isinstance(getattr(self, name), dict):
+                _refuse(f"{name}: expected a dict, found a {type(getattr(self, name)).__name__}")
+            put(name, json.loads(canonical(getattr(self, name))))
+        if len(self.provenance) > MAX_PROVENANCE:
+            _refuse(f"identity and notes: expected at most {MAX_PROVENANCE >> 20} MiB of JSON")
+
+    @property
+    def provenance(self) -> bytes:
+        return canonical({"identity": self.identity, "notes": self.notes})
+
+    @functools.cached_property
+    def full_identity(self) -> dict[str, Any]:
+        """`identity` with shape, dtype and a digest of the paths: what the key is made from."""
+        return full_identity(self.identity, self.shape, self.dtype, self.paths)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """SHA-256 of the identity, in hexadecimal. Caches with equal keys hold equal features."""
+        return key(self.full_identity)
+
+    def labelled_like(self, other: "CacheHeader") -> bool:
+        return list(self.classes) == list(other.classes) and np.array_equal(self.labels, other.labels)
+
+
+def refuse_if_stale(file: str, found: CacheHeader, wanted: CacheHeader) -> None:
+    """Raises: StaleCacheError naming up to eight fields of the identity that differ."""
+    if found.key == wanted.key:
+        return
+    fields = differences(found.full_identity, wanted.full_identity)
+    fields = [first_difference(found.paths, wanted.paths) if f.startswith("paths:") else f for f in fields]
+    more = f"; and {len(fields) - 8} more" if len(fields) > 8 else ""
+    raise StaleCacheError(
+        f"{file}: made from something else: {'; '.join(fields[:8])}{more}; delete it or choose another folder"
+    )
+
+
+def _refuse(problem: str) -> None:
+    raise CacheError(f"cache header: {problem}")
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(int(n) for n in shape)
+    if len(sizes) != 5:
+        _refuse(f"shape: expected (images, views, channels, rows, columns), found {sizes}")
+    if sizes[0] < 1:
+        _refuse("shape: a cache needs at least one image, found 0")
+    if min(sizes) < 1:
+        _refuse(f"shape: every size is at least 1, found {sizes}")
+    return sizes
+
+
+def _checked_names(field_name: str, one: str, names: Sequence[str], *, may_be_empty: bool) -> tuple[str, ...]:
+    names = tuple(names)
+    if not names:
+        _refuse(f"{field_name}: expected at least one, found none")
+    if len(set(names)) != len(names):
+        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        _refuse(f"{field_name}: {twice!r} stands there twice")
+    for row, name in enumerate(names):
+        if (problem := _text_problem(name)) or (not name and not may_be_empty):
+            _refuse(f"{field_name}: {one} {row}, {name[:80]!r}, {problem or 'is empty'}")
+    return names
+
+
+def _text_problem(name: str) -> str:
+    """Why the format can't hold a text; empty when it can."""
+    if "\0" in name:
+        return "holds a NUL character"
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "is not valid Unicode; rename the file"
+    return f"has {size} bytes; at most {MAX_TEXT} fit" if size > MAX_TEXT else ""
+
+
+def _checked_labels(labels: NDArray[Any], images: int, classes: int) -> NDArray[np.int64]:
+    given = np.asarray(labels)
+    if given.dtype.kind not in "iu" or given.shape != (images,):
+        _refuse(f"labels: expected {images} integers, found {given.dtype} of shape {given.shape}")
+    if given.min() < 0 or given.max() >= classes:
+        row = int(np.argmax((given < 0) | (given >= classes)))
+        _refuse(f"labels: expected 0 to {classes - 1}, found {given[row]} in row {row}")
+    checked = given.astype("<i8")
+    checked.flags.writeable = False
+    return checked

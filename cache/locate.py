@@ -1,0 +1,199 @@
+"""Find the datasets of an existing file, and refuse what FORMAT.md §1 forbids before a payload byte is read.
+
+A file from elsewhere may be damaged or made to do harm: to read other files through links and external
+storage, to expand chunks and filters without end, or to promise more bytes than it has, which a memory map
+answers with SIGBUS.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# h5py's low-level modules are compiled and have no type stubs.
+
+import os
+from itertools import pairwise
+from typing import NoReturn
+
+import numpy as np
+from h5py import h5a, h5d, h5f, h5fd, h5l, h5o, h5p, h5s, h5t
+
+from cache.dtypes import DTYPES
+from cache.errors import CacheError
+from cache.format import (
+    CLASSES,
+    DATASETS,
+    DIGEST_BYTES,
+    DIGESTS,
+    FEATURES,
+    HEADER_DIGEST,
+    IMAGE_DIGESTS,
+    LABELS,
+    MARK,
+    PATHS,
+    PROVENANCE,
+    SIGNATURE,
+    Extent,
+    Layout,
+    block_count,
+)
+from cache.header import MAX_PROVENANCE, MAX_TEXT
+
+# What h5py raises about structures that HDF5 can't make sense of.
+_HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, NotImplementedError, OverflowError)
+_LAYOUTS = {
+    h5d.COMPACT: "compact",
+    h5d.CONTIGUOUS: "contiguous",
+    h5d.CHUNKED: "chunked",
+    h5d.VIRTUAL: "virtual",
+}
+_MAX_MARK = 64
+
+
+class _ForbiddenError(Exception):
+    """What is wrong with a file, without its name."""
+
+
+def locate(fd: int, file: str) -> Layout:
+    """The layout of an open file. `file` is its name in messages.
+
+    Raises: CacheError when it isn't a cache of this version, is cut off, or holds anything forbidden.
+    """
+    size = os.fstat(fd).st_size
+    try:
+        with os.fdopen(os.dup(fd), "rb", buffering=0) as stream:
+            access = h5p.create(h5p.FILE_ACCESS)
+            access.set_fileobj_driver(h5fd.fileobj_driver, stream)
+            access.set_fclose_degree(h5f.CLOSE_STRONG)
+            root = h5f.open(b"cache", h5f.ACC_RDONLY, access)
+            try:
+                return _located(root, size)
+            finally:
+                root.close()
+    except _ForbiddenError as error:
+        problem, cause = str(error), None
+    except _HDF5_ERRORS as error:
+        problem, cause = (
+            f"HDF5 can't read its structure ({size:,} bytes); it is cut off, damaged or no HDF5",
+            error,
+        )
+    raise CacheError(f"{file}: no usable feature cache: {problem}; delete it and extract again") from cause
+
+
+def _located(root: h5f.FileID, size: int) -> Layout:
+    _check_signature(root)
+    known = {name.encode(): name for name in DATASETS}
+    for name in root:
+        if name not in known:
+            _forbid("the file", "only the datasets of the format", repr(name[:40].decode("utf-8", "replace")))
+    datasets = {name: _dataset(root, name) for name in DATASETS}
+    extents = {name: _extent(name, dataset, size) for name, dataset in datasets.items()}
+    _check_shapes({name: extent.shape for name, extent in extents.items()})
+    _check_apart(extents)
+    kind = datasets[FEATURES].get_type()
+    dtype = next(d for d in DTYPES.values() if kind.equal(d.hdf5()))
+    return Layout(dtype, extents)
+
+
+def _check_signature(root: h5f.FileID) -> None:
+    """The root attribute that names the format and its version."""
+    if not h5a.exists(root, MARK.encode()):
+        _forbid("the attribute 'format'", repr(SIGNATURE), "none: another program wrote it")
+    attribute = h5a.open(root, MARK.encode())
+    kind, space = attribute.get_type(), attribute.get_space()
+    if not _is_text(kind, _MAX_MARK) or space.get_simple_extent_type() != h5s.SCALAR:
+        _forbid("the attribute 'format'", repr(SIGNATURE), "another type")
+    value = np.zeros((), f"S{kind.get_size()}")
+    attribute.read(value)
+    found = value.item().decode("utf-8", "replace")
+    if found != SIGNATURE:
+        _forbid("the attribute 'format'", repr(SIGNATURE), f"{found!r}: another version wrote it")
+
+
+def _dataset(root: h5f.FileID, name: str) -> h5d.DatasetID:
+    """Opens a dataset that is a plain array inside this file."""
+    if not root.links.exists(name.encode()):
+        _forbid(repr(name), "a dataset", "none")
+    if root.links.get_info(name.encode()).type != h5l.TYPE_HARD:
+        _forbid(repr(name), "a dataset in this file", "a soft or external link")
+    dataset = h5o.open(root, name.encode())
+    if not isinstance(dataset, h5d.DatasetID):
+        _forbid(repr(name), "a dataset", "another kind of object")
+    creation = dataset.get_create_plist()
+    if (layout := creation.get_layout()) != h5d.CONTIGUOUS:
+        _forbid(repr(name), "contiguous storage", f"{_LAYOUTS.get(layout, 'unknown')} storage")
+    if creation.get_external_count():
+        _forbid(repr(name), "storage in this file", "external storage")
+    if creation.get_nfilters():
+        _forbid(repr(name), "no filters", "filters")
+    _check_type(name, dataset.get_type())
+    return dataset
+
+
+def _check_type(name: str, kind: h5t.TypeID) -> None:
+    if name == FEATURES:
+        expected, fits = " or ".join(DTYPES), any(kind.equal(d.hdf5()) for d in DTYPES.values())
+    elif name in (PATHS, CLASSES):
+        expected, fits = "NUL-padded UTF-8 strings of fixed length", _is_text(kind, MAX_TEXT, h5t.CSET_UTF8)
+    elif name == LABELS:
+        expected, fits = "little-endian int64", kind.equal(h5t.STD_I64LE)
+    else:
+        expected, fits = "uint8", kind.equal(h5t.STD_U8LE)
+    if not fits:
+        _forbid(repr(name), f"numbers of type {expected}" if name == FEATURES else expected, "another type")
+
+
+def _is_text(kind: h5t.TypeID, longest: int, charset: int = h5t.CSET_ASCII) -> bool:
+    return (
+        isinstance(kind, h5t.TypeStringID)
+        and not kind.is_variable_str()
+        and kind.get_size() <= longest
+        and kind.get_cset() == charset
+        and kind.get_strpad() == h5t.STR_NULLPAD
+    )
+
+
+def _extent(name: str, dataset: h5d.DatasetID, size: int) -> Extent:
+    space = dataset.get_space()
+    if space.get_simple_extent_type() != h5s.SIMPLE:
+        _forbid(repr(name), "an array", "a single value or none")
+    shape = space.get_simple_extent_dims()
+    offset = dataset.get_offset()
+    if offset is None:
+        _forbid(repr(name), "storage allocated at creation", "none")
+    extent = Extent(shape, dataset.get_type().get_size(), offset)
+    if extent.end > size or dataset.get_storage_size() != extent.nbytes:
+        _forbid(repr(name), f"{extent.nbytes:,} bytes from byte {offset:,} on", f"a file of {size:,} bytes")
+    return extent
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    features = shapes[FEATURES]
+    if len(features) != 5 or not all(features):
+        _forbid(repr(FEATURES), "five sizes (N, V, C, H, W), all at least 1", str(features))
+    rows = features[0]
+    expected = {
+        LABELS: (rows,),
+        PATHS: (rows,),
+        HEADER_DIGEST: (DIGEST_BYTES,),
+        DIGESTS: (block_count(rows), DIGEST_BYTES),
+        IMAGE_DIGESTS: (rows, DIGEST_BYTES),
+    }
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            _forbid(repr(name), f"the shape {shape}", str(shapes[name]))
+    if len(shapes[CLASSES]) != 1 or not shapes[CLASSES][0]:
+        _forbid(repr(CLASSES), "a list of at least one name", f"the shape {shapes[CLASSES]}")
+    if len(shapes[PROVENANCE]) != 1 or not 0 < shapes[PROVENANCE][0] <= MAX_PROVENANCE:
+        _forbid(repr(PROVENANCE), f"1 to {MAX_PROVENANCE:,} bytes of JSON", f"the shape {shapes[PROVENANCE]}")
+
+
+def _check_apart(extents: dict[str, Extent]) -> None:
+    """No two datasets share a byte, and `features` is the last."""
+    by_offset = sorted(extents, key=lambda name: extents[name].offset)
+    for before, after in pairwise(by_offset):
+        if extents[before].end > extents[after].offset:
+            _forbid(repr(after), f"bytes of its own, not shared with {before!r}", "shared ones")
+    if by_offset[-1] != FEATURES:
+        _forbid(repr(FEATURES), "the last place in the file", f"{by_offset[-1]!r} behind it")
+
+
+def _forbid(what: str, expected: str, found: str) -> NoReturn:
+    raise _ForbiddenError(f"{what}: expected {expected}, found {found}")

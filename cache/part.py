@@ -1,0 +1,120 @@
+"""`NAME.part`: the cache while it is being made, locked by the one process that makes it (FORMAT.md §6)."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import disk
+from cache.contents import Contents, encode_header, read_contents
+from cache.errors import CacheError
+from cache.format import DIGESTS, HEADER_DIGEST, Layout, create
+from cache.header import CacheHeader
+from cache.verify import block_digest, block_spans, header_digest
+
+TAIL_BYTES = 128  # behind the cache proper: who holds the lock. Cut off before publishing.
+
+
+@dataclass(eq=False)
+class Part:
+    """A locked file. `contents` is None until it is laid out."""
+
+    path: Path
+    fd: int
+    contents: Contents | None = None
+
+    @classmethod
+    def acquire(cls, path: Path) -> "Part":
+        """Create the file if need be, lock it, and read what is there.
+
+        Raises: CacheError when another process holds it or it is damaged; OSError.
+        """
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                if not disk.try_lock(fd):
+                    raise CacheError(f"{path}: in use by {_holder(fd)}; wait until it is done or stop it")
+                if disk.is_file_at(
+                    fd, path
+                ):  # and not one that was published or replaced before we got the lock
+                    contents = read_part(fd, path)
+                    _sign(fd, contents)
+                    return cls(path, fd, contents)
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def lay_out(self, header: CacheHeader, source: tuple[int, Contents] | None = None) -> Contents:
+        """Replace the file by a new one, with the good blocks of `source` (a file and its contents).
+
+        Made under another name, so that what stands under this one is whole at any time. Raises: OSError.
+        """
+        structure, layout = create(header)
+        parts = encode_header(header, layout)
+        parts[HEADER_DIGEST] = header_digest(layout, parts)
+        new_path = self.path.with_suffix(".layout")
+        fd = os.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            disk.try_lock(fd)
+            disk.allocate(fd, layout.end + TAIL_BYTES)
+            disk.write_all(fd, structure, 0)
+            for name, data in parts.items():
+                disk.write_all(fd, data, layout[name].offset)
+            if source:
+                _copy_blocks(*source, fd, layout)
+            contents = read_contents(fd, str(new_path))
+            _sign(fd, contents)
+            disk.sync(fd)
+            disk.rename(new_path, self.path)
+        except BaseException:
+            os.close(fd)
+            new_path.unlink(missing_ok=True)
+            raise
+        os.close(self.fd)
+        self.fd, self.contents = fd, contents
+        return contents
+
+    def publish(self, path: Path, nbytes: int) -> None:
+        """Cut the file to its `nbytes` and rename it to its final name. Raises: OSError."""
+        os.ftruncate(self.fd, nbytes)
+        disk.sync(self.fd)
+        disk.rename(self.path, path)
+
+    def close(self) -> None:
+        """Let go of the lock; an unused file goes away."""
+        if self.contents is None and disk.is_file_at(self.fd, self.path):
+            self.path.unlink(missing_ok=True)
+        os.close(self.fd)
+
+
+def read_part(fd: int, path: Path) -> Contents | None:
+    """What a `.part` file holds; None when it isn't laid out yet. Raises: CacheError when it is damaged."""
+    if os.fstat(fd).st_size <= TAIL_BYTES:
+        return None
+    return read_contents(fd, str(path))
+
+
+def _sign(fd: int, contents: Contents | None) -> None:
+    note = f"held by process {os.getpid()} on {os.uname().nodename}".encode()[:TAIL_BYTES]
+    disk.write_all(fd, note.ljust(TAIL_BYTES, b"\0"), contents.layout.end if contents else 0)
+
+
+def _holder(fd: int) -> str:
+    size = os.fstat(fd).st_size
+    tail = os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    note = re.fullmatch(rb"held by (process \d+ on [\x21-\x7e]+)\0*", tail)
+    return note[1].decode() if note else "another process"
+
+
+def _copy_blocks(source_fd: int, source: Contents, fd: int, layout: Layout) -> None:
+    """Copy the blocks that match their digest, and their digests."""
+    for block in source.written.nonzero()[0].tolist():
+        spans = block_spans(source.layout, block)
+        pieces = [disk.read_all(source_fd, nbytes, offset) for offset, nbytes in spans]
+        digest = source.digests[block].tobytes()
+        if block_digest(block, pieces) != digest:
+            continue
+        for piece, (offset, _) in zip(pieces, block_spans(layout, block), strict=True):
+            disk.write_all(fd, memoryview(piece), offset)
+        disk.write_all(fd, digest, layout[DIGESTS].offset + block * len(digest))

@@ -1,0 +1,199 @@
+"""Write a cache block by block, so that it can be interrupted anywhere and gone on with (FORMAT.md §6).
+
+with CacheWriter("train.h5", header) as writer:
+    for rows in writer.missing:
+        writer.write(rows, features_of(rows), digests_of(rows))
+    writer.publish()
+"""
+
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import disk
+from cache.contents import Contents, opened, read_published
+from cache.dtypes import Raw, Values
+from cache.errors import CacheError
+from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, Layout
+from cache.header import CacheHeader, refuse_if_stale
+from cache.part import Part, read_part
+from cache.verify import block_digest, block_spans, check_blocks, damaged_blocks
+
+Status = Literal["absent", "partial", "relabel", "complete"]
+
+
+class CacheWriter:
+    """Makes `path`, or goes on making it. Leaving the context lets go of the lock and keeps finished blocks.
+
+    Raises, on entering:
+        StaleCacheError: a cache stands there that was made from something else; the message names the fields.
+        CacheError: another process is writing it, it is complete, or the disk is too small for it.
+    """
+
+    def __init__(self, path: str | Path, header: CacheHeader) -> None:
+        self.path = Path(path)
+        self.header = header
+
+    def __enter__(self) -> Self:
+        with disk.explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._part = Part.acquire(_part_path(self.path))
+            try:
+                self._layout, self._missing = self._prepare(self._part)
+            except BaseException:
+                self._part.close()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._part.close()
+
+    @property
+    def missing(self) -> list[range]:
+        """The blocks still to be written, as ranges of rows, in order."""
+        return [self._layout.block(b) for b in self._missing]
+
+    def write(self, rows: range, features: Values, image_digests: NDArray[np.uint8]) -> None:
+        """Store one of the `missing` blocks.
+
+        features: (n, V, C, H, W) floating point, n the block's rows; converted to the cache's dtype.
+        image_digests: (n, 16) uint8.
+
+        Raises: CacheError when a value is NaN, infinite or too large for the dtype (naming image and row),
+        the arrays have another shape, the block isn't missing, or the disk fails.
+        """
+        block = self._block(rows)
+        raw = self._encoded(rows, features)
+        digests = np.ascontiguousarray(image_digests)
+        if digests.dtype != np.uint8 or digests.shape != (len(rows), DIGEST_BYTES):
+            raise CacheError(
+                f"{self.path}: image digests: expected uint8 of shape {(len(rows), DIGEST_BYTES)}, "
+                f"found {digests.dtype} of shape {digests.shape}"
+            )
+        pieces = [a.reshape(-1).view(np.uint8).data for a in (raw, digests)]
+        with disk.explained(self.path):
+            for piece, (offset, _) in zip(pieces, block_spans(self._layout, block), strict=True):
+                disk.write_all(self._part.fd, piece, offset)
+            # The digest goes last: it is what says that the block is there.
+            digest = block_digest(block, pieces)
+            disk.write_all(self._part.fd, digest, self._layout[DIGESTS].offset + block * DIGEST_BYTES)
+        self._missing.remove(block)
+
+    def publish(self) -> Path:
+        """Give the complete file its name. Raises: CacheError when blocks are missing or the disk fails."""
+        if self._missing:
+            raise CacheError(f"{self.path}: {len(self._missing)} of {self._layout.blocks} blocks are missing")
+        with disk.explained(self.path):
+            self._part.publish(self.path, self._layout.end)
+        return self.path
+
+    @staticmethod
+    def status(path: str | Path, header: CacheHeader) -> Status:
+        """What there is: nothing, some blocks, all of it under other labels or class names, or all of it.
+
+        Raises: StaleCacheError when made from something else, naming the fields; CacheError when damaged.
+        """
+        path = Path(path)
+        if found := _published(path):
+            refuse_if_stale(str(path), found.header, header)
+            return "complete" if found.header.labelled_like(header) else "relabel"
+        part_path = _part_path(path)
+        if not part_path.exists():
+            return "absent"
+        with opened(part_path) as fd:
+            part = read_part(fd, part_path)
+        if part is None:
+            return "absent"
+        refuse_if_stale(str(part_path), part.header, header)
+        return "partial"
+
+    def _prepare(self, part: Part) -> tuple[Layout, list[int]]:
+        """Lay the file out or take up the one there. Returns where things are, and the missing blocks."""
+        if found := _published(self.path):
+            refuse_if_stale(str(self.path), found.header, self.header)
+            raise CacheError(f"{self.path}: already complete; nothing to write")
+        there = part.contents
+        if there is None:
+            there = part.lay_out(self.header)
+        else:
+            refuse_if_stale(str(part.path), there.header, self.header)
+            if not there.header.labelled_like(self.header):
+                there = part.lay_out(_relabelled(there.header, self.header), source=(part.fd, there))
+        written = there.written.nonzero()[0].tolist()
+        damaged = set(damaged_blocks(part.fd, there.layout, there.digests, written))
+        kept = set(written) - damaged
+        return there.layout, [b for b in range(there.layout.blocks) if b not in kept]
+
+    def _block(self, rows: range) -> int:
+        block = rows.start // BLOCK_ROWS
+        if block not in self._missing or rows != self._layout.block(block):
+            raise CacheError(
+                f"{self.path}: rows {rows.start} to {rows.stop}: expected one of the missing blocks"
+            )
+        return block
+
+    def _encoded(self, rows: range, features: Values) -> Raw:
+        """Features as they are stored, every one finite."""
+        shape = (len(rows), *self._layout.shape[1:])
+        if features.dtype.kind != "f" or features.shape != shape:
+            raise CacheError(
+                f"{self.path}: features: expected floating point of shape {shape}, "
+                f"found {features.dtype} of shape {features.shape}"
+            )
+        dtype = self._layout.dtype
+        raw = dtype.encode(features)
+        finite = dtype.finite(raw)
+        if not finite.all():
+            where = np.unravel_index(int(np.argmin(finite)), shape)
+            row, value = rows[int(where[0])], float(features[where])
+            problem = (
+                f"{value:g} is too large for {dtype.name} (at most {dtype.largest:g}); store another dtype"
+                if np.isfinite(value)
+                else f"the trunk computed {value}; look at the image and at the weights"
+            )
+            raise CacheError(f"{self.path}: row {row} ({self.header.paths[row]}): {problem}")
+        return raw
+
+
+def relabel(path: str | Path, header: CacheHeader) -> Path:
+    """Give a complete cache the labels and classes of `header`, keeping its features and notes.
+
+    The features are copied into a new file, which replaces the old one; whoever has that mapped keeps it.
+
+    Raises: StaleCacheError when `header` has another identity, CacheError when there is no cache or it is
+    damaged or in use.
+    """
+    path = Path(path)
+    with disk.explained(path), opened(path) as fd:
+        part = Part.acquire(_part_path(path))
+        try:
+            found = read_published(fd, str(path))
+            refuse_if_stale(str(path), found.header, header)
+            new = part.lay_out(_relabelled(found.header, header), source=(fd, found))
+            check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))
+            part.publish(path, new.layout.end)
+        finally:
+            part.close()
+    return path
+
+
+def _part_path(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _published(path: Path) -> Contents | None:
+    if not path.exists():
+        return None
+    with opened(path) as fd:
+        return read_published(fd, str(path))
+
+
+def _relabelled(old: CacheHeader, new: CacheHeader) -> CacheHeader:
+    """The new labels with the old notes, which are about features that stay."""
+    return dataclasses.replace(new, notes=old.notes)
