@@ -1,8 +1,8 @@
 """The file's layout: the only module that knows the names of datasets. See FORMAT.md.
 
 HDF5 only ever sees the structure: it lays a new file out in memory (`create`) and says of an existing one
-where things are (`locate.py`). Contents are read and written by offset, so HDF5 can't be caught by a full disk,
-a kill, or a hostile chunk, filter or link.
+where things are (`locate.py`). Contents are read and written by offset, so a full disk, a kill, or a hostile
+chunk, filter or link can't reach it.
 """
 
 # pyright: reportAttributeAccessIssue=false

@@ -22,6 +22,7 @@ class Part:
     path: Path
     fd: int
     contents: Contents | None = None
+    is_locked: bool = False
 
     @classmethod
     def acquire(cls, path: Path) -> "Part":
@@ -30,20 +31,21 @@ class Part:
         Raises: CacheError when another process holds it or it is damaged; OSError.
         """
         while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            part = cls(path, os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             try:
-                if not disk.try_lock(fd):
-                    raise CacheError(f"{path}: in use by {_holder(fd)}; wait until it is done or stop it")
-                if disk.is_file_at(
-                    fd, path
-                ):  # and not one that was published or replaced before we got the lock
-                    contents = read_part(fd, path)
-                    _sign(fd, contents)
-                    return cls(path, fd, contents)
+                part.is_locked = disk.try_lock(part.fd)
+                if not part.is_locked:
+                    raise CacheError(
+                        f"{path}: in use by {_holder(part.fd)}; wait until it is done or stop it"
+                    )
+                if disk.is_file_at(part.fd, path):
+                    part.contents = read_part(part.fd, path)
+                    _sign(part.fd, part.contents)
+                    return part
             except BaseException:
-                os.close(fd)
+                part.close()
                 raise
-            os.close(fd)
+            part.close()  # it was published or replaced before we got the lock
 
     def lay_out(self, header: CacheHeader, source: tuple[int, Contents] | None = None) -> Contents:
         """Replace the file by a new one, with the good blocks of `source` (a file and its contents).
@@ -82,17 +84,19 @@ class Part:
         disk.rename(self.path, path)
 
     def close(self) -> None:
-        """Let go of the lock; an unused file goes away."""
-        if self.contents is None and disk.is_file_at(self.fd, self.path):
+        """Let go of the lock. A file that was never laid out goes away."""
+        if self.is_locked and not _is_laid_out(self.fd) and disk.is_file_at(self.fd, self.path):
             self.path.unlink(missing_ok=True)
         os.close(self.fd)
 
 
 def read_part(fd: int, path: Path) -> Contents | None:
     """What a `.part` file holds; None when it isn't laid out yet. Raises: CacheError when it is damaged."""
-    if os.fstat(fd).st_size <= TAIL_BYTES:
-        return None
-    return read_contents(fd, str(path))
+    return read_contents(fd, str(path)) if _is_laid_out(fd) else None
+
+
+def _is_laid_out(fd: int) -> bool:
+    return os.fstat(fd).st_size > TAIL_BYTES
 
 
 def _sign(fd: int, contents: Contents | None) -> None:

@@ -133,10 +133,8 @@ class FeatureCache:
 
         Raises: IndexError when a row or view is out of range, ValueError when `out` doesn't fit.
         """
-        index = np.asarray(rows)
+        index = self._checked(rows)
         n, views, *map_shape = self.shape
-        if index.ndim != 1 or index.dtype.kind not in "iu" or (index.size and not _within(index, n)):
-            raise IndexError(f"{self.path}: rows: expected a list of integers from 0 to {n - 1}")
         if view is None or (isinstance(view, slice) and range(views)[view] == range(views)):
             source, shape = self.features.reshape(n, -1), (index.size, views, *map_shape)
         else:
@@ -157,17 +155,26 @@ class FeatureCache:
     def verify(self, rows: ArrayLike | None = None) -> None:
         """Check digests: of the blocks that hold `rows` and weren't checked here before, or of everything.
 
-        Raises: CacheError naming the file and the first block that doesn't match.
+        Raises: CacheError naming the file and the first block that doesn't match; IndexError as `take`.
         """
         with self._opened() as fd:
             if rows is None:
                 read_published(fd, str(self.path))  # header and journal
                 blocks = np.arange(self.blocks)
             else:
-                blocks = np.unique(np.asarray(rows) // BLOCK_ROWS)
+                blocks = np.unique(self._checked(rows) // BLOCK_ROWS)
                 blocks = blocks[~self._verified[blocks]]
             check_blocks(fd, self._contents.layout, self._contents.digests, blocks.tolist(), str(self.path))
         self._verified[blocks] = True
+
+    def _checked(self, rows: ArrayLike) -> NDArray[Any]:
+        index = np.asarray(rows)
+        if index.size == 0:
+            index = index.astype(np.intp)  # an empty list is float64
+        integers = index.ndim == 1 and index.dtype.kind in "iu"
+        if not integers or (index.size and (index.min() < 0 or index.max() >= len(self))):
+            raise IndexError(f"{self.path}: rows: expected a list of integers from 0 to {len(self) - 1}")
+        return index
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -178,10 +185,6 @@ class FeatureCache:
                     f"{self.path}: another file took its place since it was opened; open it again"
                 )
             yield fd
-
-
-def _within(index: NDArray[Any], n: int) -> bool:
-    return bool(index.min() >= 0 and index.max() < n)
 
 
 def _file_id(fd: int) -> tuple[int, int, int]:
