@@ -18,7 +18,7 @@ from cache import disk
 from cache.contents import Contents, opened, read_published
 from cache.dtypes import Raw, Values
 from cache.errors import CacheError
-from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, Layout
+from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
 from cache.part import Part, read_part
 from cache.verify import block_digest, block_spans, check_blocks, damaged_blocks
@@ -58,6 +58,17 @@ class CacheWriter:
     def missing(self) -> list[range]:
         """The blocks still to be written, as ranges of rows, in order."""
         return [self._layout.block(b) for b in self._missing]
+
+    @property
+    def image_digests(self) -> NDArray[np.uint8]:
+        """(N, 16): the digests of the images in the blocks that are there, zeros for the others."""
+        extent = self._layout[IMAGE_DIGESTS]
+        with disk.explained(self.path):
+            data = disk.read_all(self._part.fd, extent.nbytes, extent.offset)
+        digests = np.frombuffer(bytes(data), np.uint8).reshape(extent.shape).copy()
+        for rows in self.missing:
+            digests[rows.start : rows.stop] = 0
+        return digests
 
     def write(self, rows: range, features: Values, image_digests: NDArray[np.uint8]) -> None:
         """Store one of the `missing` blocks.

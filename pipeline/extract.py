@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cache import CacheHeader, CacheWriter, FeatureCache, relabel
 from pipeline.config import ExtractConfig
@@ -54,20 +55,24 @@ def extract(config: ExtractConfig) -> Path:
     jobs = [plan(config, trunk, prepared, split) for split in splits.values()]
     announce(config, prepared, jobs)
     for job in jobs:
-        if job.status in ("complete", "relabel", "partial"):
-            refuse_changed_images(job)
-        if job.status == "complete":
-            print(f"{job.path}: up to date")
-        elif job.status == "relabel":
-            relabel(job.path, job.header)
-            print(f"{job.path}: labels updated, features kept")
+        if job.status in ("complete", "relabel"):
+            refresh(job)
         else:
             with CacheWriter(job.path, job.header) as writer:
+                refuse_changed_images(job, writer.image_digests)
                 summary = fill(writer, job.split, job.views, prepared, config)
                 writer.publish()
             worst = check_parity(job.path, job.split, trunk, job.views)
             print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
     return config.cache_dir
+
+
+def refresh(job: Job) -> None:
+    """A complete cache: see that its images are still the same, and give it new labels if they changed."""
+    refuse_changed_images(job, FeatureCache(job.path).image_digests)
+    if job.status == "relabel":
+        relabel(job.path, job.header)
+    print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
 
 
 def load_trunk(config: ExtractConfig) -> Trunk:
@@ -118,8 +123,8 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
         needed += size if job.status == "absent" else 0
         images, views, channels, height, width = job.header.shape
         print(
-            f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} {job.header.dtype}, "
-            f"{size / 1e6:,.0f} MB, {job.status}"
+            f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} "
+            f"{job.header.dtype}, {size / 1e6:,.0f} MB, {job.status}"
         )
     free = shutil.disk_usage(config.cache_dir).free
     print(
@@ -133,16 +138,14 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
         )
 
 
-def refuse_changed_images(job: Job) -> None:
-    """Compare the images' bytes with the digests recorded when they were read.
+def refuse_changed_images(job: Job, recorded: NDArray[np.uint8]) -> None:
+    """Compare the images' bytes with the digests (N, 16) recorded when they were read; zeros are none.
 
     Raises: StaleCacheError naming the first image that has changed.
     """
-    path = job.path if job.path.is_file() else job.path.with_name(job.path.name + ".part")
-    recorded = FeatureCache.recorded_images(path)
     for row in np.flatnonzero(recorded.any(axis=1)).tolist():
-        if job.split.images.digest(row) != recorded[row].tobytes():
+        if job.split.images.read(row).digest != recorded[row].tobytes():
             raise StaleCacheError(
-                f"{path}: made from another image: the bytes of {job.split.paths[row]} have changed; "
-                "delete the cache or choose another --cache"
+                f"{job.path}: made from another image: the bytes of {job.split.paths[row]} have changed; "
+                f"delete {job.path.name}* or choose another --cache"
             )
