@@ -44,9 +44,8 @@ def fill(
         if pending is not None:
             waits.measure("disk", pending.result)
     seconds = time.perf_counter() - started
-    return (
-        f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s), bounded by {waits.longest}"
-    )
+    rate = f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)"
+    return f"{rate}, bounded by {waits.longest}"
 
 
 def block_maps(
