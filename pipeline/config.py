@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
-from pipeline.fields import Checked, OneOf, Range
+from pipeline.fields import Checked, OneOf, Range, flag
 from pipeline.heads import HEADS
 from pipeline.trunks import TRUNKS, UNTRAINED
 
@@ -159,12 +159,21 @@ class TrainConfig(Checked):
     """Part of the labelled images that is held out to choose the best epoch."""
     memory_budget_mb: Annotated[int, Range(0, 100_000_000)] = 0
     """Memory for maps; a larger cache is read from disk block by block [half of what is free]."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the matrix products; weights are updated in float32 at least."""
     verify: bool = True
     """Check the cache's digests when its blocks are first used."""
     resume: bool = False
     """Go on with a run that was interrupted."""
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr", "weight_decay", "seed"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{flag(name)}: expected values that differ, found one twice")
 
     @property
     def run_dir(self) -> Path:
@@ -198,6 +207,47 @@ class EvaluateConfig(Checked):
     """Draws of each random policy."""
     batch: Annotated[int, Range(1, 65_536)] = 500
     """Images per forward pass."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+    workers: Workers = 0
+    """Processes that decode images [one per core]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AblateConfig(Checked):
+    """Does ten-crop help, and by how much? Every head and crop, several seeds, in three regimes.
+
+    Makes the caches (and pretrains the trunk of the regime `transfer`) where they are not there yet. Writes
+    OUT/ablation.json, ablation.md and ablation.png. Interrupted, the same command goes on where it stopped.
+    """
+
+    dataset: str = "cifar10"
+    """Ten classes of images: cifar10, or folder:PATH."""
+    out: str = "artifacts/ablation"
+    """Folder for runs and results."""
+    regime: tuple[Annotated[str, OneOf(("same", "transfer", "digits"))], ...] = ("same", "transfer", "digits")
+    """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on the first
+    half of the classes, heads on the other half; digits: another kind of image altogether."""
+    trunk_out: str = "artifacts/trunks/first-half"
+    """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
+    per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
+    """Labelled images per class in the regime `transfer`; 0 means all."""
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.01, 0.03, 0.1)
+    """Learning rates to choose from by validation score."""
+    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 5e-3)
+    """Weight decays to choose from by validation score."""
+    seeds: Annotated[int, Range(1, 1000)] = 5
+    """How many seeds."""
+    hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
+    """Widths of FullNet's hidden layers."""
+    epochs: Count = 8
+    """Passes over the training part, at least; small parts get as many as make --min-steps."""
+    min_steps: Annotated[int, Range(1, 1_000_000)] = 300
+    """Steps of the optimizer, at least."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the heads' matrix products."""
+    jobs: Workers = 1
+    """Heads to train at the same time, in processes; 0 means one per core."""
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0

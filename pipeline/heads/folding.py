@@ -1,7 +1,7 @@
 """Ten crops for the price of five: crops in the mirror basis.
 
-Reversing the columns of a crop x leaves x_j + x_(w-1-j) as it is and turns the sign of x_j - x_(w-1-j). So the
-crops are written in the orthonormal basis of these sums and differences, divided by √2 (a middle column stays):
+Reversing the columns of a crop x leaves x_j + x_(w-1-j) as it is and turns the sign of x_j - x_(w-1-j). So
+crops are written in the orthonormal basis of these sums and differences over √2 (a middle column stays):
 
     even part  E(x) = [(x_j + x_(w-1-j))/√2 for j < w/2, x_middle]     odd part  O(x) = [(x_j - x_(w-1-j))/√2]
 
@@ -39,8 +39,10 @@ class Folding(NamedTuple):
         return 2 * len(self.pairs) + len(self.singles)
 
     def mask(self) -> Tensor | None:
-        """(2, 1, boxes, 1) one where p + q and p - q of a box is a crop, zero at a single's mirror image; None
-        where every one of them is a crop."""
+        """(2, 1, boxes, 1) one where p + q and p - q of a box are a crop, zero at a single's mirror image.
+
+        None where every one of them is a crop.
+        """
         if not (self.pairs and self.singles):
             return None
         mask = torch.ones(2, 1, self.boxes, 1)

@@ -7,8 +7,8 @@ score or a gradient:
 2. all crops and all heads of the stack are rows and columns of one matrix product;
 3. the output layer is linear, so it is applied once, to the mean of the crops' hidden activations.
 
-Shapes: M heads, B images, S boxes, D = C·h·w cells of a crop, widths h. A stack of activations is (F, B, S, M·h),
-F = 2 when boxes stand for a crop and its mirror, else 1.
+Shapes: M heads, B images, S boxes, D = C·h·w cells of a crop, widths h. A stack of activations is
+(F, B, S, M·h), F = 2 when boxes stand for a crop and its mirror, else 1.
 """
 
 from typing import Any
@@ -82,8 +82,8 @@ class FullNet(Head):
 class FirstLayer(torch.autograd.Function):
     """ReLU(crop · W + b) for every crop, mirrored or not, of every head. No gradient for the inputs.
 
-    inputs (B, S, D), weight (M, h, D), bias (M, h) → (F, B, S, M·h). `even` is the length of the even part of D when
-    boxes stand for a crop and its mirror (F = 2), and 0 when each stands for itself (F = 1).
+    inputs (B, S, D), weight (M, h, D), bias (M, h) → (F, B, S, M·h). `even` is the length of the even part of
+    D when boxes stand for a crop and its mirror (F = 2), and 0 when each stands for itself (F = 1).
     """
 
     @staticmethod
@@ -105,7 +105,9 @@ class FirstLayer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[None, Tensor, Tensor, None]:
         inputs, stack = ctx.saved_tensors
         rows, even = inputs.flatten(0, 1), ctx.even
         grad = torch.ops.aten.threshold_backward(grads[0], stack, 0).flatten(1, 2)  # (F, B·S, M·h)

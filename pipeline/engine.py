@@ -1,0 +1,120 @@
+"""The training loop: a stack of M heads over batches of maps. It knows inputs, labels and a head, no crops.
+
+Losses and hits are added up on the device and read once per epoch. Everything random in an epoch comes from
+(data_seed, epoch) and each head's (seed, epoch), so a run can go on from the end of any epoch.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.heads.base import Head, cross_entropy
+from pipeline.maps import Maps
+from pipeline.optimizer import StackedSGD, schedule
+from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
+
+
+class Plan(NamedTuple):
+    """How long and in what portions to train."""
+
+    epochs: int
+    batch: int
+    rows: int  # of the training part
+    data_seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.rows // self.batch)
+
+
+class Trainer:
+    """Trains epoch by epoch and keeps each head's best weights by validation."""
+
+    def __init__(self, head: Head, optimizer: StackedSGD, train: Maps, val: Maps | None, plan: Plan) -> None:
+        self.head, self.optimizer, self.train, self.val, self.plan = head, optimizer, train, val, plan
+        heads, self.device = len(head.seeds), next(head.parameters()).device
+        self.best = {name: p.detach().clone() for name, p in head.named_parameters()}
+        self.best_epoch = np.full(heads, -1)
+        self.best_top1 = np.full(heads, -np.inf)
+        self.best_loss = np.full(heads, np.inf)
+
+    def epoch(self, epoch: int, on_step: Callable[[int], Any] = lambda images: None) -> list[dict[str, Any]]:
+        """One pass over the training part and one over the validation part; a line of figures per head."""
+        started = time.perf_counter()
+        train_loss = self._pass(epoch, on_step)
+        seconds = time.perf_counter() - started
+        top1, val_loss = self._validate()
+        self._keep_best(epoch, top1, val_loss)
+        lines = []
+        for m in range(len(train_loss)):
+            line: dict[str, Any] = {"epoch": epoch, "train_loss": float(train_loss[m])}
+            if self.val is not None:
+                line |= {"val_loss": float(val_loss[m]), "val_top1": float(top1[m])}
+            lines.append(line | {"seconds": round(seconds, 4)})
+        return lines
+
+    def _pass(self, epoch: int, on_step: Callable[[int], Any]) -> np.ndarray:
+        """(M,) mean training loss of the epoch."""
+        plan, head = self.plan, self.head
+        steps = plan.epochs * plan.steps_per_epoch
+        rng = np.random.default_rng((plan.data_seed, epoch))
+        head.train()
+        head.start_epoch(epoch)
+        total = torch.zeros(len(head.seeds), device=self.device)
+        for step, (inputs, labels) in enumerate(self.train.batches(plan.batch, rng)):
+            losses = head.losses(inputs, labels)
+            losses.sum().backward()
+            self.optimizer.step(schedule(epoch * plan.steps_per_epoch + step, steps))
+            total = total + losses.detach() * len(labels)
+            on_step(len(labels))
+        return total.double().cpu().numpy() / plan.rows
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) top-1 in per cent and (M,) mean loss on the validation part; NaN without one."""
+        if self.val is None:
+            unknown = np.full(len(self.head.seeds), np.nan)
+            return unknown, unknown
+        self.head.eval()
+        count, hits, loss = 0, *torch.zeros(2, len(self.head.seeds), device=self.device)
+        for inputs, labels in self.val.batches(self.plan.batch, None):
+            logits = self.head(inputs)
+            hits = hits + (logits.argmax(2) == labels).sum(1)
+            loss = loss + cross_entropy(logits, labels).sum(1)
+            count += len(labels)
+        return hits.double().cpu().numpy() * 100 / count, loss.double().cpu().numpy() / count
+
+    def _keep_best(self, epoch: int, top1: np.ndarray, loss: np.ndarray) -> None:
+        """Ties in top-1 go to the lower loss; without a validation part the last epoch counts."""
+        if self.val is None:
+            better = np.full(len(top1), True)
+        else:
+            loss = np.where(np.isfinite(loss), loss, np.inf)
+            better = (top1 > self.best_top1) | ((top1 == self.best_top1) & (loss < self.best_loss))
+        self.best_top1[better], self.best_loss[better] = top1[better], loss[better]
+        self.best_epoch[better] = epoch
+        for m in np.flatnonzero(better):
+            for name, parameter in self.head.named_parameters():
+                self.best[name][m].copy_(parameter.detach()[m])
+
+    def save(self, path: Path, epoch: int) -> None:
+        """Write all that `load` needs to go on with `epoch`."""
+        best = {name: getattr(self, name).tolist() for name in ("best_epoch", "best_top1", "best_loss")}
+        write_tensors(path, self._tensors(), {"epoch": epoch, **best})
+
+    def load(self, path: Path) -> int:
+        """Go back to what was saved; gives the epoch to go on with. Raises: WeightsError."""
+        tensors, facts = read_tensors(path)
+        copy_tensors(path, tensors, self._tensors())
+        for name in ("best_epoch", "best_top1", "best_loss"):
+            setattr(self, name, np.array(facts[name]))
+        return int(facts["epoch"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        current = dict(self.head.named_parameters())
+        return grouped(head=current, momentum=self.optimizer.momenta, best=self.best)

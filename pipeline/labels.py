@@ -1,0 +1,62 @@
+"""Which cached rows a head learns from, and which choose its best epoch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
+from pipeline.splits import Rows, holdout, select_classes
+
+
+class Part(NamedTuple):
+    """Rows of a cache, ascending, and the class of each as a position in the run's classes."""
+
+    rows: Rows
+    labels: NDArray[np.int64]
+
+
+def split(labels: NDArray[np.int64], known: Sequence[str], config: TrainConfig) -> tuple[Part, Part]:
+    """(training part, validation part) of a cache's rows, both stratified, drawn by `data_seed`.
+
+    The held-out rows are those that pretraining with the same seed and fraction holds out. `per_class` takes
+    its images from both parts, at least one for validation; a larger one contains a smaller one's images.
+
+    Raises: ConfigError on an unknown class, or where there are too few images.
+    """
+    classes = tuple(config.classes) or tuple(known)
+    rows, labels = select_classes(labels, known, config.classes)
+    counts = np.bincount(labels, minlength=len(classes))
+    if not counts.all():
+        raise ConfigError(f"--classes: {classes[int(counts.argmin())]} has no image in the training cache")
+    kept, held = holdout(labels, config.val_fraction, config.data_seed)
+    if config.per_class:
+        kept, held = _few(labels, kept, held, classes, config)
+    if config.val_fraction and not len(held):
+        raise ConfigError(
+            f"--val-fraction: {config.val_fraction} of {counts.min()} images per class holds out none; "
+            "use more images, a larger fraction, or 0 to keep the last epoch"
+        )
+    return Part(rows[kept], labels[kept]), Part(rows[held], labels[held])
+
+
+def _few(
+    labels: NDArray[np.int64], kept: Rows, held: Rows, classes: Sequence[str], config: TrainConfig
+) -> tuple[Rows, Rows]:
+    """The first `per_class` images of each class, in an order drawn by the seed."""
+    wanted = config.per_class
+    validating = min(max(1, round(config.val_fraction * wanted)), wanted - 1) if config.val_fraction else 0
+    parts: list[list[Rows]] = [[], []]
+    for label, name in enumerate(classes):
+        counts = (wanted - validating, validating)
+        for part, source, count in zip(parts, (kept, held), counts, strict=True):
+            mine = source[labels[source] == label]
+            if len(mine) < count:
+                raise ConfigError(
+                    f"--per-class: {wanted} takes {count} of {name}'s {len(mine)} images "
+                    f"{'held out' if part is parts[1] else 'to train on'}; ask for fewer"
+                )
+            part.append(np.random.default_rng((config.data_seed, 1)).permutation(mine)[:count])
+    return np.sort(np.concatenate(parts[0])), np.sort(np.concatenate(parts[1]))

@@ -1,0 +1,155 @@
+"""Run folders: what a training run leaves behind, and how it is read again.
+
+    config.json         the configuration, the cache's key, classes, versions
+    metrics.jsonl       a line per epoch
+    head.safetensors    the best epoch's weights, and the means and scales of the maps
+    summary.json        written last: a folder that has it holds a finished run
+    checkpoint.safetensors  while training goes on: what --resume needs
+
+A sweep has a folder like this for each head, and leaderboard.json above them. Everything but metrics.jsonl
+is written under another name and renamed, so what is there is whole.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.errors import RunError, UserError
+from pipeline.fields import flag
+from pipeline.heads import HEADS
+from pipeline.heads.base import Head, HeadSpec
+from pipeline.normaliser import Normaliser
+from pipeline.registry import resolve
+from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text
+
+HEAD = "head.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+IMMATERIAL = {"out", "cache", "resume", "verify", "memory_budget_mb", "device", "versions"}
+"""Settings that don't decide what a run learns. The cache counts by its key."""
+
+
+def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
+    """Make the folder of a run with this config.json, or find it made; gives whether the run is finished.
+
+    Raises: RunError naming the settings that differ from those of the run that is there.
+    """
+    path = run_dir / "config.json"
+    if path.exists():
+        found = read_json(path)
+        names = [n for n in wanted if n not in IMMATERIAL and found.get(n) != wanted[n]]
+        if names:
+            differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in names)
+            raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
+        return (run_dir / "summary.json").exists() or (run_dir / "leaderboard.json").exists()
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run_dir}: can't be made: {error.strerror}; give another --out") from error
+    write_json(path, wanted)
+    return False
+
+
+class LoadedHead(NamedTuple):
+    """A trained head, for `logits`."""
+
+    config: TrainConfig
+    classes: tuple[str, ...]
+    cache_key: str
+    map_shape: tuple[int, int, int]
+    head: Head
+    normaliser: Normaliser
+
+    @torch.inference_mode()
+    def logits(self, maps_BVCHW: Tensor) -> Tensor:
+        """Scores (B, classes) of float32 maps on the head's device. Only the views that the head looks at
+        count: the first, or for ten-image the first two.
+
+        Raises: RunError when the maps have another shape than those it was trained on.
+        """
+        views, *shape = maps_BVCHW.shape[1:]
+        if tuple(shape) != self.map_shape or views < self.head.views:
+            raise RunError(
+                f"--cache: expected maps of {shape_text(self.map_shape)} in {self.head.views} views, "
+                f"as in training, found {shape_text(shape)} in {views}"
+            )
+        return self.head(self.head.prepare(self.normaliser(maps_BVCHW[:, : self.head.views])))[0]
+
+
+def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedHead:
+    """The head of a run folder, or of one head's folder in a sweep.
+
+    Raises: RunError when there is none or the run isn't finished, WeightsError when the weights are damaged.
+    """
+    run_dir = Path(run_dir)
+    if (run_dir / "leaderboard.json").exists():
+        folders = [entry["folder"] for entry in read_json(run_dir / "leaderboard.json")["heads"]]
+        raise RunError(f"{run_dir}: holds a sweep; name one of its heads, {run_dir / folders[0]} is the best")
+    if not (run_dir / "config.json").exists():
+        raise RunError(f"{run_dir}: no run there; train_head.py --out {run_dir} makes one")
+    if not (run_dir / "summary.json").exists():
+        raise RunError(f"{run_dir}: the run isn't finished; go on with train_head.py --resume")
+    described = read_json(run_dir / "config.json")
+    try:
+        fields = {name: described[name] for name in TrainConfig.__dataclass_fields__}
+        config, classes = TrainConfig.from_json(fields), tuple(described["class_names"])
+        channels, height, width = described["map_shape"]
+        shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])
+        spec = HeadSpec(config, shape, len(classes), config.seed[:1])
+        head: Head = resolve(HEADS, config.head)(spec)
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise RunError(f"{run_dir}: config.json is not that of a trained head: {error}") from error
+    normaliser = Normaliser(shape[0])
+    wanted = grouped(head=head.state_dict(), normaliser=normaliser.state_dict())
+    copy_tensors(run_dir / HEAD, read_tensors(run_dir / HEAD)[0], wanted)
+    head.to(device).eval()
+    return LoadedHead(config, classes, key, shape, head, normaliser.to(device))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, whole or not at all; what isn't finite becomes null."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises: RunError when the file is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: can't be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """One line of JSON, flushed."""
+    with open(path, "a", encoding="utf-8") as log:
+        log.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cut a log to its first lines: those of the epochs before a checkpoint."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(lines[:count]), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _short(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,194 @@
+"""Stage two: train a stack of heads on a cache's training split. No trunk is loaded, no test split read.
+
+cache → rows by class and seed → maps in memory or streamed → heads → run folder
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cache import FeatureCache
+from pipeline import leaderboard, runs
+from pipeline.config import TrainConfig
+from pipeline.device import pick_device
+from pipeline.engine import Plan, Trainer
+from pipeline.errors import RunError
+from pipeline.heads import HEADS
+from pipeline.heads.base import Head, HeadSpec
+from pipeline.labels import Part, split
+from pipeline.maps import Source, check_views, place_maps
+from pipeline.memory import free_bytes
+from pipeline.normaliser import Normaliser
+from pipeline.optimizer import StackedSGD
+from pipeline.registry import resolve
+from pipeline.tensors import grouped, shape_text, write_tensors
+
+CHECKPOINT_SECONDS = 30.0
+"""How much training a kill may cost."""
+
+
+class Member(NamedTuple):
+    """One head of the stack: its own settings, and its folder."""
+
+    config: TrainConfig
+    folder: Path
+
+
+def train(config: TrainConfig) -> Path:
+    """Train every combination of learning rate, weight decay and seed at once; gives the run folder.
+
+    Raises: CacheError; ConfigError when a flag doesn't suit the cache; RunError when the folder holds another
+    run, or an unfinished one and --resume isn't given, or when every head diverges.
+    """
+    cache, run_dir = FeatureCache(Path(config.cache) / "train.h5"), config.run_dir
+    train_part, val_part = split(cache.labels, cache.classes, config)
+    members = members_of(config)
+    source = open_source(config, cache, [member.config.seed[0] for member in members])
+    if runs.claim(run_dir, describe(config, cache)):
+        print(f"{run_dir}: up to date")
+        return run_dir
+    checkpoint = run_dir / runs.CHECKPOINT
+    if checkpoint.exists() and not config.resume:
+        raise RunError(f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out")
+    for member in members:
+        runs.claim(member.folder, describe(member.config, cache))
+    announce(config, source, train_part, val_part)
+    trainer = make_trainer(config, source, train_part, val_part, members)
+    started = time.perf_counter()
+    run_epochs(trainer, members, checkpoint)
+    finish(trainer, source, members, run_dir, time.perf_counter() - started)
+    checkpoint.unlink(missing_ok=True)
+    return run_dir
+
+
+def members_of(config: TrainConfig) -> list[Member]:
+    """The heads of a sweep, each in a folder named by its settings; a single head has the run folder."""
+    grid = list(itertools.product(config.lr, config.weight_decay, config.seed))
+    if len(grid) == 1:
+        return [Member(config, config.run_dir)]
+    folders = [config.run_dir / f"lr{lr:g}-wd{decay:g}-seed{seed}" for lr, decay, seed in grid]
+    return [
+        Member(
+            dataclasses.replace(config, lr=(lr,), weight_decay=(decay,), seed=(seed,), out=str(folder)),
+            folder,
+        )
+        for (lr, decay, seed), folder in zip(grid, folders, strict=True)
+    ]
+
+
+def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int]) -> Source:
+    """The cache and the untrained heads on it. Raises: ConfigError when the head doesn't suit the maps."""
+    device, dtype = pick_device(config.device), getattr(torch, config.precision)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
+    classes = config.classes or cache.classes
+    _, _, channels, height, width = cache.shape
+    head: Head = resolve(HEADS, config.head)(HeadSpec(config, (channels, height, width), len(classes), seeds))
+    check_views(cache, head)
+    head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
+    return Source(cache, head, Normaliser(channels).to(device), dtype, device, config.verify)
+
+
+def describe(config: TrainConfig, cache: FeatureCache) -> dict[str, Any]:
+    """config.json: the settings and all else that decides what is learned."""
+    return {
+        **config.as_json(),
+        "stage": "train",
+        "cache_key": cache.key,
+        "labels_sha256": hashlib.sha256(cache.labels.astype("<i8").tobytes()).hexdigest(),
+        "map_shape": list(cache.shape[2:]),
+        "class_names": list(config.classes or cache.classes),
+        "versions": {name: version(name) for name in ("torch", "numpy")},
+    }
+
+
+def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Part) -> None:
+    """Print what will be done."""
+    cache, heads = source.cache, len(source.head.seeds)
+    parameters = sum(p[0].numel() for p in source.head.parameters())
+    drawn = f" × {source.drawn} views to draw from" if source.drawn > 1 else ""
+    print(
+        f"{cache.path}: {shape_text(cache.shape[2:])} {cache.dtype}, key {cache.key[:12]}; "
+        f"{len(train_part.rows):,} images{drawn} to train on, {len(val_part.rows):,} to validate"
+    )
+    print(
+        f"{heads} {'head' if heads == 1 else 'heads in one pass'}: {config.head}, {parameters:,} parameters "
+        f"each; {config.epochs} epochs in batches of {config.batch}, {config.precision} on {source.device}"
+    )
+
+
+def make_trainer(
+    config: TrainConfig, source: Source, train_part: Part, val_part: Part, members: list[Member]
+) -> Trainer:
+    """Bring the maps to where they will live, each part with its share of the memory."""
+    budget = config.memory_budget_mb << 20 or free_bytes(source.device) // 2
+    drawn = source.drawn
+    share = len(val_part.rows) / (len(val_part.rows) + len(train_part.rows) * drawn)
+    source.fit_normaliser(train_part.rows)
+    val = place_maps(source, val_part, 1, int(budget * share), "validation maps") if share else None
+    train_maps = place_maps(source, train_part, drawn, int(budget * (1 - share)), "training maps")
+    print(f"maps: {train_maps.place}")
+    optimizer = StackedSGD(
+        dict(source.head.named_parameters()),
+        lr=[member.config.lr[0] for member in members],
+        weight_decay=[member.config.weight_decay[0] for member in members],
+    )
+    plan = Plan(config.epochs, config.batch, len(train_part.rows), config.data_seed)
+    return Trainer(source.head, optimizer, train_maps, val, plan)
+
+
+def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> None:
+    """Train to the end, from the checkpoint if there is one. Raises: RunError when every head diverges."""
+    first = trainer.load(checkpoint) if checkpoint.exists() else 0
+    logs = [member.folder / "metrics.jsonl" for member in members]
+    for log in logs:
+        runs.keep_lines(log, first)
+    plan, saved = trainer.plan, time.perf_counter()
+    total, done = plan.epochs * plan.rows, first * plan.rows
+    with tqdm(
+        total=total, initial=done, desc="training", unit=" images", unit_scale=True, disable=None
+    ) as progress:
+        for epoch in range(first, plan.epochs):
+            lines = trainer.epoch(epoch, progress.update)
+            for log, line in zip(logs, lines, strict=True):
+                runs.append_line(log, line)
+            if not any(np.isfinite(line["train_loss"]) for line in lines):
+                raise RunError(
+                    f"{logs[0].parent}: the loss is not finite after epoch {epoch}; give a smaller --lr and "
+                    "another --out"
+                )
+            progress.set_postfix(best=f"{trainer.best_top1.max():.2f} %")
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                trainer.save(checkpoint, epoch + 1)
+                saved = time.perf_counter()
+
+
+def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Path, seconds: float) -> None:
+    """Write each head's weights and summary, and of a sweep the leaderboard."""
+    summaries = []
+    for m, member in enumerate(members):
+        weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
+        tensors = grouped(head=weights, normaliser=source.normaliser.state_dict())
+        write_tensors(member.folder / runs.HEAD, tensors)
+        summary = {
+            "best_epoch": int(trainer.best_epoch[m]),
+            "val_top1": float(trainer.best_top1[m]),
+            "val_loss": float(trainer.best_loss[m]),
+            "seconds": round(seconds, 3),
+            "heads_at_once": len(members),
+        }
+        runs.write_json(member.folder / "summary.json", summary)
+        summaries.append(summary)
+    if len(members) > 1:
+        leaderboard.write(run_dir, [(member.config, member.folder) for member in members], summaries)
+    elif trainer.val is not None:
+        print(f"validation top-1 {trainer.best_top1[0]:.2f} % after epoch {trainer.best_epoch[0]}")
+    print(f"{run_dir}: trained in {seconds:.1f} s")
