@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,12 +37,14 @@ class Contents:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A file descriptor for reading. Raises: CacheError when the file can't be opened."""
+    """A file descriptor for reading. Raises: CacheError when it can't be opened or is no regular file."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would keep us waiting
     except OSError as error:
         raise CacheError(f"{path}: can't be opened: {error.strerror}") from error
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise CacheError(f"{path}: expected a file, found a folder or a device")
         yield fd
     finally:
         os.close(fd)

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +90,7 @@ def _refuse(problem: str) -> None:
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(int(n) for n in shape)
+    sizes = tuple(operator.index(n) for n in shape)
     if len(sizes) != 5:
         _refuse(f"shape: expected (images, views, channels, rows, columns), found {sizes}")
     if sizes[0] < 1:
@@ -103,7 +105,7 @@ def _checked_names(field_name: str, one: str, names: Sequence[str], *, may_be_em
     if not names:
         _refuse(f"{field_name}: expected at least one, found none")
     if len(set(names)) != len(names):
-        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        twice, _ = Counter(names).most_common(1)[0]
         _refuse(f"{field_name}: {twice!r} stands there twice")
     for row, name in enumerate(names):
         if (problem := _text_problem(name)) or (not name and not may_be_empty):

@@ -48,7 +48,7 @@ class Part:
             part.close()  # it was published or replaced before we got the lock
 
     def lay_out(self, header: CacheHeader, source: tuple[int, Contents] | None = None) -> Contents:
-        """Replace the file by a new one, with the good blocks of `source` (a file and its contents).
+        """Replace the file by a new one, with the good blocks of `source` (file, contents).
 
         Made under another name, so that what stands under this one is whole at any time. Raises: OSError.
         """

@@ -143,13 +143,13 @@ class FeatureCache:
             chosen = range(views)[view]
             many = not isinstance(chosen, int)
             shape = (index.size, *([len(chosen)] if many else []), *map_shape)
-            index = (index[:, None] * views + np.asarray(chosen)).reshape(-1)
+            index = (index[:, None] * views + np.asarray(chosen, np.intp)).reshape(-1)
         if out is None:
             out = np.empty(shape, source.dtype)
         elif out.shape != shape or out.dtype != source.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out: expected a contiguous {source.dtype} array of shape {shape}")
         # mode="clip" lets numpy write straight into `out`; the range was checked above.
-        np.take(source, index, axis=0, out=out.reshape(index.size, -1), mode="clip")
+        np.take(source, index, axis=0, out=out.reshape(index.size, source.shape[1]), mode="clip")
         return out
 
     def verify(self, rows: ArrayLike | None = None) -> None:
@@ -167,14 +167,13 @@ class FeatureCache:
             check_blocks(fd, self._contents.layout, self._contents.digests, blocks.tolist(), str(self.path))
         self._verified[blocks] = True
 
-    def _checked(self, rows: ArrayLike) -> NDArray[Any]:
+    def _checked(self, rows: ArrayLike) -> NDArray[np.intp]:
         index = np.asarray(rows)
-        if index.size == 0:
-            index = index.astype(np.intp)  # an empty list is float64
-        integers = index.ndim == 1 and index.dtype.kind in "iu"
-        if not integers or (index.size and (index.min() < 0 or index.max() >= len(self))):
+        if index.shape == (0,):
+            return index.astype(np.intp)
+        if index.ndim != 1 or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= len(self):
             raise IndexError(f"{self.path}: rows: expected a list of integers from 0 to {len(self) - 1}")
-        return index
+        return index.astype(np.intp, copy=False)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

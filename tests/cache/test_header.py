@@ -1,0 +1,80 @@
+"""What a header can't hold is refused in one line, before anything is written."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import header
+
+from cache import CacheError, CacheHeader
+
+
+def make(**changes: Any) -> CacheHeader:
+    return header(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": 0}, "at least one image, found 0"),
+        ({"views": 0}, "every size is at least 1"),
+        ({"map_shape": (4, 0, 3)}, "every size is at least 1"),
+        ({"map_shape": (4, 3)}, "expected \\(images, views, channels, rows, columns\\)"),
+        ({"dtype": "int8"}, "expected one of float16, float32, bfloat16, found 'int8'"),
+        ({"labels": np.zeros(3)}, "expected 4 integers, found float64 of shape \\(3,\\)"),
+        ({"labels": np.zeros(4)}, "expected 4 integers, found float64"),
+        ({"labels": np.array([0, 1, 2, 3])}, "expected 0 to 2, found 3 in row 3"),
+        ({"labels": np.array([0, -1, 2, 2])}, "expected 0 to 2, found -1 in row 1"),
+        ({"labels": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "found 18446744073709551615 in row 3"),
+        ({"paths": ["a", "b"]}, "expected 4, one for each image, found 2"),
+        ({"paths": ["a", "b", "c", "a"]}, "'a' stands there twice"),
+        ({"paths": ["a", "", "c", "d"]}, "path 1, '', is empty"),
+        ({"paths": ["a", "b\0", "c", "d"]}, "path 1, .* holds a NUL"),
+        ({"paths": ["a", "b\udcff", "c", "d"]}, "path 1, .* is not valid Unicode"),
+        ({"paths": ["a", "b", "c", "d" * 65_536]}, "path 3, .* has 65536 bytes"),
+        ({"classes": []}, "classes: expected at least one"),
+        ({"classes": ["a", "b", "a"]}, "'a' stands there twice"),
+        ({"classes": ["a", "b", "\0"]}, "class 2, .* holds a NUL"),
+        ({"identity": {"a": float("nan")}}, "a is nan"),
+        ({"identity": [1]}, "identity: expected a dict, found a list"),
+        ({"notes": "x"}, "notes: expected a dict, found a str"),
+        ({"notes": {"text": "x" * (64 << 20)}}, "at most 64 MiB"),
+    ],
+)
+def test_wrong_fields_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CacheError, match=message) as caught:
+        make(**{"rows": 4} | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_are_a_copy_that_can_t_be_written_to() -> None:
+    given = np.array([0, 1, 2, 0], np.uint8)
+    made = header(4, labels=given)
+    given[0] = 2
+    assert made.labels.tolist() == [0, 1, 2, 0]
+    assert made.labels.dtype == np.int64
+    with pytest.raises(ValueError, match="read-only"):
+        made.labels[0] = 1
+
+
+def test_the_key_ignores_labels_classes_and_notes() -> None:
+    assert header(4).key == header(4, labels=np.zeros(4, int), classes=["z"], notes={"x": 1}).key
+
+
+def test_the_key_hangs_on_everything_else() -> None:
+    changed = [
+        header(4),
+        header(5),
+        header(4, views=2),
+        header(4, dtype="bfloat16"),
+        header(4, paths=["b", "a", "c", "d"]),
+        header(4, paths=["a", "b", "c", "d"]),
+        header(4, identity={"trunk": 2}),
+        header(4, identity={}),
+    ]
+    assert len({made.key for made in changed}) == len(changed)
+
+
+def test_an_identity_can_t_speak_for_shape_dtype_or_paths() -> None:
+    ours = {"shape": [4, 1, 2, 2, 2], "dtype": "float32", "paths": "x"}
+    assert header(4, identity=ours).key == header(4, identity={}).key

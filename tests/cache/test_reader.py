@@ -1,0 +1,221 @@
+"""Reading against plain numpy indexing of what h5py reads."""
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from joblib import Parallel, delayed
+from samples import extract, header
+
+from cache import CacheError, FeatureCache, relabel
+from cache.format import create
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    """30 images, 4 views each."""
+    made = header(30, views=4, map_shape=(3, 2, 5))
+    return FeatureCache(extract(tmp_path_factory.mktemp("views") / "train.h5", made))
+
+
+@pytest.fixture(scope="module")
+def expected(views: FeatureCache) -> np.ndarray:
+    """The same by h5py."""
+    with h5py.File(views.path) as file:
+        dataset = file["features"]
+        assert isinstance(dataset, h5py.Dataset)
+        return dataset[...]
+
+
+ROWS = hnp.arrays(
+    st.sampled_from([np.int64, np.int32, np.uint64, np.uint8, np.int8]),
+    st.integers(0, 50),
+    elements=st.integers(0, 29),
+)
+VIEW = st.none() | st.integers(-4, 3) | st.slices(4)
+
+
+@given(rows=ROWS, view=VIEW, into=st.booleans())
+def test_take_equals_numpy_indexing(
+    views: FeatureCache, expected: np.ndarray, rows: np.ndarray, view: Any, into: bool
+) -> None:
+    wanted = expected[rows][:, slice(None) if view is None else view]
+    out = np.empty(wanted.shape, np.float16) if into else None
+    taken = views.take(rows, view, out)
+    assert taken.dtype == np.float16
+    assert np.array_equal(taken, wanted)
+    assert out is None or taken is out
+
+
+def test_take_gives_the_first_view_unless_asked(views: FeatureCache, expected: np.ndarray) -> None:
+    assert np.array_equal(views.take([3, 3, 0]), expected[[3, 3, 0], 0])
+
+
+@pytest.mark.parametrize("rows", [[30], [-1], [0.0], [[0]], 0, [True]])
+def test_rows_that_aren_t_there_are_refused(views: FeatureCache, rows: Any) -> None:
+    with pytest.raises(IndexError, match="expected a list of integers from 0 to 29"):
+        views.take(rows)
+    with pytest.raises(IndexError, match="expected a list of integers from 0 to 29"):
+        views.verify(rows)
+
+
+@pytest.mark.parametrize("view", [4, -5])
+def test_views_that_aren_t_there_are_refused(views: FeatureCache, view: int) -> None:
+    with pytest.raises(IndexError):
+        views.take([0], view)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((2, 3, 2, 4), np.float16),
+        np.empty((2, 3, 2, 5), np.float32),
+        np.empty((2, 3, 5, 2), np.float16).swapaxes(2, 3),
+    ],
+)
+def test_a_buffer_that_doesn_t_fit_is_refused(views: FeatureCache, out: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected a contiguous float16 array of shape \(2, 3, 2, 5\)"):
+        views.take([0, 1], out=out)
+
+
+def test_the_features_are_mapped_and_the_file_can_t_be_changed_through_them(copy: Path) -> None:
+    before = copy.read_bytes()
+    cache = FeatureCache(copy)
+    assert cache.features.flags.writeable  # torch.from_numpy warns otherwise
+    assert not cache.features.flags.owndata
+    cache.features[:] = 0
+    assert cache.take([1]).max() == 0
+    assert copy.read_bytes() == before
+    assert FeatureCache(copy).take([1]).any()
+
+
+def test_no_file_stays_open(sample: Path) -> None:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("only Linux lists a process's open files")
+    before = os.listdir("/proc/self/fd")
+    cache = FeatureCache(sample)
+    cache.verify()
+    kept = cache.features, cache.image_digests
+    open_files = [
+        os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd not in before
+    ]
+    # mmap keeps a duplicate of the descriptor for as long as the map lives.
+    assert sum(str(sample) in file for file in open_files) <= 1
+    del kept, cache
+
+
+def test_it_pickles_as_a_path(sample: Path) -> None:
+    cache = FeatureCache(sample)
+    assert cache.features.any()
+    data = pickle.dumps(cache)
+    assert len(data) < 500
+    assert np.array_equal(pickle.loads(data).take([7, 2499]), cache.take([7, 2499]))
+
+
+def first_rows(cache: FeatureCache) -> np.ndarray:
+    return cache.take([0, 1, 2499])
+
+
+def test_worker_processes_read_the_same(sample: Path) -> None:
+    cache = FeatureCache(sample)
+    here = first_rows(cache)
+    there = Parallel(n_jobs=2)(delayed(first_rows)(cache) for _ in range(2))
+    assert np.array_equal(np.asarray(there), [here, here])
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert np.array_equal(pool.apply(first_rows, [cache]), here)
+
+
+def test_a_cache_larger_than_the_memory_is_mapped(tmp_path: Path) -> None:
+    """Linux refuses a private map larger than RAM that isn't MAP_NORESERVE; the file here is sparse."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    rows, per_row = 8, 2 * (1 << 20)
+    cells = int(4 * memory / rows / per_row) + 1
+    made = header(rows, map_shape=(cells, 1024, 1024))
+    path = extract(tmp_path / "small.h5", header(rows))  # a header to take apart
+    cache = FeatureCache(path)
+    _, layout = create(made)
+    sparse = tmp_path / "large"
+    with sparse.open("wb") as file:
+        try:
+            file.truncate(layout.end)
+        except OSError:
+            pytest.skip("this file system has no sparse files of that size")
+    object.__setattr__(cache._contents, "layout", layout)
+    object.__setattr__(cache._contents, "header", made)
+    cache.path, cache._file = sparse, (sparse.stat().st_dev, sparse.stat().st_ino, layout.end)
+    assert cache.features.shape == made.shape
+    assert cache.features[-1, -1, -1, -1, -1] == 0
+
+
+def test_a_file_replaced_after_opening_is_noticed(copy: Path) -> None:
+    cache = FeatureCache(copy)
+    relabel(copy, header(classes=["a", "b", "c" * 9000]))
+    with pytest.raises(CacheError, match="another file took its place"):
+        cache.take([0])
+    with pytest.raises(CacheError, match="another file took its place"):
+        cache.verify()
+
+
+def test_a_file_cut_off_after_opening_is_noticed(copy: Path) -> None:
+    cache = FeatureCache(copy)
+    os.truncate(copy, copy.stat().st_size - 4096)
+    with pytest.raises(CacheError, match="another file took its place"):
+        cache.take([2499])
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"train\.h5: no such file; run extract_features\.py"):
+        FeatureCache(tmp_path / "train.h5")
+    extract(tmp_path / "train.h5", header(3), stop_after=0)
+    with pytest.raises(CacheError, match=r"train\.h5: not complete yet; run the same extraction again"):
+        FeatureCache(tmp_path / "train.h5")
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(CacheError, match="expected a file, found a folder or a device"):
+            FeatureCache(odd)
+
+
+def test_an_incomplete_file_under_the_final_name_is_refused(tmp_path: Path) -> None:
+    extract(tmp_path / "train.h5", header(3), stop_after=0)
+    (tmp_path / "train.h5.part").rename(tmp_path / "train.h5")
+    with pytest.raises(CacheError, match=r"damaged: expected .* bytes, found"):
+        FeatureCache(tmp_path / "train.h5")
+    os.truncate(tmp_path / "train.h5", (tmp_path / "train.h5").stat().st_size - 128)
+    with pytest.raises(CacheError, match=r"not complete: 0 of 1 blocks have a digest"):
+        FeatureCache(tmp_path / "train.h5")
+
+
+def test_bytes_behind_the_features_are_refused(copy: Path) -> None:
+    with copy.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(CacheError, match=r"damaged: expected .* bytes, found"):
+        FeatureCache(copy)
+
+
+def test_properties_say_what_was_written(sample: Path) -> None:
+    cache, made = FeatureCache(sample), header()
+    assert len(cache) == 2500
+    assert (cache.blocks, cache.block_rows) == (3, 1024)
+    assert repr(cache) == f"FeatureCache('{sample}': float16 (2500, 1, 2, 2, 2))"
+    assert cache.classes == ("cat", "dog", "größer")
+    assert cache.identity == made.identity
+    assert not cache.labels.flags.writeable
+
+
+def test_five_lines_are_enough(sample: Path) -> None:
+    """The use shown in the module's docstring, in a fresh interpreter."""
+    code = f"import numpy as np; from cache import FeatureCache; c = FeatureCache({str(sample)!r}); "
+    code += "print(c.take(np.array([3, 1, 4])).shape, c.labels[[3, 1, 4]])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "(3, 2, 2, 2) [0 1 1]\n"
