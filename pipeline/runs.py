@@ -29,7 +29,7 @@ from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text
 
 HEAD = "head.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
-IMMATERIAL = {"out", "cache", "resume", "verify", "memory_budget_mb", "device", "versions"}
+IMMATERIAL = {"out", "cache", "cache_identity", "resume", "verify", "memory_budget_mb", "device", "versions"}
 """Settings that don't decide what a run learns. The cache counts by its key."""
 
 

@@ -103,6 +103,7 @@ def describe(config: TrainConfig, cache: FeatureCache) -> dict[str, Any]:
         **config.as_json(),
         "stage": "train",
         "cache_key": cache.key,
+        "cache_identity": {**cache.identity, "dtype": cache.dtype},
         "labels_sha256": hashlib.sha256(cache.labels.astype("<i8").tobytes()).hexdigest(),
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),
