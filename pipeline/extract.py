@@ -92,8 +92,8 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
         bad = find_bad(split, trunk.transform, config.workers)
         skipped = [(split.paths[row], reason) for row, reason in bad]
         split = split.without(row for row, _ in bad)
-        for _, reason in bad:
-            print(f"left out: {reason}")
+        for path, reason in skipped:
+            print(f"left out: {path}: {reason}")
     views = config.views if split.split == "train" or config.views == "mirror" else "plain"
     make_views = Views(views, len(split), config.seed)
     shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))

@@ -1,0 +1,39 @@
+"""Small data and weights that several test modules use."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline.trunks.alexnet_cifar import untrained
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights for `alexnet-cifar`: random, with statistics that are not the initial ones."""
+    torch.manual_seed(0)
+    module = untrained().module
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.bias.data.normal_(std=0.1)
+    path = tmp_path_factory.mktemp("weights") / "trunk.safetensors"
+    save_file({n: t for n, t in module.state_dict().items() if t.is_floating_point()}, path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """An image folder: classes `a b` and `ü`, of each 40 training and 10 test images of several modes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 10)):
+        for name in ("a b", "ü"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+                image.convert(("RGB", "L", "P")[i % 3]).save(folder / f"{i:02}.png")
+    return tmp_path / "photos"
