@@ -232,17 +232,17 @@ class AblateConfig(Checked):
     """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
     per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
     """Labelled images per class in the regime `transfer`; 0 means all."""
-    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.01, 0.03, 0.1)
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.03, 0.1)
     """Learning rates to choose from by validation score."""
-    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 5e-3)
+    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 2e-2)
     """Weight decays to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
     """How many seeds."""
     hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
     """Widths of FullNet's hidden layers."""
-    epochs: Count = 8
+    epochs: Count = 6
     """Passes over the training part, at least; small parts get as many as make --min-steps."""
-    min_steps: Annotated[int, Range(1, 1_000_000)] = 300
+    min_steps: Annotated[int, Range(1, 1_000_000)] = 80
     """Steps of the optimizer, at least."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the heads' matrix products."""
