@@ -36,7 +36,7 @@ def split(labels: NDArray[np.int64], known: Sequence[str], config: TrainConfig) 
         kept, held = _few(labels, kept, held, classes, config)
     if config.val_fraction and not len(held):
         raise ConfigError(
-            f"--val-fraction: {config.val_fraction} of {counts.min()} images per class holds out none; "
+            f"--val-fraction: {config.val_fraction} of {config.per_class or counts.min()} images per class holds out none; "
             "use more images, a larger fraction, or 0 to keep the last epoch"
         )
     return Part(rows[kept], labels[kept]), Part(rows[held], labels[held])

@@ -1,6 +1,7 @@
 """FullNet against a forward pass per crop, in float64."""
 
 import pytest
+import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,6 @@ from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec, cross_entropy
 from pipeline.heads.folding import fold, unfold
 from pipeline.heads.fullnet import FullNet
-from tests.heads import reference
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

@@ -1,0 +1,50 @@
+"""A small cache whose classes can be learned, and short runs on it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import CacheHeader, CacheWriter
+from pipeline.config import TrainConfig
+
+CLASSES = ("ant", "bee", "cow")
+
+
+def write_cache(
+    folder: Path,
+    images: int = 90,
+    *,
+    views: str = "plain",
+    shape: tuple[int, int, int] = (4, 5, 5),
+    dtype: str = "float32",
+    noise: float = 1.0,
+    split: str = "train",
+) -> Path:
+    """FOLDER/train.h5 with three classes in turn; a class is a level per channel and a pattern."""
+    stored = {"plain": 1, "mirror": 2}.get(views) or 1 + int(views.split(":")[1])
+    rng = np.random.default_rng(0)
+    labels = np.arange(images) % len(CLASSES)
+    patterns = rng.normal(size=(len(CLASSES), 1, *shape))
+    patterns += 2 * rng.normal(size=(len(CLASSES), 1, shape[0], 1, 1))
+    maps = patterns[labels] + noise * rng.normal(size=(images, stored, *shape))
+    header = CacheHeader(
+        shape=(images, stored, *shape),
+        dtype=dtype,
+        labels=labels,
+        paths=[f"{i}.png" for i in range(images)],
+        classes=CLASSES,
+        identity={"views": views, "trunk": {"name": "toy"}},
+    )
+    with CacheWriter(folder / f"{split}.h5", header) as writer:
+        for rows in writer.missing:
+            digests = np.full((len(rows), 16), 7, np.uint8)
+            writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
+        writer.publish()
+    return folder
+
+
+def config(cache: Path, out: Path, **settings: Any) -> TrainConfig:
+    """A short run of a small FullNet in float64, so that equal means equal."""
+    small = {"hidden": (6,), "epochs": 4, "batch": 16, "precision": "float64", "device": "cpu"}
+    return TrainConfig(cache=str(cache), out=str(out), **{**small, **settings})
