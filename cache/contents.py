@@ -58,7 +58,7 @@ def read_contents(fd: int, file: str) -> Contents:
         expected = _bytes(fd, layout, HEADER_DIGEST)
         digests = np.frombuffer(_bytes(fd, layout, DIGESTS), np.uint8).reshape(layout[DIGESTS].shape)
     except (OSError, EOFError) as error:
-        raise CacheError(f"{file}: can't be read: {error or 'it was cut off'}") from error
+        raise CacheError(f"{file}: can't be read: {error}") from error
     if header_digest(layout, parts) != expected:
         raise CacheError(
             f"{file}: damaged: labels, paths, classes and provenance don't match their digest; "

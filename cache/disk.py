@@ -29,7 +29,7 @@ def read_into(fd: int, view: memoryview, offset: int) -> None:
     while view:
         got = os.preadv(fd, [view], offset)
         if not got:
-            raise EOFError
+            raise EOFError("it was cut off")
         view, offset = view[got:], offset + got
 
 

@@ -21,8 +21,8 @@ class StorageDtype:
     """One way of storing a number.
 
     raw: numpy's view of the bytes in the file. hdf5: makes the HDF5 type. encode: values → raw, to nearest
-    even, overflow becoming infinite. decode: raw → float32, exact. finite: raw → bool. largest: the largest
-    finite value.
+    even, overflow becoming infinite. decode: raw → float32, exact. exponent: the bits that are all set in
+    infinities and NaN alone. largest: the largest finite value.
     """
 
     name: str
@@ -30,11 +30,16 @@ class StorageDtype:
     hdf5: Callable[[], h5t.TypeID]
     encode: Callable[[Values], Raw]
     decode: Callable[[Raw], NDArray[np.float32]]
-    finite: Callable[[Raw], NDArray[np.bool_]]
+    exponent: int
     largest: float
 
+    def finite(self, raw: Raw) -> NDArray[np.bool_]:
+        """Which numbers are neither infinite nor NaN. (np.isfinite takes 20 times as long on float16.)"""
+        mask = np.array(self.exponent, f"<u{self.raw.itemsize}")
+        return (raw.view(mask.dtype) & mask) != mask
 
-def _ieee(name: str, hdf5: h5t.TypeID) -> StorageDtype:
+
+def _ieee(name: str, hdf5: h5t.TypeID, exponent: int) -> StorageDtype:
     raw = np.dtype(name).newbyteorder("<")
 
     def encode(values: Values) -> Raw:
@@ -47,7 +52,7 @@ def _ieee(name: str, hdf5: h5t.TypeID) -> StorageDtype:
         hdf5=hdf5.copy,
         encode=encode,
         decode=lambda raw_values: raw_values.astype(np.float32),
-        finite=np.isfinite,
+        exponent=exponent,
         largest=float(np.finfo(raw).max),
     )
 
@@ -62,31 +67,32 @@ def _bfloat16_hdf5() -> h5t.TypeID:
 
 def _bfloat16_encode(values: Values) -> Raw:
     with np.errstate(over="ignore"):
-        bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to nearest, ties to even
-    # Adding carries a NaN's mantissa into its sign, so NaN keeps its upper half, made quiet.
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    return np.where(is_nan, (bits >> 16) | 0x40, rounded).astype("<u2")
+        single = np.ascontiguousarray(values, dtype="<f4")
+    bits = single.view("<u4")
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits  # to nearest, ties to even: upwards from half, or above half when the last bit is 0
+    rounded >>= 16
+    raw = rounded.astype("<u2")
+    raw[np.isnan(single)] = 0x7FC0  # whose mantissa the addition may have carried into the sign
+    return raw
 
 
 def _bfloat16_decode(raw: Raw) -> NDArray[np.float32]:
     return (raw.astype("<u4") << 16).view("<f4")
 
 
-def _bfloat16_finite(raw: Raw) -> NDArray[np.bool_]:
-    return (raw & np.uint16(0x7F80)) != 0x7F80
-
-
 DTYPES: dict[str, StorageDtype] = {
-    "float16": _ieee("float16", h5t.IEEE_F16LE),
-    "float32": _ieee("float32", h5t.IEEE_F32LE),
+    "float16": _ieee("float16", h5t.IEEE_F16LE, exponent=0x7C00),
+    "float32": _ieee("float32", h5t.IEEE_F32LE, exponent=0x7F800000),
     "bfloat16": StorageDtype(
         name="bfloat16",
         raw=np.dtype("<u2"),
         hdf5=_bfloat16_hdf5,
         encode=_bfloat16_encode,
         decode=_bfloat16_decode,
-        finite=_bfloat16_finite,
+        exponent=0x7F80,
         largest=float.fromhex("0x1.fep127"),
     ),
 }

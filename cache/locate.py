@@ -45,6 +45,7 @@ _LAYOUTS = {
     h5d.VIRTUAL: "virtual",
 }
 _MAX_MARK = 64
+_START = b"\x89HDF\r\n\x1a\n\x02"
 
 
 class _ForbiddenError(Exception):
@@ -62,6 +63,8 @@ def locate(fd: int, file: str) -> Layout:
             access = h5p.create(h5p.FILE_ACCESS)
             access.set_fileobj_driver(h5fd.fileobj_driver, stream)
             access.set_fclose_degree(h5f.CLOSE_STRONG)
+            if stream.read(9) != _START:
+                _forbid("the file", "an HDF5 superblock of version 2 at its start", "something else")
             root = h5f.open(b"cache", h5f.ACC_RDONLY, access)
             try:
                 return _located(root, size)

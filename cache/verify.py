@@ -80,7 +80,7 @@ def check_blocks(
                 "digest; delete the file and extract again"
             )
     except (OSError, EOFError) as error:
-        raise CacheError(f"{file}: can't be read: {error or 'it was cut off'}") from error
+        raise CacheError(f"{file}: can't be read: {error}") from error
 
 
 def _pieces(fd: int, spans: list[tuple[int, int]]) -> Iterator[memoryview]:
