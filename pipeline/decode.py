@@ -1,40 +1,123 @@
-"""Read, decode and transform images ahead of the trunk, in processes.
+"""Read, decode and transform images ahead of the trunk, in parallel and in order.
+
+Pillow lets go of the interpreter's lock while it decodes and resizes, so threads, which start at once, keep a
+few cores busy. Many cores need processes, which take a second or two to start: they are used where there is
+work for longer.
 
 Legend: n rows of a block, S = image_px.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor
+from itertools import chain
+from typing import TypeVar
 
+import joblib
 import numpy as np
 
-from pipeline.datasets.base import ImageSplit
+from pipeline.datasets.base import ImageBytes, ImageSplit
 from pipeline.errors import DataError
+from pipeline.images import ImageError, hush
 from pipeline.transform import Transform
+from pipeline.workers import in_order, processes, threads
 
+T = TypeVar("T")
 Decoded = tuple[range, np.ndarray, np.ndarray]
+
+TASK_IMAGES = 256
+TASK_BYTES = 4 << 20
+"""Of a task's images, encoded or decoded: much to do for one hand-over, little to hold and to wait for."""
+THREADS = 4
+"""More workers than these would take turns at the interpreter's lock rather than at the cores."""
+PROCESS_BYTES = 64 << 20
+"""Encoded images below this, some seconds' worth, are decoded before processes have paid off."""
 
 
 def decode_blocks(
     split: ImageSplit, blocks: Sequence[range], transform: Transform, *, workers: int
 ) -> Iterator[Decoded]:
-    """For each block its rows, their images (n, 3, S, S) uint8 and digests (n, 16) uint8, in order."""
-    for rows in blocks:
-        size = transform.image_px
-        images_NCHW = np.empty((len(rows), 3, size, size), np.uint8)
-        digests = np.empty((len(rows), 16), np.uint8)
-        for i, row in enumerate(rows):
-            image = split.images.read(row)
-            images_NCHW[i] = transform.apply(image.pixels)
-            digests[i] = np.frombuffer(image.digest, np.uint8)
-        yield rows, images_NCHW, digests
+    """Decode blocks of rows, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8) of each.
+
+    While the caller works on a block the next one is decoded, and little more than that. Closing the
+    iterator, or leaving it by an exception, ends the workers.
+
+    Args:
+        workers: threads or processes; 1 decodes in the calling thread, 0 takes one per core.
+
+    Raises: DataError naming the first image that can't be decoded.
+    """
+    step = _task_images(split, transform)
+    tasks_of = [[rows[at : at + step] for at in range(0, len(rows), step)] for rows in blocks]
+    ahead = max(map(len, tasks_of), default=0)
+    with contextlib.closing(
+        _map(_decode, split, list(chain(*tasks_of)), transform, workers, ahead)
+    ) as decoded:
+        for rows, tasks in zip(blocks, tasks_of, strict=True):
+            images, digests = zip(*(next(decoded) for _ in tasks), strict=True)
+            yield rows, np.concatenate(images), np.concatenate(digests)
 
 
 def find_bad(split: ImageSplit, transform: Transform, workers: int) -> list[tuple[int, str]]:
-    """The rows that can't be decoded, and why."""
+    """Every row whose image can't be read or decoded, with the reason (which names no path)."""
+    step = _task_images(split, transform)
+    tasks = [range(at, min(at + step, len(split))) for at in range(0, len(split), step)]
+    with contextlib.closing(_map(_reasons, split, tasks, transform, workers, ahead=0)) as found:
+        return [(rows[i], reason) for rows, bad in zip(tasks, found, strict=True) for i, reason in bad]
+
+
+def _task_images(split: ImageSplit, transform: Transform) -> int:
+    image_bytes = max(3 * transform.image_px**2, int(split.sizes.mean()) if len(split) else 0)
+    return min(max(TASK_BYTES // image_bytes, 1), TASK_IMAGES)
+
+
+def _map(
+    work: Callable[[ImageSplit, Transform], T],
+    split: ImageSplit,
+    tasks: Sequence[range],
+    transform: Transform,
+    workers: int,
+    ahead: int,
+) -> Generator[T]:
+    """`work` on each task's rows, in order, in a pool that fits; `ahead` tasks more than its workers need."""
+    workers = min(workers or joblib.cpu_count(), max(len(tasks), 1))
+    encoded = 0 if split.images.in_memory else sum(int(split.sizes[rows].sum()) for rows in tasks)
+    parts = ((split.take(rows), transform) for rows in tasks)
+    return in_order(work, parts, _pool(workers, encoded), ahead + 2 * workers)
+
+
+def _pool(workers: int, encoded_bytes: int) -> Executor | None:
+    if workers == 1:
+        return None
+    if workers > THREADS and encoded_bytes > PROCESS_BYTES:
+        return processes(workers, start=hush)
+    return threads(workers)
+
+
+def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+    size = transform.image_px
+    images_NCHW = np.empty((len(split), 3, size, size), np.uint8)
+    digests = np.empty((len(split), 16), np.uint8)
+    for row in range(len(split)):
+        images_NCHW[row], digest = _decode_one(split, row, transform)
+        digests[row] = np.frombuffer(digest, np.uint8)
+    return images_NCHW, digests
+
+
+def _reasons(split: ImageSplit, transform: Transform) -> list[tuple[int, str]]:
     bad = []
     for row in range(len(split)):
         try:
-            transform.apply(split.images.read(row).pixels)
-        except DataError as error:
-            bad.append((row, str(error)))
+            _decode_one(split, row, transform)
+        except ImageError as error:
+            bad.append((row, error.reason))
     return bad
+
+
+def _decode_one(split: ImageSplit, row: int, transform: Transform) -> ImageBytes:
+    """The image as the trunk takes it, (3, S, S). Raises: ImageError."""
+    image = split.images.read(row)
+    try:
+        return image._replace(pixels=transform.apply(image.pixels))
+    except DataError as error:
+        raise ImageError(split.paths[row], str(error)) from error

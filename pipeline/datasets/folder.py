@@ -15,7 +15,7 @@ from xxhash import xxh3_128_digest
 from pipeline.datasets.base import ImageBytes, ImageSplit, SplitName, draw_test
 from pipeline.datasets.scan import Found, scan, subfolders
 from pipeline.errors import ConfigError, DataError
-from pipeline.images import decode
+from pipeline.images import ImageError, decode, hush
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 
@@ -34,7 +34,7 @@ class FolderReader:
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise DataError(f"{path}: can't be read: {error.strerror}") from error
+            raise ImageError(path, f"can't be read: {error.strerror}") from error
         return ImageBytes(decode(data, path), xxh3_128_digest(data))
 
     def take(self, rows: Sequence[int]) -> "FolderReader":
@@ -50,6 +50,7 @@ def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]
     """
     if not path:
         raise ConfigError("--dataset: folder needs a path: folder:PATH")
+    hush()
     base = os.path.join(os.path.expanduser(path), "")
     train_folder, test_folder = _layout(base)
     train = scan(base, train_folder)
