@@ -92,8 +92,8 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
         bad = find_bad(split, trunk.transform, config.workers)
         skipped = [(split.paths[row], reason) for row, reason in bad]
         split = split.without(row for row, _ in bad)
-        for path, reason in skipped:
-            print(f"left out: {path}: {reason}")
+        for image, reason in skipped:
+            print(f"left out: {image}: {reason}")
     views = config.views if split.split == "train" or config.views == "mirror" else "plain"
     make_views = Views(views, len(split), config.seed)
     shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))
@@ -144,7 +144,7 @@ def refuse_changed_images(job: Job, recorded: NDArray[np.uint8]) -> None:
     Raises: StaleCacheError naming the first image that has changed.
     """
     for row in np.flatnonzero(recorded.any(axis=1)).tolist():
-        if job.split.images.read(row).digest != recorded[row].tobytes():
+        if job.split.images.digest(row) != recorded[row].tobytes():
             raise StaleCacheError(
                 f"{job.path}: made from another image: the bytes of {job.split.paths[row]} have changed; "
                 f"delete {job.path.name}* or choose another --cache"

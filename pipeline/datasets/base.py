@@ -39,6 +39,10 @@ class ImageReader(Protocol):
         """Raises: DataError naming the image, when it can't be read or decoded."""
         ...
 
+    def digest(self, row: int) -> bytes:
+        """The digest that `read` gives, without decoding. Raises: DataError when it can't be read."""
+        ...
+
     def take(self, rows: Sequence[int]) -> "ImageReader":
         """A reader of these rows alone, in this order."""
         ...
@@ -91,8 +95,10 @@ class ArrayReader:
         self.pixels_NHWC = pixels_NHWC
 
     def read(self, row: int) -> ImageBytes:
-        pixels = np.ascontiguousarray(self.pixels_NHWC[row])
-        return ImageBytes(pixels, xxh3_128_digest(pixels.data))
+        return ImageBytes(np.ascontiguousarray(self.pixels_NHWC[row]), self.digest(row))
+
+    def digest(self, row: int) -> bytes:
+        return xxh3_128_digest(np.ascontiguousarray(self.pixels_NHWC[row]).data)
 
     def take(self, rows: Sequence[int]) -> "ArrayReader":
         return ArrayReader(self.pixels_NHWC[rows])

@@ -29,13 +29,19 @@ class FolderReader:
         self.base, self.paths = base, paths
 
     def read(self, row: int) -> ImageBytes:
+        data = self._bytes(row)
+        return ImageBytes(decode(data, self.base + self.paths[row]), xxh3_128_digest(data))
+
+    def digest(self, row: int) -> bytes:
+        return xxh3_128_digest(self._bytes(row))
+
+    def _bytes(self, row: int) -> bytes:
         path = self.base + self.paths[row]
         try:
             with open(path, "rb") as file:
-                data = file.read()
+                return file.read()
         except OSError as error:
             raise ImageError(path, f"can't be read: {error.strerror}") from error
-        return ImageBytes(decode(data, path), xxh3_128_digest(data))
 
     def take(self, rows: Sequence[int]) -> "FolderReader":
         return FolderReader(self.base, tuple(self.paths[row] for row in rows))
