@@ -1,0 +1,69 @@
+"""What every dataset keeps: tried on each of the registry that needs no download."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.errors import ConfigError
+
+
+@pytest.fixture(params=sorted(set(DATASETS) - {"cifar10"}))
+def splits(request: pytest.FixtureRequest, photos: Path) -> dict[str, ImageSplit]:
+    return open_dataset(f"folder:{photos}" if request.param == "folder" else request.param)
+
+
+def test_splits_are_consistent(splits: dict[str, ImageSplit]) -> None:
+    assert list(splits) == ["train", "test"]
+    assert splits["train"].classes == splits["test"].classes
+    assert not set(splits["train"].paths) & set(splits["test"].paths)
+    for name, split in splits.items():
+        assert split.split == name
+        assert len(split) == len(split.paths) == len(set(split.paths))
+        for array in (split.sizes, split.labels):
+            assert array.shape == (len(split),)
+            assert array.dtype == np.int64
+        assert set(split.labels.tolist()) == set(range(len(split.classes)))
+        assert all(not p.startswith("/") and "\\" not in p for p in split.paths)
+
+
+def test_reading_is_repeatable_and_survives_pickling(splits: dict[str, ImageSplit]) -> None:
+    split = splits["test"]
+    copy = pickle.loads(pickle.dumps(split))
+    for row in (0, len(split) - 1):
+        image, again = split.images.read(row), copy.images.read(row)
+        assert image.pixels.dtype == np.uint8
+        assert image.pixels.ndim == 3
+        assert image.pixels.shape[2] == 3
+        np.testing.assert_array_equal(image.pixels, again.pixels)
+        assert len(image.digest) == 16
+        assert image.digest == again.digest == split.images.digest(row)
+
+
+def test_rows_taken_and_left_out_keep_their_order(splits: dict[str, ImageSplit]) -> None:
+    split = splits["train"]
+    part = split.take([5, 2, 7])
+    assert part.paths == (split.paths[5], split.paths[2], split.paths[7])
+    assert part.labels.tolist() == split.labels[[5, 2, 7]].tolist()
+    assert part.sizes.tolist() == split.sizes[[5, 2, 7]].tolist()
+    assert part.images.read(1).digest == split.images.read(2).digest
+    rest = split.without([0, 3])
+    assert rest.paths == split.paths[1:3] + split.paths[4:]
+    assert len(rest) == len(split) - 2 == len(rest.labels)
+    assert rest.images.read(2).digest == split.images.read(4).digest
+    assert len(split.take(range(3, 9))) == 6
+
+
+@pytest.mark.parametrize("spec", ["mnist", "", ":x", "Digits", "/some/path"])
+def test_an_unknown_name_is_refused_with_the_choices(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"--dataset: expected one of .*digits.*folder:PATH"):
+        open_dataset(spec)
+
+
+@pytest.mark.parametrize("spec", ["digits:x", "cifar10:/data"])
+def test_a_path_where_none_belongs_is_refused(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"--dataset: .* takes no path"):
+        open_dataset(spec)
