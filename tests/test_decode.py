@@ -1,0 +1,178 @@
+"""Decoding ahead: the same arrays however many workers, the first bad image by name, a bounded read-ahead."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from xxhash import xxh3_128_digest
+
+import pipeline.decode
+from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit, open_dataset
+from pipeline.decode import decode_blocks, find_bad
+from pipeline.errors import DataError
+from pipeline.transform import Transform
+
+TRANSFORM = Transform(image_px=8, mean=(0, 0, 0), std=(1, 1, 1))
+PHOTOS = Path(__file__).parents[2] / "shared/cifar10-jpeg"
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> ImageSplit:
+    """100 images, of 8×8 pixels or not."""
+    for label in "ab":
+        for name in ("train", "test"):
+            (tmp_path / name / label).mkdir(parents=True)
+        for i in range(50):
+            pixels = RNG.integers(0, 256, (8, 8 + i % 3, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"train/{label}/{i:02}.png")
+        Image.new("RGB", (8, 8)).save(tmp_path / f"test/{label}/0.png")
+    return open_dataset(f"folder:{tmp_path}")["train"]
+
+
+@pytest.fixture(params=["here", "threads", "processes"])
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A number of workers that leads to this kind of them, for tasks of 7 images."""
+    monkeypatch.setattr(pipeline.decode, "TASK_IMAGES", 7)
+    if request.param == "processes":
+        monkeypatch.setattr(pipeline.decode, "THREADS", 0)
+        monkeypatch.setattr(pipeline.decode, "PROCESS_BYTES", 0)
+    return 1 if request.param == "here" else 2
+
+
+def path_of(split: ImageSplit, tmp_path: Path, row: int) -> Path:
+    return tmp_path / split.paths[row]
+
+
+def test_blocks_hold_what_reading_one_by_one_gives(split: ImageSplit, tmp_path: Path, workers: int) -> None:
+    blocks = [range(0, 32), range(64, 96), range(96, 100), range(32, 33)]
+    decoded = list(decode_blocks(split, blocks, TRANSFORM, workers=workers))
+    assert [rows for rows, _, _ in decoded] == blocks
+    for rows, images, digests in decoded:
+        assert images.shape == (len(rows), 3, 8, 8)
+        assert digests.shape == (len(rows), 16)
+        assert images.dtype == digests.dtype == np.uint8
+        for i, row in enumerate(rows):
+            path = path_of(split, tmp_path, row)
+            np.testing.assert_array_equal(images[i], TRANSFORM.apply(np.asarray(Image.open(path))))
+            assert digests[i].tobytes() == xxh3_128_digest(path.read_bytes())
+
+
+def test_the_first_bad_image_in_order_is_named(split: ImageSplit, tmp_path: Path, workers: int) -> None:
+    for row, damage in ((40, b"x"), (13, b"")):
+        path_of(split, tmp_path, row).write_bytes(damage)
+    blocks = [range(at, at + 10) for at in range(0, 100, 10)]
+    decoded = decode_blocks(split, blocks, TRANSFORM, workers=workers)
+    assert next(decoded)[0] == range(10)
+    with pytest.raises(DataError, match=rf"{split.paths[13]}: expected an image, found an empty file"):
+        next(decoded)
+
+
+def test_every_bad_image_is_found_with_its_reason(split: ImageSplit, tmp_path: Path, workers: int) -> None:
+    assert find_bad(split, TRANSFORM, workers) == []
+    path_of(split, tmp_path, 99).unlink()
+    path_of(split, tmp_path, 3).write_bytes(b"")
+    whole = path_of(split, tmp_path, 20).read_bytes()
+    path_of(split, tmp_path, 20).write_bytes(whole[: len(whole) // 2])
+    bad = find_bad(split, TRANSFORM, workers)
+    assert [row for row, _ in bad] == [3, 20, 99]
+    assert bad[0][1] == "expected an image, found an empty file"
+    assert "truncated" in bad[1][1]
+    assert bad[2][1] == "can't be read: No such file or directory"
+    assert not any(str(tmp_path) in reason for _, reason in bad)
+    rest = split.without(row for row, _ in bad)
+    _, images, _ = next(decode_blocks(rest, [range(97)], TRANSFORM, workers=workers))
+    kept = [row for row in range(100) if row not in (3, 20, 99)]
+    assert rest.labels.tolist() == split.labels[kept].tolist()
+    expected = TRANSFORM.apply(split.images.read(kept[50]).pixels)
+    np.testing.assert_array_equal(images[50], expected)
+
+
+def test_an_image_of_the_wrong_size_is_bad_when_the_size_is_to_be_exact(split: ImageSplit) -> None:
+    exact = Transform(image_px=8, resize="exact", mean=(0, 0, 0), std=(1, 1, 1))
+    bad = find_bad(split, exact, workers=1)
+    assert [row for row, _ in bad] == [row for row in range(100) if (row % 50) % 3]
+    with pytest.raises(DataError, match=rf"{split.paths[1]}: expected 8 x 8 pixels, found 9 x 8"):
+        next(decode_blocks(split, [range(4)], exact, workers=1))
+
+
+def test_datasets_in_memory_decode_alike() -> None:
+    test = open_dataset("digits")["test"]
+    wide = Transform(image_px=32, mean=(0, 0, 0), std=(1, 1, 1))
+    for workers in (0, 1, 3):
+        ((_, images, digests),) = decode_blocks(test, [range(359)], wide, workers=workers)
+        for row in (0, 200, 358):
+            image = test.images.read(row)
+            np.testing.assert_array_equal(images[row], wide.apply(image.pixels))
+            assert digests[row].tobytes() == image.digest
+
+
+def test_nothing_to_decode_is_no_block() -> None:
+    test = open_dataset("digits")["test"]
+    assert list(decode_blocks(test, [], TRANSFORM, workers=0)) == []
+    assert find_bad(test.take([]), TRANSFORM, workers=0) == []
+
+
+class CountingReader(ArrayReader):
+    """Counts what is read; for threads."""
+
+    def __init__(self, pixels_NHWC: np.ndarray, count: list[int]) -> None:
+        super().__init__(pixels_NHWC)
+        self.count = count
+
+    def read(self, row: int) -> ImageBytes:
+        self.count[0] += 1
+        return super().read(row)
+
+    def take(self, rows: object) -> "CountingReader":
+        return CountingReader(self.pixels_NHWC[rows], self.count)  # type: ignore[index]
+
+
+def counted(length: int) -> tuple[ImageSplit, list[int]]:
+    count = [0]
+    pixels = np.zeros((length, 8, 8, 3), np.uint8)
+    labels = np.zeros(length, np.int64)
+    paths = tuple(map(str, range(length)))
+    reader = CountingReader(pixels, count)
+    return ImageSplit("counted", "train", ("a",), paths, labels + 192, labels, reader), count
+
+
+def settle(count: list[int]) -> int:
+    """The count once it stays the same."""
+    before = -1
+    while before != count[0]:
+        before = count[0]
+        time.sleep(0.1)
+    return before
+
+
+def test_reading_ahead_is_bounded_and_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.decode, "TASK_IMAGES", 4)
+    split, count = counted(4000)
+    blocks = [range(at, at + 40) for at in range(0, 4000, 40)]
+    decoded: Iterator[object] = decode_blocks(split, blocks, TRANSFORM, workers=2)
+    for done in (1, 2, 3):
+        next(decoded)
+        assert (done + 1) * 40 <= settle(count) <= (done + 1) * 40 + 6 * 4
+
+
+def test_leaving_early_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.decode, "TASK_IMAGES", 4)
+    split, count = counted(4000)
+    for _ in decode_blocks(split, [range(40), range(40, 4000)], TRANSFORM, workers=3):
+        break
+    assert settle(count) < 4000
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="no ../shared/cifar10-jpeg")
+def test_photos_decode_alike_in_any_number_of_workers() -> None:
+    split = open_dataset(f"folder:{PHOTOS}")["test"].take(range(0, 10_000, 20))
+    transform = Transform(image_px=32, mean=(0, 0, 0), std=(1, 1, 1))
+    (alone,) = decode_blocks(split, [range(500)], transform, workers=1)
+    (many,) = decode_blocks(split, [range(500)], transform, workers=0)
+    np.testing.assert_array_equal(alone[1], many[1])
+    np.testing.assert_array_equal(alone[2], many[2])
+    assert np.unique(alone[2], axis=0).shape == (500, 16)

@@ -1,0 +1,110 @@
+"""Processes that end with their parent, however it ends: real signals to a real program."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.workers import in_order, processes, threads
+
+PROGRAM = """
+import time
+from pipeline.workers import in_order, processes
+
+def start():
+    pass
+
+if __name__ == "__main__":
+    pool = processes(2, start)
+    print("started", flush=True)
+    for _ in in_order(time.sleep, [(0.01,)] * 10_000, pool, 8):
+        print("at work", flush=True)
+"""
+
+
+def square(number: int) -> int:
+    return number**2
+
+
+def end(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program at work in two processes, in a process group of its own as a terminal gives it."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    running = subprocess.Popen(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield running
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+
+
+def wait_for(line: str, program: subprocess.Popen[str]) -> None:
+    assert program.stdout is not None
+    assert line + "\n" in program.stdout
+
+
+def end_of(program: subprocess.Popen[str]) -> str:
+    """What it said on stderr. The pipe is open until the last process that inherited it is gone."""
+    return program.communicate(timeout=30)[1]
+
+
+@pytest.mark.parametrize("moment", ["started", "at work"])
+def test_an_interrupt_from_the_keyboard_reaches_the_parent_alone(
+    program: subprocess.Popen[str], moment: str
+) -> None:
+    wait_for(moment, program)
+    os.killpg(program.pid, signal.SIGINT)
+    said = end_of(program)
+    assert said.count("Traceback") == 1  # the program's own: it does not catch the interrupt
+    assert said.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_workers_of_a_killed_parent_go_too(program: subprocess.Popen[str]) -> None:
+    wait_for("at work", program)
+    program.kill()
+    end_of(program)
+
+
+def test_a_killed_worker_is_one_clear_error() -> None:
+    with pytest.raises(DataError, match=r"was killed.*--workers"):
+        list(in_order(end, [(1,), (2,)], processes(2, nothing), 2))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 100])
+def test_results_come_in_order(ahead: int) -> None:
+    tasks = [(i,) for i in range(50)]
+    expected = [i**2 for i in range(50)]
+    assert list(in_order(square, tasks, None, ahead)) == expected
+    assert list(in_order(square, tasks, threads(3), ahead)) == expected
+
+
+def test_an_error_comes_at_its_place_in_the_order() -> None:
+    def invert(number: int) -> float:
+        return 1 / number
+
+    results = in_order(invert, [(1,), (2,), (0,), (3,)], threads(2), 10)
+    assert next(results) == 1
+    assert next(results) == 0.5
+    with pytest.raises(ZeroDivisionError):
+        next(results)
