@@ -34,6 +34,8 @@ class PretrainConfig(Checked):
     """digits, cifar10, or folder:PATH."""
     trunk: Annotated[str, OneOf(tuple(UNTRAINED))] = "alexnet-cifar"
     """Which network."""
+    weights: str = ""
+    """Weights to start from, to train a trunk further [random ones]."""
     out: str = ""
     """Folder for the weights [artifacts/trunks/TRUNK-DATASET]."""
     classes: tuple[str, ...] = ()

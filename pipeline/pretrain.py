@@ -25,14 +25,18 @@ from pipeline.config import PretrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import has_fast_bfloat16, pick_device
 from pipeline.errors import RunError
+from pipeline.fields import flag
 from pipeline.network import Network, load_images, normalise
 from pipeline.registry import resolve
 from pipeline.splits import Rows, holdout, select_classes
 from pipeline.trunks import UNTRAINED
+from pipeline.trunks.base import load_weights
 from pipeline.trunks.whitening import Whitening
 
 WARM_UP = 0.2
 """Share of the steps in which the learning rate climbs; it falls to zero in the others."""
+IMMATERIAL = ("out", "workers", "device")
+"""Settings that a run may be gone on with."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -62,9 +66,11 @@ def pretrain(config: PretrainConfig) -> Path:
     trunk = resolve(UNTRAINED, config.trunk)()
     network = Network(trunk, len(classes))
     images = load_images(split, trunk.transform, config.workers)
+    if config.weights:
+        load_weights(trunk.module, Path(config.weights))
     sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
     for layer in network.modules():
-        if isinstance(layer, Whitening):
+        if isinstance(layer, Whitening) and not config.weights:
             layer.fit(normalise(images[sample], trunk.transform))
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     targets = torch.from_numpy(labels)
@@ -165,11 +171,12 @@ def claim(out: Path, config: PretrainConfig) -> None:
     path, wanted = out / "config.json", {"stage": "pretrain", **config.as_json()}
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [k for k in wanted if found.get(k) != wanted[k] and k not in ("out", "workers", "device")]
+        differing = [k for k in wanted if k not in IMMATERIAL and found.get(k, wanted[k]) != wanted[k]]
         if differing:
             name = differing[0]
             raise RunError(
-                f"{out}: holds a run with --{name} {found.get(name)}, not {wanted[name]}; give another --out"
+                f"{out}: holds a run with {flag(name)} {found.get(name)}, not {wanted[name]}; "
+                "give another --out"
             )
     path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
