@@ -62,7 +62,8 @@ def ablate(config: AblateConfig) -> Path:
     cells = [cell for regime in config.regime for cell in regime_cells(config, regime)]
     jobs = config.jobs or os.cpu_count() or 1
     print(f"ablation: {len(cells)} cells, {config.seeds} seeds, {jobs} at a time, into {config.out}")
-    results: list[Result] = list(Parallel(n_jobs=jobs)(delayed(fill)(config, cell, jobs) for cell in cells))
+    filled = Parallel(n_jobs=jobs)(delayed(fill)(config, cell, jobs) for cell in cells)
+    results = [result for result in filled if result is not None]
     return write_report(Path(config.out), results, config.as_json())
 
 

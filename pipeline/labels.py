@@ -27,17 +27,19 @@ def split(labels: NDArray[np.int64], known: Sequence[str], config: TrainConfig) 
     Raises: ConfigError on an unknown class, or where there are too few images.
     """
     classes = tuple(config.classes) or tuple(known)
+    is_held = np.zeros(len(labels), np.bool_)
+    is_held[holdout(labels, config.val_fraction, config.data_seed)[1]] = True  # before classes are selected
     rows, labels = select_classes(labels, known, config.classes)
     counts = np.bincount(labels, minlength=len(classes))
     if not counts.all():
         raise ConfigError(f"--classes: {classes[int(counts.argmin())]} has no image in the training cache")
-    kept, held = holdout(labels, config.val_fraction, config.data_seed)
+    kept, held = np.flatnonzero(~is_held[rows]), np.flatnonzero(is_held[rows])
     if config.per_class:
         kept, held = _few(labels, kept, held, classes, config)
     if config.val_fraction and not len(held):
         raise ConfigError(
-            f"--val-fraction: {config.val_fraction} of {config.per_class or counts.min()} images per class holds out none; "
-            "use more images, a larger fraction, or 0 to keep the last epoch"
+            f"--val-fraction: {config.val_fraction} of {config.per_class or counts.min()} images per class "
+            "holds out none; use more images, a larger fraction, or 0 to keep the last epoch"
         )
     return Part(rows[kept], labels[kept]), Part(rows[held], labels[held])
 

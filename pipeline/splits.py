@@ -18,7 +18,8 @@ def holdout(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Rows
     """Split rows 0..N-1 by class: (kept, held out), both ascending.
 
     Of n images of a class, round(fraction·n) are held out, but never the last one. The shipped trunk was
-    trained without the images that seed 0 draws here: changing the draw lets heads validate on what it has seen.
+    trained without the images that seed 0 draws here: with another draw, heads would validate on images that
+    it has seen.
     """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), dtype=bool)

@@ -1,9 +1,8 @@
-"""How the test images are treated matters: plain, flipped at random, or cropped and flipped like training ones.
+"""How test images are treated matters: plain, flipped at random, or cropped and flipped like training ones.
 
 The whole network that pretraining made is scored under each policy, several draws of the random ones.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,20 @@ from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.network import Network, load_images
 from pipeline.registry import resolve
+from pipeline.runs import read_json, write_json
 from pipeline.splits import select_classes
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights
 
 
 def score_trunk(config: EvaluateConfig, run: Path) -> Path:
-    """Score the network in a pretraining run's folder on its dataset's test split; writes RUN/eval/metrics.json.
+    """Score the network of a pretraining run on its dataset's test split; writes RUN/eval/metrics.json.
 
     `top1` there is that of the first policy, in per cent; `policies` holds mean, sample deviation and draws.
 
     Raises: RunError when the run is incomplete, DataError.
     """
-    fields = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    fields = read_json(run / "config.json")
     trained = PretrainConfig.from_json({k: v for k, v in fields.items() if k != "stage"})
     split = open_dataset(trained.dataset)["test"]
     classes = trained.classes or split.classes
@@ -48,8 +48,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     metrics = {"top1": policies[config.test_images[0]]["top1"], "images": len(labels), "policies": policies}
     path = run / "eval" / "metrics.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_json(path, metrics)
     return path
 
 
@@ -59,7 +58,7 @@ def load_network(run: Path, trunk: str, classes: int) -> Network:
     try:
         network.classifier.load_state_dict(load_file(run / "classifier.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(f"{run}: no finished pretraining run ({error}); run pretrain_trunk.py again") from error
+        raise RunError(f"{run}: no finished pretraining run ({error}); go on with it") from error
     load_weights(network.trunk, run / "trunk.safetensors")
     return network.eval()
 
