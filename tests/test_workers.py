@@ -13,17 +13,21 @@ from pipeline.errors import DataError
 from pipeline.workers import in_order, processes, threads
 
 PROGRAM = """
-import time
+import signal, time
 from pipeline.workers import in_order, processes
 
 def start():
     pass
 
+def is_safe():
+    time.sleep(0.01)
+    return {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
 if __name__ == "__main__":
     pool = processes(2, start)
     print("started", flush=True)
-    for _ in in_order(time.sleep, [(0.01,)] * 10_000, pool, 8):
-        print("at work", flush=True)
+    for safe in in_order(is_safe, [()] * 10_000, pool, 8):
+        print("at work" if safe else "at work in danger", flush=True)
 """
 
 
