@@ -61,7 +61,7 @@ class PretrainConfig(Checked):
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
-    """Processes that decode images [one per core]."""
+    """Threads or processes that decode images [one per core]."""
 
     @property
     def out_dir(self) -> Path:
@@ -105,7 +105,7 @@ class ExtractConfig(Checked):
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
-    """Processes that decode images [one per core]."""
+    """Threads or processes that decode images [one per core]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,7 +212,7 @@ class EvaluateConfig(Checked):
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
-    """Processes that decode images [one per core]."""
+    """Threads or processes that decode images [one per core]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,7 @@ class AblateConfig(Checked):
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
-    """Processes that decode images [one per core]."""
+    """Threads or processes that decode images [one per core]."""
 
 
 def view_count(views: str) -> int:
