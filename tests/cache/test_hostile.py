@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 import structure
+from conftest import Survived
+from fuzz_reader import ANSWER, PER_CHILD, survives
 from h5py import h5d, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 from samples import extract, header
 
@@ -294,6 +296,21 @@ def test_a_place_that_isn_t_the_dataset_s_own_is_refused(offset: int, tiny: Path
     path.write_bytes(structure.mended(changed, structure.spans(data)))
     with pytest.raises(CacheError, match=r"no usable feature cache|damaged: expected [\d,]+ bytes"):
         FeatureCache(path)
+
+
+@pytest.mark.parametrize("files", [400, pytest.param(20_000, marks=pytest.mark.faults)])
+def test_changed_files_get_an_answer(files: int, tiny: Path, tmp_path: Path, survived: Survived) -> None:
+    """A short run of fuzz_reader.py."""
+    data, (ready, tell) = tiny.read_bytes(), os.pipe()
+    spans = structure.spans(data)
+    for first in range(0, files, PER_CHILD):
+        assert survives(data, spans, range(first, first + PER_CHILD), tmp_path, tell), f"from seed {first}"
+        answers = os.read(ready, ANSWER * PER_CHILD).decode()
+        assert "HDF5 can't read its structure" in answers
+        assert "accepted" in answers
+    os.close(ready)
+    os.close(tell)
+    survived("changed files with right checksums", files)
 
 
 def tamper(path: Path, dataset: str, content: bytes) -> None:
