@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError
@@ -80,7 +80,8 @@ def test_differences_name_each_field(old: Any, new: Any, expected: list[str]) ->
     assert differences(old, new) == expected
 
 
-@given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(), JSON, max_size=3), st.dictionaries(st.text(), JSON, max_size=3))
+@settings(max_examples=40)
 def test_there_are_differences_exactly_when_the_keys_differ(old: Any, new: Any) -> None:
     assert (differences(old, new) == []) == (key(old) == key(new))
     assert differences(old, shuffled(old)) == []

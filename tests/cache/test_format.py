@@ -146,7 +146,7 @@ def headers(draw: st.DrawFn) -> Any:
 
 
 @given(made=headers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_whatever_a_header_can_hold_comes_back(made: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     cache = FeatureCache(extract(tmp_path_factory.mktemp("any") / "train.h5", made))
     cache.verify()

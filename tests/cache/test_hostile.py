@@ -298,7 +298,7 @@ def test_a_place_that_isn_t_the_dataset_s_own_is_refused(offset: int, tiny: Path
         FeatureCache(path)
 
 
-@pytest.mark.parametrize("files", [400, pytest.param(20_000, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("files", [200, pytest.param(20_000, marks=pytest.mark.faults)])
 def test_changed_files_get_an_answer(files: int, tiny: Path, tmp_path: Path, survived: Survived) -> None:
     """A short run of fuzz_reader.py."""
     data, (ready, tell) = tiny.read_bytes(), os.pipe()
