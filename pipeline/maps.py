@@ -127,7 +127,7 @@ class PreparedMaps:
             return
         device, count = self.labels.device, len(self.labels)
         order = rng.permutation(count)
-        views = rng.integers(self.drawn, size=count)
+        views = rng.integers(self.drawn, size=count)[order]
         images, examples = (torch.from_numpy(i).to(device) for i in (order, order * self.drawn + views))
         inputs = self.inputs.new_empty((min(size, count), *self.inputs.shape[1:]))
         for image, example in zip(images.split(size), examples.split(size), strict=True):

@@ -26,7 +26,7 @@ def write_cache(
     rng = np.random.default_rng(0)
     labels = np.arange(images) % len(CLASSES)
     patterns = rng.normal(size=(len(CLASSES), 1, *shape))
-    patterns += 2 * rng.normal(size=(len(CLASSES), 1, shape[0], 1, 1))
+    patterns += 4 * rng.normal(size=(len(CLASSES), 1, shape[0], 1, 1))
     maps = patterns[labels] + noise * rng.normal(size=(images, stored, *shape))
     header = CacheHeader(
         shape=(images, stored, *shape),
