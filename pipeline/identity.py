@@ -24,8 +24,8 @@ def cache_header(
 
     The identity holds the trunk (name, code version, digest of its weights), the transform, the views, the
     precision of the forward pass and the sizes of the images; the cache adds dtype, shape and the ordered
-    list of paths. Digests of the images' bytes are recorded block by block as they are read. Labels, the place of
-    the dataset and the images that were left out are no part of it.
+    list of paths. Digests of the images are recorded block by block as they are read. Labels, the place
+    of the dataset and the images that were left out are no part of it.
     """
     identity: dict[str, Any] = {
         "split": split.split,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pipeline.evaluate import evaluate
 
 from pipeline.config import EvaluateConfig, PretrainConfig
 from pipeline.errors import RunError
+from pipeline.evaluate import evaluate
 from pipeline.pretrain import Trainer, pretrain
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks.alexnet_cifar import load

@@ -1,0 +1,49 @@
+"""The whole of `make demo`: the commands of the Makefile, as a user would type them, on the digits."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def demo_commands() -> list[list[str]]:
+    """The recipe of the target `demo`, word by word."""
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    lines = recipe[1].replace("\\\n", " ").splitlines()
+    return [shlex.split(line.replace("$(PY)", sys.executable)) for line in lines]
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_its_accuracy_and_leaves_what_it_says(tmp_path: Path) -> None:
+    commands = demo_commands()
+    assert len(commands) == 5
+    said = ""
+    for interpreter, script, *flags in commands:
+        command = [interpreter, str(ROOT / script), *flags]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+    made = tmp_path / "artifacts/demo"
+    top1 = {
+        crops: json.loads((made / crops / "eval/metrics.json").read_text())["top1"]
+        for crops in ("ten", "full")
+    }
+    assert top1["ten"] >= 96
+    for crops, value in top1.items():
+        assert re.search(rf"artifacts/demo/{crops} +{value:.2f}", said)
+    for path in re.findall(r"^artifacts/\S+$", said, re.MULTILINE):
+        assert (tmp_path / path).is_file()
+    assert {p.name for p in (made / "ten").iterdir()} >= {
+        "config.json",
+        "metrics.jsonl",
+        "head.safetensors",
+        "eval",
+    }
+    assert {p.name for p in tmp_path.iterdir()} == {"artifacts"}
