@@ -1,0 +1,44 @@
+"""`make bench`: every benchmark, one table, and the figures as JSON in artifacts/bench.json.
+
+Both sides of each are timed in this process, in turns, and their results are asserted to be equal. Ratios are
+what counts; --quick takes less of everything, to see that they run.
+"""
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks import head_epoch, read_cache
+from pipeline.report import table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    quick = parser.parse_args().quick
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    rows = [row for benchmark in (read_cache, head_epoch) for row in benchmark.run(quick)]
+    columns = ("name", "ours", "theirs", "unit", "ratio", "target")
+    print(table(columns, [[_cell(row[column]) for column in columns] for row in rows]))
+    path = Path("artifacts/bench.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
