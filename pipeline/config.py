@@ -141,7 +141,7 @@ class TrainConfig(Checked):
     """Widths of FullNet's hidden layers."""
     dropout: Fraction = 0.0
     """After each hidden layer."""
-    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.05,)
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.02,)
     """Peak learning rates."""
     weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4,)
     """Weight decays."""
@@ -151,8 +151,8 @@ class TrainConfig(Checked):
     """Seed of the validation part, of --per-class and of the order of the batches."""
     epochs: Count = 20
     """Passes over the training part."""
-    batch: Annotated[int, Range(1, 65_536)] = 512
-    """Images per step."""
+    batch: Annotated[int, Range(0, 65_536)] = 0
+    """Images per step [a sixteenth of the training part, from 16 to 512]."""
     classes: tuple[str, ...] = ()
     """Use these classes alone [all]."""
     per_class: Annotated[int, Range(0, 10_000_000)] = 0

@@ -13,10 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.config import TrainConfig
 from pipeline.heads.base import Head, cross_entropy
 from pipeline.maps import Maps
 from pipeline.optimizer import StackedSGD, schedule
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
+
+
+VALIDATION_BATCH = 512
 
 
 class Plan(NamedTuple):
@@ -26,6 +30,11 @@ class Plan(NamedTuple):
     batch: int
     rows: int  # of the training part
     data_seed: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, rows: int) -> "Plan":
+        """With 16 steps in an epoch, where there are images for it, one learning rate suits few and many."""
+        return cls(config.epochs, config.batch or min(max(rows // 16, 16), 512), rows, config.data_seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,7 +91,7 @@ class Trainer:
             return unknown, unknown
         self.head.eval()
         count, hits, loss = 0, *torch.zeros(2, len(self.head.seeds), device=self.device)
-        for inputs, labels in self.val.batches(self.plan.batch, None):
+        for inputs, labels in self.val.batches(VALIDATION_BATCH, None):
             logits = self.head(inputs)
             hits = hits + (logits.argmax(2) == labels).sum(1)
             loss = loss + cross_entropy(logits, labels).sum(1)

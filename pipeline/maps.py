@@ -109,7 +109,7 @@ class PreparedMaps:
 
     def __init__(self, source: Source, part: Part, drawn: int, name: str) -> None:
         self.place = "on the GPU, prepared" if source.device.type == "cuda" else "in RAM, prepared"
-        self.drawn, self.labels = drawn, torch.from_numpy(part.labels).to(source.device)
+        self.drawn, self.labels = drawn, torch.tensor(part.labels, device=source.device)
         rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
         chunks = range(0, len(rows), source.cache.block_rows)
         self.inputs = torch.empty(0)
@@ -141,7 +141,7 @@ class StreamedMaps:
 
     def __init__(self, source: Source, part: Part, drawn: int, memory_bytes: int) -> None:
         self.source, self.part, self.drawn = source, part, drawn
-        self.labels = torch.from_numpy(part.labels).to(source.device)
+        self.labels = torch.tensor(part.labels, device=source.device)
         self.whole = source.raw_bytes(len(part.rows) * drawn) <= memory_bytes
         self.place = "in RAM, as stored" if self.whole else "on disk, shuffled in blocks"
         self._kept: Raw | None = None

@@ -113,7 +113,7 @@ def describe(config: TrainConfig, cache: FeatureCache) -> dict[str, Any]:
 
 def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Part) -> None:
     """Print what will be done."""
-    cache, heads = source.cache, len(source.head.seeds)
+    cache, heads, plan = source.cache, len(source.head.seeds), Plan.of(config, len(train_part.rows))
     parameters = sum(p[0].numel() for p in source.head.parameters())
     drawn = f" × {source.drawn} views to draw from" if source.drawn > 1 else ""
     print(
@@ -122,7 +122,7 @@ def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Pa
     )
     print(
         f"{heads} {'head' if heads == 1 else 'heads in one pass'}: {config.head}, {parameters:,} parameters "
-        f"each; {config.epochs} epochs in batches of {config.batch}, {config.precision} on {source.device}"
+        f"each; {config.epochs} epochs in batches of {plan.batch}, {config.precision} on {source.device}"
     )
 
 
@@ -142,8 +142,7 @@ def make_trainer(
         lr=[member.config.lr[0] for member in members],
         weight_decay=[member.config.weight_decay[0] for member in members],
     )
-    plan = Plan(config.epochs, config.batch, len(train_part.rows), config.data_seed)
-    return Trainer(source.head, optimizer, train_maps, val, plan)
+    return Trainer(source.head, optimizer, train_maps, val, Plan.of(config, len(train_part.rows)))
 
 
 def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> None:

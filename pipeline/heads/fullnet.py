@@ -40,7 +40,7 @@ class FullNet(Head):
             shape = (fan_in, fan_out) if i else (fan_out, fan_in)  # the first in the mirror basis, row by row
             setattr(self, f"weight{i}", self.new_weight(*shape, std=(2 / fan_in) ** 0.5))
             setattr(self, f"bias{i}", self.new_bias(fan_out))
-        self.output_weight = self.new_weight(widths[-1], spec.classes, std=widths[-1] ** -0.5)
+        self.output_weight = self.new_weight(widths[-1], spec.classes, std=0.0)  # all scores start equal
         self.output_bias = self.new_bias(spec.classes)
         self.register_buffer("mask", self.folding.mask(), persistent=False)
         self.mask: Tensor | None

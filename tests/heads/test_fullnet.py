@@ -19,7 +19,7 @@ def stack(config: TrainConfig, shape: tuple[int, int, int], classes: int, seeds:
     head = FullNet(HeadSpec(config, shape, classes, seeds)).double()
     with torch.no_grad():
         for name, parameter in head.named_parameters():
-            if "bias" in name:
+            if "bias" in name or "output" in name:
                 parameter.normal_(std=0.1)
     return head
 

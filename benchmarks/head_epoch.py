@@ -1,0 +1,258 @@
+"""One epoch of head training, from the cache to updated weights: FullNet-512 on ten crops, batch 512.
+
+    python -m benchmarks.head_epoch [--quick]
+
+    textbook   crop, mirror, ten forward passes in a loop; a DataLoader over h5py rows
+    stacked    best plain PyTorch: maps in RAM as float32, ten crops stacked, one matrix product
+    ours       the training engine; what it prepares once is charged with a twentieth, for 20 epochs
+    products   the folded matrix products alone, at the rate of torch.mm on 2048×2048
+
+Every side starts from the same weights, sees the same images in the same order and takes the same steps;
+their losses are compared. Sides take turns, and the best of some epochs counts, so that a busy machine
+favours none.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import ten_crop
+
+from cache import CacheHeader, CacheWriter, FeatureCache
+from pipeline.config import TrainConfig
+from pipeline.engine import Plan, Trainer
+from pipeline.heads.base import HeadSpec
+from pipeline.heads.fullnet import FullNet
+from pipeline.labels import Part
+from pipeline.maps import PreparedMaps, Source
+from pipeline.normaliser import Normaliser
+from pipeline.optimizer import StackedSGD, schedule
+
+MAP, CLASSES, BATCH, EPOCHS, LR, DECAY = (256, 5, 5), 10, 512, 20, 0.02, 5e-4
+HEADS = 32
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Rows of name, ours, theirs, ratio, target, unit."""
+    images, repeats, heads = (2048, 2, 8) if quick else (8192, 4, HEADS)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = make_cache(Path(folder) / "train.h5", images)
+        source, maps = prepare(cache)
+        ours = Engine(source, maps, repeats)
+        sides = {"textbook": Textbook(cache, repeats), "stacked": Stacked(cache, repeats), "ours": ours}
+        best, gemm = race(sides, repeats)
+        preparing = min(clocked(lambda: prepare(cache)) for _ in range(2))
+        together, singly = stacked_and_single(source, maps, heads)
+    epoch = best["ours"] + preparing / EPOCHS
+    rate = 4 * images * 5 * 2304 * 512 / best["ours"]  # a product forward, one for the gradient; 2 per weight
+    name = "FullNet-512 ten-crop epoch"
+    return [
+        row(f"{name} against ten forwards and a DataLoader over h5py rows", epoch, best["textbook"], 12.0),
+        row(f"{name} against one product over stacked crops in RAM", epoch, best["stacked"], 2.2),
+        {
+            "name": f"{name}, share of the float32 GEMM rate",
+            "ours": rate / 1e9,
+            "theirs": gemm / 1e9,
+            "ratio": rate / gemm,
+            "target": 0.75,
+            "unit": "GFLOP/s",
+        },
+        row(f"{heads} heads (hidden 64) in one pass against {heads} runs", together, singly, 1.7),
+    ]
+
+
+def row(name: str, ours: float, theirs: float, target: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": theirs / ours,
+        "target": target,
+        "unit": "s per epoch",
+    }
+
+
+def race(sides: dict[str, "Side | Engine"], repeats: int) -> tuple[dict[str, float], float]:
+    """Each side's best seconds per epoch, and the best rate of a plain matrix product, FLOP/s."""
+    best, gemm = dict.fromkeys(sides, float("inf")), 0.0
+    square = torch.randn(2048, 2048)
+    for epoch in range(repeats):
+        losses = {}
+        for name, side in sides.items():
+            best[name] = min(best[name], clocked(lambda: losses.update({name: side.epoch(epoch)})))  # noqa: B023
+            gemm = max(gemm, *(2 * 2048**3 / clocked(lambda: torch.mm(square, square)) for _ in range(5)))
+        for name, loss in losses.items():
+            assert abs(loss - losses["ours"]) < 1e-3 * losses["ours"], (
+                f"{name} learned something else: {losses}"
+            )
+    return best, gemm
+
+
+def clocked(call: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def stacked_and_single(source: Source, maps: PreparedMaps, heads: int) -> tuple[float, float]:
+    """Seconds of an epoch of many heads in one pass, and of as many runs of one head, the best of two."""
+    together, singly = [], []
+    for _ in range(2):
+        stack = make_trainer(source, maps, range(heads), 64, 1)
+        single = [make_trainer(source, maps, [seed], 64, 1) for seed in range(heads)]
+        losses: list[list[dict[str, Any]]] = []
+        together.append(clocked(lambda: losses.append(stack.epoch(0))))  # noqa: B023
+        singly.append(clocked(lambda: losses.append([trainer.epoch(0)[0] for trainer in single])))  # noqa: B023
+        for one, other in zip(*losses, strict=True):
+            assert abs(one["train_loss"] - other["train_loss"]) < 1e-3 * other["train_loss"]
+    return min(together), min(singly)
+
+
+class Side:
+    """A way of training: `epoch(number)` gives the mean loss of the epoch. All sides take the same steps."""
+
+    def __init__(self, cache: FeatureCache, repeats: int) -> None:
+        self.cache, self.repeats = cache, repeats
+        self.labels = torch.tensor(cache.labels)
+        head = FullNet(spec([0], 512))
+        hidden, output = nn.Linear(2304, 512), nn.Linear(512, CLASSES)
+        self.net = nn.Sequential(hidden, nn.ReLU(), output)
+        weights = [head.plain_first_weight()[0].flatten(1), head.output_weight[0].T]
+        with torch.no_grad():
+            for layer, weight in zip((hidden, output), weights, strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.zero_()
+        groups = [
+            {"params": [p for p in self.net.parameters() if p.ndim > 1], "weight_decay": DECAY},
+            {"params": [p for p in self.net.parameters() if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.SGD(groups, lr=LR, momentum=0.9, nesterov=True, fused=True)
+        self.step = 0
+
+    def epoch(self, number: int) -> float:
+        order, total = np.random.default_rng((0, number)).permutation(len(self.labels)), 0.0
+        for maps, labels in self.batches(order):
+            loss = F.cross_entropy(self.scores(maps), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            steps = self.repeats * -(-len(self.labels) // BATCH)
+            for group in self.optimizer.param_groups:
+                group["lr"] = LR * schedule(self.step, steps)
+            self.optimizer.step()
+            self.step += 1
+            total += loss.item() * len(labels)
+        return total / len(self.labels)
+
+    def batches(self, order: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
+        raise NotImplementedError
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """(B, 256, 5, 5) → (B, CLASSES)."""
+        raise NotImplementedError
+
+
+class Textbook(Side):
+    """As it is usually written."""
+
+    def batches(self, order: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
+        with h5py.File(self.cache.path) as file:
+            yield from DataLoader(H5Rows(file, self.labels), batch_size=BATCH, sampler=order.tolist())
+
+    def scores(self, maps: Tensor) -> Tensor:
+        return torch.stack([self.net(crop.flatten(1)) for crop in ten_crop(maps, [3, 3])]).mean(0)
+
+
+class H5Rows(Dataset[tuple[Tensor, Tensor]]):
+    def __init__(self, file: h5py.File, labels: Tensor) -> None:
+        self.file, self.labels = file, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        features = self.file["features"]
+        assert isinstance(features, h5py.Dataset)
+        return torch.from_numpy(features[row, 0]).float(), self.labels[row]
+
+
+class Stacked(Side):
+    """As one would write it with care, without the folding."""
+
+    def __init__(self, cache: FeatureCache, repeats: int) -> None:
+        super().__init__(cache, repeats)
+        self.maps = torch.from_numpy(cache.take(np.arange(len(cache)))).float()
+
+    def batches(self, order: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
+        for chosen in torch.from_numpy(order).split(BATCH):
+            yield self.maps[chosen], self.labels[chosen]
+
+    def scores(self, maps: Tensor) -> Tensor:
+        crops = torch.stack(ten_crop(maps, [3, 3]), 1)  # (B, 10, C, 3, 3)
+        return self.net(crops.flatten(2)).mean(1)
+
+
+class Engine:
+    """What train_head.py runs."""
+
+    def __init__(self, source: Source, maps: PreparedMaps, repeats: int) -> None:
+        self.trainer = make_trainer(source, maps, [0], 512, repeats)
+
+    def epoch(self, number: int) -> float:
+        return self.trainer.epoch(number)[0]["train_loss"]
+
+
+def spec(seeds: Sequence[int], hidden: int) -> HeadSpec:
+    return HeadSpec(TrainConfig(hidden=(hidden,)), MAP, CLASSES, seeds)
+
+
+def prepare(cache: FeatureCache) -> tuple[Source, PreparedMaps]:
+    source = Source(
+        cache, FullNet(spec([0], 1)), Normaliser(MAP[0]), torch.float32, torch.device("cpu"), True
+    )
+    return source, PreparedMaps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps")
+
+
+def make_trainer(
+    source: Source, maps: PreparedMaps, seeds: Sequence[int], hidden: int, epochs: int
+) -> Trainer:
+    head = FullNet(spec(seeds, hidden))
+    optimizer = StackedSGD(dict(head.named_parameters()), [LR] * len(seeds), [DECAY] * len(seeds))
+    return Trainer(head, optimizer, maps, None, Plan(epochs, BATCH, len(source.cache), 0))
+
+
+def make_cache(path: Path, images: int) -> FeatureCache:
+    """Random float16 maps with a weak pattern per class."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(CLASSES, size=images)
+    patterns = rng.standard_normal((CLASSES, 1, *MAP), np.float32)
+    header = CacheHeader(
+        shape=(images, 1, *MAP),
+        dtype="float16",
+        labels=labels,
+        paths=[f"{i}.png" for i in range(images)],
+        classes=[str(i) for i in range(CLASSES)],
+        identity={"views": "plain"},
+    )
+    with CacheWriter(path, header) as writer:
+        for rows in writer.missing:
+            maps = rng.standard_normal((len(rows), 1, *MAP), np.float32) + 0.1 * patterns[labels[rows]]
+            writer.write(rows, maps, np.zeros((len(rows), 16), np.uint8))
+        writer.publish()
+    return FeatureCache(path)
+
+
+if __name__ == "__main__":
+    for result in run("--quick" in sys.argv):
+        print(
+            "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.2f} (target {target})".format(**result)
+        )
