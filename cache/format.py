@@ -24,8 +24,9 @@ from cache.header import CacheHeader
 SIGNATURE = "ten-crop-cache/1"  # the number is the version
 BLOCK_ROWS = 1024
 DIGEST_BYTES = 16
-_ALIGNMENT = 4096
-MARK = "format"
+_PAGE = 4096
+MARK = "format"  # the root attribute that holds the signature
+MARK_BYTES = 512  # somewhere in these first bytes
 
 LABELS, PATHS, CLASSES, PROVENANCE = "labels", "paths", "classes", "provenance"
 HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digest", "digests", "image_digests", "features"
@@ -89,10 +90,31 @@ class Layout:
 
 def create(header: CacheHeader) -> tuple[bytes, Layout]:
     """A new file without its contents: HDF5's structure, which ends before `features`, and the layout."""
-    dtype = DTYPES[header.dtype]
-    rows = header.shape[0]
-    u8 = h5t.STD_U8LE
-    wanted: dict[str, tuple[tuple[int, ...], h5t.TypeID]] = {
+    dtype, wanted = DTYPES[header.dtype], _wanted(header)
+    feature_bytes = math.prod(header.shape) * dtype.raw.itemsize
+    image = io.BytesIO()
+    file = _create_in_memory(image)
+    extents = {name: _add(file, name, *wanted[name]) for name in DATASETS[:-1]}
+    file.close()
+    # Opened again for `features` alone, so that it lies on a page, and in no gap before another dataset.
+    image.write(bytes(max(0, max(e.end for e in extents.values()) - image.seek(0, io.SEEK_END))))
+    file = h5f.open(b"layout", h5f.ACC_RDWR, _in_memory(image, align_from=min(feature_bytes, _PAGE)))
+    extents[FEATURES] = _add(file, FEATURES, *wanted[FEATURES])
+    file.close()
+    layout = Layout(dtype, extents)
+    structure = image.getvalue()
+    is_marked = SIGNATURE.encode() in structure[:MARK_BYTES]
+    if not is_marked or layout[FEATURES].offset % _PAGE or len(structure) > layout[FEATURES].offset:
+        raise CacheError(
+            f"HDF5 {h5py.version.hdf5_version} lays files out in an unknown way; use h5py 3.12 to 3.16"
+        )
+    return structure, layout
+
+
+def _wanted(header: CacheHeader) -> dict[str, tuple[tuple[int, ...], h5t.TypeID]]:
+    """Shape and type of each dataset."""
+    rows, u8 = header.shape[0], h5t.STD_U8LE
+    return {
         LABELS: ((rows,), h5t.STD_I64LE),
         PATHS: ((rows,), _text_type(header.paths)),
         CLASSES: ((len(header.classes),), _text_type(header.classes)),
@@ -100,30 +122,23 @@ def create(header: CacheHeader) -> tuple[bytes, Layout]:
         HEADER_DIGEST: ((DIGEST_BYTES,), u8),
         DIGESTS: ((block_count(rows), DIGEST_BYTES), u8),
         IMAGE_DIGESTS: ((rows, DIGEST_BYTES), u8),
-        FEATURES: (header.shape, dtype.hdf5()),
+        FEATURES: (header.shape, DTYPES[header.dtype].hdf5()),
     }
-    image = io.BytesIO()
-    feature_bytes = math.prod(header.shape) * dtype.raw.itemsize
-    file = _create_in_memory(image, feature_bytes)
-    extents = {name: _add(file, name, shape, kind) for name, (shape, kind) in wanted.items()}
-    file.close()
-    layout = Layout(dtype, extents)
-    structure = image.getvalue()
-    if layout[FEATURES].offset % _ALIGNMENT or not len(structure) <= layout[FEATURES].offset:
-        raise CacheError(
-            f"HDF5 {h5py.version.hdf5_version} lays files out in an unknown way; use h5py 3.12 to 3.16"
-        )
-    return structure, layout
 
 
-def _create_in_memory(image: io.BytesIO, feature_bytes: int) -> h5f.FileID:
+def _in_memory(image: io.BytesIO, align_from: int) -> h5p.PropFAID:
+    """Access to a file in memory, in which things of at least `align_from` bytes lie on pages."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fileobj_driver(h5fd.fileobj_driver, image)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)  # checksummed metadata, readable since 2008
-    access.set_alignment(min(feature_bytes, 16 * _ALIGNMENT), _ALIGNMENT)
+    access.set_alignment(align_from, _PAGE)
+    return access
+
+
+def _create_in_memory(image: io.BytesIO) -> h5f.FileID:
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
-    file = h5f.create(b"layout", h5f.ACC_EXCL, fcpl=creation, fapl=access)
+    file = h5f.create(b"layout", h5f.ACC_EXCL, fcpl=creation, fapl=_in_memory(image, align_from=1 << 62))
     mark = np.bytes_(SIGNATURE.encode("ascii"))
     attribute = h5a.create(file, MARK.encode(), h5t.py_create(mark.dtype), h5s.create(h5s.SCALAR))
     attribute.write(np.array(mark))

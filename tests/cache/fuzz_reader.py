@@ -93,7 +93,9 @@ def survives(data: bytes, spans: list[structure.Span], seeds: range, folder: Pat
         path = folder / "changed.h5"
         for seed in seeds:
             path.write_bytes(changed(data, spans, seed))
-            os.write(tell, read(path).encode().ljust(ANSWER)[:ANSWER])
+            answer = read(path).encode().ljust(ANSWER)[:ANSWER]
+            with contextlib.suppress(BlockingIOError):
+                os.write(tell, answer)
         code = 0
     os._exit(code)
 
@@ -101,25 +103,31 @@ def survives(data: bytes, spans: list[structure.Span], seeds: range, folder: Pat
 def fuzz(seconds: float, first: int, keep: Path | None) -> tuple[Counter[str], list[int]]:
     """Answers of the reader and how often each came, and the seeds of files that ended a child."""
     answers: Counter[str] = Counter()
+
+    def drain() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while answer := os.read(ready, ANSWER):
+                answers[answer.decode(errors="replace").strip()] += 1
+
     bad: list[int] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = extract(folder / "train.h5", header(3, map_shape=(16, 4, 4))).read_bytes()
         spans = structure.spans(data)
         ready, tell = os.pipe()
+        os.set_blocking(ready, False)
+        os.set_blocking(tell, False)  # answers about a bad batch's files one by one may be lost
         until, seed = time.monotonic() + seconds, first
         while time.monotonic() < until:
             batch = range(seed, seed + PER_CHILD)
-            if not survives(data, spans, batch, folder, tell):
+            good = survives(data, spans, batch, folder, tell)
+            drain()
+            if not good:
                 found = [s for s in batch if not survives(data, spans, range(s, s + 1), folder, tell)]
-                bad += found or [-seed]
+                bad += found or [seed]
                 for s in found if keep else []:
                     assert keep
                     (keep / f"{s}.h5").write_bytes(changed(data, spans, s))
-            os.set_blocking(ready, False)
-            with contextlib.suppress(BlockingIOError):
-                while answer := os.read(ready, ANSWER):
-                    answers[answer.decode(errors="replace").strip()] += 1
             seed += PER_CHILD
     return answers, bad
 

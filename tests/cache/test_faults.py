@@ -19,7 +19,7 @@ from conftest import Survived
 from faults import CACHE_ERROR, count_calls, interrupted, spawn, wait
 from samples import extract, features, header, image_digests
 
-from cache import CacheError, CacheHeader, CacheWriter, FeatureCache, relabel
+from cache import CacheError, CacheHeader, CacheWriter, FeatureCache, disk, relabel
 
 ROOT = Path(__file__).parents[2]
 MANY = 30 * 1024  # rows of a cache with 30 blocks
@@ -220,6 +220,27 @@ def test_a_killed_holder_s_lock_is_gone_at_once(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["train.h5"]
     os.close(ready)
     os.close(tell)
+
+
+def test_a_cache_published_while_we_waited_for_its_lock_is_left_alone(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is then one on the published file, which must not become anyone's part file."""
+    path, made = tmp_path / "train.h5", header()
+    extract(path, made, stop_after=3)
+    rivals: list[Callable[[], object]] = [lambda: extract(path, made)]
+    real = disk.try_lock
+
+    def too_late(fd: int) -> bool:
+        if rivals:
+            wait(spawn(rivals.pop()))
+        return real(fd)
+
+    monkeypatch.setattr(disk, "try_lock", too_late)
+    with pytest.raises(CacheError, match="already complete"):
+        extract(path, made)
+    assert path.read_bytes() == sample.read_bytes()
+    assert os.listdir(tmp_path) == ["train.h5"]
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.5, 0.99, 0.9999])

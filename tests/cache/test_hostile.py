@@ -214,12 +214,9 @@ def test_a_dataset_under_two_names_is_refused(tmp_path: Path) -> None:
     [
         (None, "another program wrote it"),
         (np.bytes_(b"ten-crop-cache/2"), "found 'ten-crop-cache/2': another version wrote it"),
-        (np.bytes_(b"x" * 64), "another version wrote it"),
-        (np.bytes_(b"x" * 65), "found another type"),
-        (1, "found another type"),
-        ("ten-crop-cache/1", "found another type"),  # of variable length
-        (np.array([b"ten-crop-cache/1"]), "found another type"),
-        (h5py.Empty("S16"), "found another type"),
+        (np.bytes_(b"ten-crop-cache/10"), "found 'ten-crop-cache/10': another version wrote it"),
+        (np.bytes_(b"x" * 64), "another program wrote it"),
+        (1, "another program wrote it"),
     ],
 )
 def test_another_format_or_version_is_refused(mark: Any, message: str, tmp_path: Path) -> None:
@@ -235,7 +232,7 @@ def test_another_format_or_version_is_refused(mark: Any, message: str, tmp_path:
         b"x",
         bytes(10_000),
         b"\x89HDF\r\n\x1a\n",
-        b"\x89HDF\r\n\x1a\n\2" + b"\xff" * 5000,
+        b"\x89HDF\r\n\x1a\n\2ten-crop-cache/1" + b"\xff" * 5000,
         b"PK\3\4" * 900,
     ],
     ids=["empty", "a byte", "zeros", "signature", "signature and ones", "zip"],
@@ -243,7 +240,9 @@ def test_another_format_or_version_is_refused(mark: Any, message: str, tmp_path:
 def test_what_is_no_hdf5_is_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.h5"
     path.write_bytes(data)
-    with pytest.raises(CacheError, match=r"HDF5 superblock|HDF5 can't read its structure \(5,009 bytes\)"):
+    with pytest.raises(
+        CacheError, match=r"expected an HDF5 superblock|HDF5 can't read its structure \(5,025 bytes\)"
+    ):
         FeatureCache(path)
 
 
