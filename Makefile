@@ -35,9 +35,9 @@ $(INSTALLED): requirements.lock
 
 demo: setup  ## digits from images to a table, in a minute
 	$(PY) extract_features.py --dataset digits --cache artifacts/demo/cache
-	$(PY) train_head.py --cache artifacts/demo/cache --crops ten --batch 64 --out artifacts/demo/ten
-	$(PY) train_head.py --cache artifacts/demo/cache --crops center --batch 64 --out artifacts/demo/center
-	$(PY) train_head.py --cache artifacts/demo/cache --crops full --batch 64 --out artifacts/demo/full
+	$(PY) train_head.py --cache artifacts/demo/cache --crops ten --out artifacts/demo/ten
+	$(PY) train_head.py --cache artifacts/demo/cache --crops center --out artifacts/demo/center
+	$(PY) train_head.py --cache artifacts/demo/cache --crops full --out artifacts/demo/full
 	$(PY) evaluate.py --run artifacts/demo/ten artifacts/demo/center artifacts/demo/full --out artifacts/demo/comparison.json
 
 pretrain: setup  ## train the trunk as a whole network (DATASET=cifar10)
