@@ -106,7 +106,7 @@ def create(header: CacheHeader) -> tuple[bytes, Layout]:
     is_marked = SIGNATURE.encode() in structure[:MARK_BYTES]
     if not is_marked or layout[FEATURES].offset % _PAGE or len(structure) > layout[FEATURES].offset:
         raise CacheError(
-            f"HDF5 {h5py.version.hdf5_version} lays files out in an unknown way; use h5py 3.12 to 3.16"
+            f"HDF5 {h5py.version.hdf5_version} lays files out in an unknown way; use h5py 3.13 to 3.16"
         )
     return structure, layout
 
