@@ -96,7 +96,7 @@ def test_metrics_equal_scikit_learns_on_maps_read_by_h5py(made: Path) -> None:
     assert path == made / "ten/eval/metrics.json"
     assert found["images"] == 150
     assert found["top1"] == pytest.approx(100 * accuracy_score(labels, logits.argmax(1)))
-    assert 30 < found["top1"] < 100  # learned, and not so easy that nothing could go wrong
+    assert 25 < found["top1"] < 100  # learned, and not so easy that nothing could go wrong
     probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
     assert found["nll"] == pytest.approx(log_loss(labels, probabilities, labels=range(6)), rel=1e-4)
     assert found["classes"] == list(CLASSES) == list(found["per_class"])
