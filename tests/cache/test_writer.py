@@ -313,3 +313,13 @@ def test_a_folder_that_can_t_be_written_to_is_one_clear_line(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match=r"train\.h5: can't be written: (Not a directory|File exists)"):
         extract(tmp_path / "file" / "train.h5", header(3))
+
+
+def test_the_writer_knows_the_image_digests_of_the_blocks_that_are_there(tmp_path: Path) -> None:
+    path, made = tmp_path / "train.h5", header()
+    with CacheWriter(path, made) as writer:
+        fill(writer, made, [BLOCKS[0], BLOCKS[2]])
+    expected = image_digests(range(2500))
+    expected[1024:2048] = 0
+    with CacheWriter(path, made) as writer:
+        assert np.array_equal(writer.image_digests, expected)
