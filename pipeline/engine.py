@@ -19,7 +19,6 @@ from pipeline.maps import Maps
 from pipeline.optimizer import StackedSGD, schedule
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
 
-
 VALIDATION_BATCH = 512
 
 

@@ -2,7 +2,7 @@
 
     prepared   what the head reads (normalised, cropped, folded), once for all epochs, on the device or in RAM
     streamed   what the cache stores, in a bounded pool, prepared batch by batch. A part that fits into the
-               pool is read once; a larger one block by block in random order, shuffled within the pool
+               pool is read once; a larger one in runs of rows in random order, shuffled within the pool
 
 A cache is a flat list of examples: one per image, or, when it holds augmented views, one per image and view,
 of which an epoch draws one for each image. While everything fits into memory, both give the same batches.
@@ -10,6 +10,7 @@ of which an epoch draws one for each image. While everything fits into memory, b
 Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells of a map.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from cache import FeatureCache
+from cache import DTYPES, FeatureCache
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head
 from pipeline.labels import Part
@@ -30,6 +31,8 @@ Rows = NDArray[np.int64]
 Raw = NDArray[np.generic]
 Batches = Iterator[tuple[Tensor, Tensor]]
 SAMPLE = 8192  # images that the normaliser learns from
+CHUNK = 256  # examples prepared at once
+RUN_BYTES = 1 << 20  # read in one go: long for a disk, short beside a pool, so that a pool holds all classes
 
 
 class Maps(Protocol):
@@ -67,7 +70,9 @@ class Source(NamedTuple):
         if self.verify:
             self.cache.verify(rows)
         examples = self.cache.features.reshape(-1, self.head.views, *map_shape)
-        return np.take(examples, rows * (stored // self.head.views) + views, axis=0, out=out, mode="clip")
+        taken = np.take(examples, rows * (stored // self.head.views) + views, axis=0, out=out, mode="clip")
+        del examples, self.cache.features  # let go of the mapped pages, which count as memory in use
+        return taken
 
     def to_tensor(self, raw: Raw) -> Tensor:
         """The same memory; bfloat16 comes as its bits."""
@@ -81,7 +86,7 @@ class Source(NamedTuple):
     def fit_normaliser(self, rows: Rows) -> None:
         """From a sample spread evenly over these rows, as the images are (view 0)."""
         picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64))]
-        chunks = np.array_split(picked, -(-len(picked) // 1024))
+        chunks = np.array_split(picked, -(-len(picked) // 64))  # float64 takes memory
         self.normaliser.fit(self.to_tensor(self.take(chunk)[:, 0]) for chunk in chunks)
 
     def prepared_bytes(self, examples: int) -> int:
@@ -92,7 +97,16 @@ class Source(NamedTuple):
 
     def raw_bytes(self, examples: int) -> int:
         """Memory that `examples` take as they are stored."""
-        return examples * self.head.views * self.cache.features[0, 0].nbytes
+        return examples * self.head.views * math.prod(self.cache.shape[2:]) * self.raw_dtype.itemsize
+
+    def working_bytes(self, batch: int) -> int:
+        """Memory that making batches takes: maps and inputs of this one and of the last."""
+        examples = 2 * max(batch, CHUNK)
+        return self.prepared_bytes(examples) + 4 * self.raw_bytes(examples) // self.raw_dtype.itemsize
+
+    @property
+    def raw_dtype(self) -> np.dtype:
+        return DTYPES[self.cache.dtype].raw
 
 
 def check_views(cache: FeatureCache, head: Head) -> None:
@@ -111,10 +125,10 @@ class PreparedMaps:
         self.place = "on the GPU, prepared" if source.device.type == "cuda" else "in RAM, prepared"
         self.drawn, self.labels = drawn, torch.tensor(part.labels, device=source.device)
         rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
-        chunks = range(0, len(rows), source.cache.block_rows)
+        chunks = range(0, len(rows), CHUNK)
         self.inputs = torch.empty(0)
-        for start in tqdm(chunks, desc=f"preparing {name}", unit="block", leave=False, disable=None):
-            chosen = slice(start, start + source.cache.block_rows)
+        for start in tqdm(chunks, desc=f"preparing {name}", unit="chunk", leave=False, disable=None):
+            chosen = slice(start, start + CHUNK)
             inputs = source.prepare(source.take(rows[chosen], views[chosen]))
             if not start:
                 self.inputs = inputs.new_empty((len(rows), *inputs.shape[1:]))
@@ -137,17 +151,20 @@ class PreparedMaps:
 
 
 class StreamedMaps:
-    """Examples as they are stored. Of two pools one is drawn from while a thread fills the other."""
+    """Examples as they are stored. Of two pools one is drawn from while a thread fills the other.
+
+    Caches are often sorted by class; a pool is therefore filled with many short runs from all over the file.
+    """
 
     def __init__(self, source: Source, part: Part, drawn: int, memory_bytes: int) -> None:
         self.source, self.part, self.drawn = source, part, drawn
         self.labels = torch.tensor(part.labels, device=source.device)
         self.whole = source.raw_bytes(len(part.rows) * drawn) <= memory_bytes
-        self.place = "in RAM, as stored" if self.whole else "on disk, shuffled in blocks"
+        self.place = "in RAM, as stored" if self.whole else "on disk, read in runs"
         self._kept: Raw | None = None
-        block_of = part.rows // source.cache.block_rows
-        self._blocks = np.split(np.arange(len(part.rows)), np.flatnonzero(np.diff(block_of)) + 1)
-        self._pool_blocks = max(1, int(memory_bytes // (2 * source.raw_bytes(source.cache.block_rows))))
+        self._run_rows = min(max(1, RUN_BYTES // source.raw_bytes(1)), source.cache.block_rows)
+        self._runs = np.split(np.arange(len(part.rows)), _changes(part.rows // self._run_rows))
+        self._runs_per_pool = max(1, memory_bytes // (2 * source.raw_bytes(self._run_rows)))
 
     def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
         groups, views = self._plan(rng)
@@ -157,16 +174,15 @@ class StreamedMaps:
 
     def _plan(self, rng: np.random.Generator | None) -> tuple[list[Rows], Rows]:
         """Images (positions in the part) pool by pool, and the view of each image in the part."""
-        count, blocks = len(self.part.rows), self._blocks
-        if self.whole:
-            order = np.arange(count) if rng is None else rng.permutation(count)
-            return [order], np.zeros(count, np.int64) if rng is None else rng.integers(self.drawn, size=count)
-        if rng is not None:
-            blocks = [blocks[i] for i in rng.permutation(len(blocks))]
-        step = self._pool_blocks
-        groups = [np.concatenate(blocks[i : i + step]) for i in range(0, len(blocks), step)]
+        count = len(self.part.rows)
         if rng is None:
-            return groups, np.zeros(count, np.int64)
+            every = np.arange(count)
+            pools = [every] if self.whole else np.split(every, range(CHUNK, count, CHUNK))
+            return pools, np.zeros(count, np.int64)
+        if self.whole:
+            return [rng.permutation(count)], rng.integers(self.drawn, size=count)
+        runs, step = [self._runs[i] for i in rng.permutation(len(self._runs))], self._runs_per_pool
+        groups = [np.concatenate(runs[i : i + step]) for i in range(0, len(runs), step)]
         return [rng.permutation(group) for group in groups], rng.integers(self.drawn, size=count)
 
     def _gathered(self, size: int, groups: list[Rows], views: Rows) -> Iterator[Raw]:
@@ -184,6 +200,7 @@ class StreamedMaps:
                 if filled == size:
                     yield batch
                     filled = 0
+            del pool  # before the next one is asked for
         if filled:
             yield batch[:filled]
 
@@ -209,19 +226,16 @@ class StreamedMaps:
                 del pool
 
     def _read(self, images: Rows, views: Rows) -> Raw:
-        """Examples of the part, block by block; the mapped pages are let go of after each."""
+        """Examples of the part, run by run."""
         cache = self.source.cache
-        out = np.empty((len(images), self.source.head.views, *cache.shape[2:]), cache.features.dtype)
+        out = np.empty((len(images), self.source.head.views, *cache.shape[2:]), self.source.raw_dtype)
         rows = self.part.rows[images]
-        ends = np.flatnonzero(np.diff(rows // cache.block_rows)) + 1
+        ends = _changes(rows // self._run_rows)
         for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
             self.source.take(rows[start:end], views[start:end], out=out[start:end])
-            del cache.features
         return out
 
 
-def place_maps(source: Source, part: Part, drawn: int, memory_bytes: int, name: str) -> Maps:
-    """Prepared, if that fits into `memory_bytes`, else streamed."""
-    if source.prepared_bytes(len(part.rows) * drawn) <= memory_bytes:
-        return PreparedMaps(source, part, drawn, name)
-    return StreamedMaps(source, part, drawn, memory_bytes)
+def _changes(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where a value differs from the one before."""
+    return np.flatnonzero(np.diff(values)) + 1

@@ -24,7 +24,7 @@ from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.labels import Part, split
-from pipeline.maps import Source, check_views, place_maps
+from pipeline.maps import Maps, PreparedMaps, Source, StreamedMaps, check_views
 from pipeline.memory import free_bytes
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import StackedSGD
@@ -129,20 +129,32 @@ def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Pa
 def make_trainer(
     config: TrainConfig, source: Source, train_part: Part, val_part: Part, members: list[Member]
 ) -> Trainer:
-    """Bring the maps to where they will live, each part with its share of the memory."""
-    budget = config.memory_budget_mb << 20 or free_bytes(source.device) // 2
-    drawn = source.drawn
-    share = len(val_part.rows) / (len(val_part.rows) + len(train_part.rows) * drawn)
+    """Bring the maps to where they will live, and make the optimizer."""
+    plan, drawn = Plan.of(config, len(train_part.rows)), source.drawn
+    working = source.working_bytes(plan.batch)
+    on_device, in_ram = (
+        max(0, (config.memory_budget_mb << 20 or free_bytes(device) // 2) - working)
+        for device in (source.device, torch.device("cpu"))
+    )
+    examples = len(val_part.rows) + len(train_part.rows) * drawn
+
+    def place(part: Part, drawn: int, name: str) -> Maps:
+        """Each part has its share of the memory."""
+        share = len(part.rows) * drawn / examples
+        if source.prepared_bytes(len(part.rows) * drawn) <= share * on_device:
+            return PreparedMaps(source, part, drawn, name)
+        return StreamedMaps(source, part, drawn, int(share * in_ram))
+
     source.fit_normaliser(train_part.rows)
-    val = place_maps(source, val_part, 1, int(budget * share), "validation maps") if share else None
-    train_maps = place_maps(source, train_part, drawn, int(budget * (1 - share)), "training maps")
+    train_maps = place(train_part, drawn, "training maps")
+    val = place(val_part, 1, "validation maps") if len(val_part.rows) else None
     print(f"maps: {train_maps.place}")
     optimizer = StackedSGD(
         dict(source.head.named_parameters()),
         lr=[member.config.lr[0] for member in members],
         weight_decay=[member.config.weight_decay[0] for member in members],
     )
-    return Trainer(source.head, optimizer, train_maps, val, Plan.of(config, len(train_part.rows)))
+    return Trainer(source.head, optimizer, train_maps, val, plan)
 
 
 def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> None:

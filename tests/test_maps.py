@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.fullnet import FullNet
 from pipeline.labels import Part
-from pipeline.maps import Maps, PreparedMaps, Source, StreamedMaps, check_views, place_maps
+from pipeline.maps import Maps, PreparedMaps, Source, StreamedMaps, check_views
 from pipeline.normaliser import Normaliser
 
 
@@ -145,10 +145,9 @@ def test_a_channel_that_never_changes_stays_finite() -> None:
     assert torch.isfinite(normaliser(maps)).all()
 
 
-def test_maps_are_prepared_when_they_fit_and_streamed_when_not(tmp_path: Path) -> None:
-    maps = source(write_cache(tmp_path, images=50))
-    wanted = part(maps.cache)
-    needed = maps.prepared_bytes(len(wanted.rows))
-    assert needed == maps.prepare(maps.take(wanted.rows)).nbytes
-    assert isinstance(place_maps(maps, wanted, 1, needed, ""), PreparedMaps)
-    assert isinstance(place_maps(maps, wanted, 1, needed - 1, ""), StreamedMaps)
+@pytest.mark.parametrize("crops", ["ten", "full"])
+def test_the_memory_that_maps_take_is_known_before(tmp_path: Path, crops: str) -> None:
+    maps = source(write_cache(tmp_path, images=50, dtype="bfloat16"), crops=crops)
+    taken = maps.take(np.arange(50))
+    assert maps.raw_bytes(50) == taken.nbytes
+    assert maps.prepared_bytes(50) == maps.prepare(taken).nbytes
