@@ -158,9 +158,7 @@ class Trainer:
             ):
                 part.load_state_dict(values)
         except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            raise RunError(
-                f"{path}: not a checkpoint of this run ({error}); delete it to start again"
-            ) from error
+            raise RunError(f"{path}: no checkpoint of this run; delete it to start again") from error
         print(f"resuming after epoch {state['epoch'] - 1}")
         return int(state["epoch"])
 
