@@ -100,7 +100,7 @@ class Source(NamedTuple):
         return examples * self.head.views * math.prod(self.cache.shape[2:]) * self.raw_dtype.itemsize
 
     def working_bytes(self, batch: int) -> int:
-        """Memory that making batches takes: maps and inputs of this one, of the last, and what malloc keeps."""
+        """Memory for making batches: maps and inputs of this one, of the last, and what malloc keeps."""
         examples = 3 * max(batch, CHUNK)
         return self.prepared_bytes(examples) + 4 * self.raw_bytes(examples) // self.raw_dtype.itemsize
 
