@@ -141,7 +141,7 @@ class TrainConfig(Checked):
     """Widths of FullNet's hidden layers."""
     dropout: Fraction = 0.0
     """After each hidden layer."""
-    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.02,)
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.1,)
     """Peak learning rates."""
     weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4,)
     """Weight decays."""

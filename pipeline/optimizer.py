@@ -10,11 +10,17 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.9
-WARM_UP = 0.1
+WARM_UP = 0.1  # share of the steps
+CLIP = 0.5
+"""Longest gradient of a head. Without it the learning rate that many images need blows up on few; with it
+anything from 0.03 to 0.12 is within a point or two of the best for 5 to 4,500 images per class."""
 
 
 class StackedSGD:
-    """As `torch.optim.SGD(nesterov=True)` would train each head alone. Biases, (M, h), don't decay."""
+    """As `clip_grad_norm_` and `torch.optim.SGD(nesterov=True)` would train each head alone.
+
+    Biases, (M, h), don't decay.
+    """
 
     def __init__(
         self, parameters: dict[str, nn.Parameter], lr: Sequence[float], weight_decay: Sequence[float]
@@ -27,10 +33,12 @@ class StackedSGD:
     @torch.no_grad()
     def step(self, factor: float) -> None:
         """One update with `factor` times the learning rates; gradients are used up."""
-        for name, parameter in self.parameters.items():
-            gradient, momentum = parameter.grad, self.momenta[name]
-            if gradient is None:
-                continue
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        lengths = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]
+        shorter = (CLIP / torch.stack(lengths).norm(dim=0)).clamp(max=1)  # (M,)
+        for name, gradient in gradients.items():
+            parameter, momentum = self.parameters[name], self.momenta[name]
+            gradient.mul_(shorter.view_as(self._lr[name]))
             if name in self._decay:
                 gradient.addcmul_(parameter, self._decay[name])
             momentum.mul_(MOMENTUM).add_(gradient)

@@ -100,12 +100,15 @@ def test_training_is_torchs_own_sgd(tmp_path: Path, cache: Path) -> None:
         {"params": [layer.bias], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
+    norms: list[torch.Tensor] = []
     for share in (1.0, 2 / 2, 1 / 2):  # a climb of one step, then a fall over two
         for group in optimizer.param_groups:
             group["lr"] = share * settings.lr[0]
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(layer(pooled), torch.tensor(data.labels)).backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(layer.parameters(), 0.5))
         optimizer.step()
+    assert max(norms) > 0.5  # so that clipping is tested, too
     found = weights(run)
     torch.testing.assert_close(found["head.weight"][0].T, layer.weight.detach(), rtol=0, atol=1e-6)
     torch.testing.assert_close(found["head.bias"][0], layer.bias.detach(), rtol=0, atol=1e-6)
@@ -155,8 +158,8 @@ def test_a_finished_run_is_up_to_date_and_left_alone(
 
 def test_another_run_in_the_folder_is_refused_by_what_differs(tmp_path: Path, cache: Path) -> None:
     train(config(cache, tmp_path / "run"))
-    with pytest.raises(RunError, match=r"--lr 0.02, not 0.1; --epochs 4, not 5; give another --out"):
-        train(config(cache, tmp_path / "run", epochs=5, lr=(0.1,)))
+    with pytest.raises(RunError, match=r"--lr 0.1, not 0.3; --epochs 4, not 5; give another --out"):
+        train(config(cache, tmp_path / "run", epochs=5, lr=(0.3,)))
     other = write_cache(tmp_path / "other", images=60)
     with pytest.raises(RunError, match="--cache-key"):
         train(config(other, tmp_path / "run"))
@@ -228,7 +231,7 @@ def test_mistakes_leave_no_run_behind(
 
 def test_a_diverged_run_says_so(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(RunError, match=r"not finite .* smaller --lr"):
-        train(config(cache, tmp_path / "run", lr=(1000.0,), epochs=30, precision="float32"))
+        train(config(cache, tmp_path / "run", lr=(1000.0,), weight_decay=(10.0,), epochs=30))
 
 
 def test_damage_in_the_cache_is_found_before_training(tmp_path: Path) -> None:
