@@ -2,7 +2,7 @@
 
     python -m benchmarks.head_epoch [--quick]
 
-    textbook   crop, mirror, ten forward passes in a loop; a DataLoader over h5py rows
+    textbook   a DataLoader over h5py rows that crops and mirrors each, ten forward passes in a loop
     stacked    best plain PyTorch: maps in RAM as float32, ten crops stacked, one matrix product
     ours       the training engine; what it prepares once is charged with a twentieth, for 20 epochs
     products   the folded matrix products alone, at the rate of torch.mm on 2048×2048
@@ -35,7 +35,7 @@ from pipeline.heads.fullnet import FullNet
 from pipeline.labels import Part
 from pipeline.maps import PreparedMaps, Source
 from pipeline.normaliser import Normaliser
-from pipeline.optimizer import StackedSGD, schedule
+from pipeline.optimizer import CLIP, StackedSGD, schedule
 
 MAP, CLASSES, BATCH, EPOCHS, LR, DECAY = (256, 5, 5), 10, 512, 20, 0.02, 5e-4
 HEADS = 32
@@ -141,10 +141,11 @@ class Side:
 
     def epoch(self, number: int) -> float:
         order, total = np.random.default_rng((0, number)).permutation(len(self.labels)), 0.0
-        for maps, labels in self.batches(order):
-            loss = F.cross_entropy(self.scores(maps), labels)
+        for inputs, labels in self.batches(order):
+            loss = F.cross_entropy(self.scores(inputs), labels)
             self.optimizer.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
             steps = self.repeats * -(-len(self.labels) // BATCH)
             for group in self.optimizer.param_groups:
                 group["lr"] = LR * schedule(self.step, steps)
@@ -156,20 +157,20 @@ class Side:
     def batches(self, order: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
         raise NotImplementedError
 
-    def scores(self, maps: Tensor) -> Tensor:
-        """(B, 256, 5, 5) → (B, CLASSES)."""
+    def scores(self, inputs: Tensor) -> Tensor:
+        """A batch's maps or crops → (B, CLASSES)."""
         raise NotImplementedError
 
 
 class Textbook(Side):
-    """As it is usually written."""
+    """As torchvision documents it: TenCrop is a transform of the dataset, each crop takes a forward pass."""
 
     def batches(self, order: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
         with h5py.File(self.cache.path) as file:
             yield from DataLoader(H5Rows(file, self.labels), batch_size=BATCH, sampler=order.tolist())
 
-    def scores(self, maps: Tensor) -> Tensor:
-        return torch.stack([self.net(crop.flatten(1)) for crop in ten_crop(maps, [3, 3])]).mean(0)
+    def scores(self, inputs: Tensor) -> Tensor:
+        return torch.stack([self.net(crop.flatten(1)) for crop in inputs.unbind(1)]).mean(0)
 
 
 class H5Rows(Dataset[tuple[Tensor, Tensor]]):
@@ -182,7 +183,8 @@ class H5Rows(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         features = self.file["features"]
         assert isinstance(features, h5py.Dataset)
-        return torch.from_numpy(features[row, 0]).float(), self.labels[row]
+        crops = ten_crop(torch.from_numpy(features[row, 0]).float(), [3, 3])
+        return torch.stack(crops), self.labels[row]  # (10, 256, 3, 3)
 
 
 class Stacked(Side):
@@ -196,8 +198,8 @@ class Stacked(Side):
         for chosen in torch.from_numpy(order).split(BATCH):
             yield self.maps[chosen], self.labels[chosen]
 
-    def scores(self, maps: Tensor) -> Tensor:
-        crops = torch.stack(ten_crop(maps, [3, 3]), 1)  # (B, 10, C, 3, 3)
+    def scores(self, inputs: Tensor) -> Tensor:
+        crops = torch.stack(ten_crop(inputs, [3, 3]), 1)  # (B, 10, C, 3, 3)
         return self.net(crops.flatten(2)).mean(1)
 
 

@@ -80,7 +80,7 @@ class Trainer:
             self.optimizer.step(schedule(epoch * plan.steps_per_epoch + step, steps))
             total = total + losses.detach() * len(labels)
             on_step(len(labels))
-        return total.double().cpu().numpy() / plan.rows
+        return total.cpu().double().numpy() / plan.rows
 
     @torch.no_grad()
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ class Trainer:
             hits = hits + (logits.argmax(2) == labels).sum(1)
             loss = loss + cross_entropy(logits, labels).sum(1)
             count += len(labels)
-        return hits.double().cpu().numpy() * 100 / count, loss.double().cpu().numpy() / count
+        return hits.cpu().double().numpy() * 100 / count, loss.cpu().double().numpy() / count
 
     def _keep_best(self, epoch: int, top1: np.ndarray, loss: np.ndarray) -> None:
         """Ties in top-1 go to the lower loss; without a validation part the last epoch counts."""

@@ -190,7 +190,7 @@ class StreamedMaps:
         filled, batch = 0, np.empty(0)
         for pool, order in self._pools(groups, views):
             if not batch.size:
-                batch = np.empty((min(size, len(self.part.rows)), *pool.shape[1:]), pool.dtype)
+                batch = self._new_batch(min(size, len(self.part.rows)), pool)
             start = 0
             while start < len(order):
                 count = min(size - filled, len(order) - start)
@@ -203,6 +203,11 @@ class StreamedMaps:
             del pool  # before the next one is asked for
         if filled:
             yield batch[:filled]
+
+    def _new_batch(self, size: int, pool: Raw) -> Raw:
+        """Room for a batch, in memory that a GPU can copy from directly."""
+        dtype, pinned = torch.from_numpy(pool[:0]).dtype, self.source.device.type == "cuda"
+        return torch.empty((size, *pool.shape[1:]), dtype=dtype, pin_memory=pinned).numpy()
 
     def _pools(self, groups: list[Rows], views: Rows) -> Iterator[tuple[Raw, Rows]]:
         """(examples in memory, the order to take them in) for each group of images."""

@@ -41,7 +41,7 @@ class StackedSGD:
             gradient.mul_(shorter.view_as(self._lr[name]))
             if name in self._decay:
                 gradient.addcmul_(parameter, self._decay[name])
-            momentum.mul_(MOMENTUM).add_(gradient)
+            torch.add(gradient, momentum, alpha=MOMENTUM, out=momentum)
             gradient.add_(momentum, alpha=MOMENTUM)
             parameter.addcmul_(gradient, self._lr[name], value=-factor)
             parameter.grad = None

@@ -58,8 +58,8 @@ class FullNet(Head):
         if self.mask is not None:
             stack = stack * self.mask.to(dtype)
         mean = stack.sum(0).sum(1) / self.folding.crops  # (B, M·h); ten times as fast as mean((0, 2))
-        mean_MBh = mean.unflatten(-1, (heads, -1)).transpose(0, 1)
-        return torch.baddbmm(self.output_bias[:, None].to(dtype), mean_MBh, self.output_weight.to(dtype))
+        mean_MBh = mean.unflatten(-1, (heads, -1)).transpose(0, 1).to(self.output_weight.dtype)
+        return torch.baddbmm(self.output_bias[:, None], mean_MBh, self.output_weight)
 
     def _deeper(self, stack: Tensor) -> Tensor:
         """Dropout and the hidden layers after the first: (F, B, S, M·h) → (F, B, S, M·h')."""
