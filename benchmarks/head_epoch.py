@@ -33,9 +33,10 @@ from pipeline.engine import Plan, Trainer
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.fullnet import FullNet
 from pipeline.labels import Part
-from pipeline.maps import PreparedMaps, Source
+from pipeline.maps import PreparedMaps
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import CLIP, StackedSGD, schedule
+from pipeline.source import Source
 
 MAP, CLASSES, BATCH, EPOCHS, LR, DECAY = (256, 5, 5), 10, 512, 20, 0.02, 5e-4
 HEADS = 32

@@ -25,7 +25,7 @@ def write(
         }
         for (c, folder), summary in zip(members, summaries, strict=True)
     ]
-    heads.sort(key=lambda head: (-head["val_top1"], head["val_loss"]))
+    heads.sort(key=_rank)
     by_setting = defaultdict(list)
     for head in heads:
         by_setting[head["lr"], head["weight_decay"]].append(head)
@@ -40,10 +40,16 @@ def write(
         }
         for (lr, decay), group in by_setting.items()
     ]
-    settings.sort(key=lambda setting: (-setting["val_top1"], setting["val_loss"]))
+    settings.sort(key=_rank)
     runs.write_json(run_dir / "leaderboard.json", {"settings": settings, "heads": heads})
     print(f"{'lr':>8} {'weight decay':>13} {'seeds':>6} {'validation top-1, %':>20}")
     for setting in settings:
         deviation = "" if setting["val_top1_std"] is None else f" ± {setting['val_top1_std']:.2f}"
         score = f"{setting['val_top1']:.2f}{deviation}"
         print(f"{setting['lr']:>8g} {setting['weight_decay']:>13g} {setting['seeds']:>6} {score:>20}")
+
+
+def _rank(entry: dict[str, Any]) -> tuple[float, float]:
+    """Higher top-1 first, then lower loss; without a validation part all are equal."""
+    top1, loss = entry["val_top1"], entry["val_loss"]
+    return (-top1, loss) if np.isfinite(top1) else (0.0, 0.0)

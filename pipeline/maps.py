@@ -4,41 +4,27 @@
     streamed   what the cache stores, in a bounded pool, prepared batch by batch. A part that fits into the
                pool is read once; a larger one in runs of rows in random order, shuffled within the pool
 
-A cache is a flat list of examples: one per image, or, when it holds augmented views, one per image and view,
-of which an epoch draws one for each image. While everything fits into memory, both give the same batches.
-
-Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells of a map.
+While everything fits into memory, both give the same batches in the same order.
 """
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from cache import DTYPES, FeatureCache
-from pipeline.errors import ConfigError
-from pipeline.heads.base import Head
 from pipeline.labels import Part
-from pipeline.normaliser import Normaliser
+from pipeline.source import CHUNK, Raw, Rows, Source
 
-Rows = NDArray[np.int64]
-Raw = NDArray[np.generic]
 Batches = Iterator[tuple[Tensor, Tensor]]
-SAMPLE = 8192  # images that the normaliser learns from
-CHUNK = 256  # examples prepared at once
 RUN_BYTES = 1 << 20  # read in one go: long for a disk, short beside a pool, so that a pool holds all classes
 
 
 class Maps(Protocol):
     """One part of a cache as batches of (inputs (B, ...), labels (B,)) on the device."""
-
-    place: str  # where they live, for the plan
 
     def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
         """Every image once: in the order and the views that `rng` draws; without it as they lie, view 0.
@@ -48,81 +34,10 @@ class Maps(Protocol):
         ...
 
 
-class Source(NamedTuple):
-    """A cache and what a head reads of it."""
-
-    cache: FeatureCache
-    head: Head
-    normaliser: Normaliser
-    dtype: torch.dtype
-    device: torch.device
-    verify: bool
-
-    @property
-    def drawn(self) -> int:
-        """How many examples an epoch has to draw from for each image."""
-        augmented = str(self.cache.identity.get("views")).startswith("augment")
-        return self.cache.shape[1] if augmented else 1
-
-    def take(self, rows: Rows, views: Rows | int = 0, out: Raw | None = None) -> Raw:
-        """(n, V, C, H, W) maps of these rows in the storage dtype; which of the drawn views for each."""
-        _, stored, *map_shape = self.cache.shape
-        if self.verify:
-            self.cache.verify(rows)
-        examples = self.cache.features.reshape(-1, self.head.views, *map_shape)
-        taken = np.take(examples, rows * (stored // self.head.views) + views, axis=0, out=out, mode="clip")
-        del examples, self.cache.features  # let go of the mapped pages, which count as memory in use
-        return taken
-
-    def to_tensor(self, raw: Raw) -> Tensor:
-        """The same memory; bfloat16 comes as its bits."""
-        maps = torch.from_numpy(raw)
-        return maps.view(torch.bfloat16) if self.cache.dtype == "bfloat16" else maps
-
-    def prepare(self, raw: Raw) -> Tensor:
-        """(B, V, C, H, W) in the storage dtype → the head's inputs (B, ...) on the device."""
-        return self.head.prepare(self.normaliser(self.to_tensor(raw).to(self.device))).to(self.dtype)
-
-    def fit_normaliser(self, rows: Rows) -> None:
-        """From a sample spread evenly over these rows, as the images are (view 0)."""
-        picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64))]
-        chunks = np.array_split(picked, -(-len(picked) // 64))  # float64 takes memory
-        self.normaliser.fit(self.to_tensor(self.take(chunk)[:, 0]) for chunk in chunks)
-
-    def prepared_bytes(self, examples: int) -> int:
-        """Memory that `examples` take when prepared."""
-        with torch.device("meta"):
-            maps = torch.empty((1, self.head.views, *self.cache.shape[2:]))
-            return examples * self.head.prepare(maps).numel() * self.dtype.itemsize
-
-    def raw_bytes(self, examples: int) -> int:
-        """Memory that `examples` take as they are stored."""
-        return examples * self.head.views * math.prod(self.cache.shape[2:]) * self.raw_dtype.itemsize
-
-    def working_bytes(self, batch: int) -> int:
-        """Memory for making batches: maps and inputs of this one, of the last, and what malloc keeps."""
-        examples = 3 * max(batch, CHUNK)
-        return self.prepared_bytes(examples) + 4 * self.raw_bytes(examples) // self.raw_dtype.itemsize
-
-    @property
-    def raw_dtype(self) -> np.dtype:
-        return DTYPES[self.cache.dtype].raw
-
-
-def check_views(cache: FeatureCache, head: Head) -> None:
-    """Raises: ConfigError when the head looks at a mirrored image's map and the cache has none."""
-    views = cache.identity.get("views")
-    if head.views > 1 and views != "mirror":
-        raise ConfigError(
-            f"--crops: ten-image needs a cache made with --views mirror, {cache.path} was made with {views}"
-        )
-
-
 class PreparedMaps:
     """All examples of a part as the head's inputs, in the device's memory."""
 
     def __init__(self, source: Source, part: Part, drawn: int, name: str) -> None:
-        self.place = "on the GPU, prepared" if source.device.type == "cuda" else "in RAM, prepared"
         self.drawn, self.labels = drawn, torch.tensor(part.labels, device=source.device)
         rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
         chunks = range(0, len(rows), CHUNK)
@@ -160,7 +75,6 @@ class StreamedMaps:
         self.source, self.part, self.drawn = source, part, drawn
         self.labels = torch.tensor(part.labels, device=source.device)
         self.whole = source.raw_bytes(len(part.rows) * drawn) <= memory_bytes
-        self.place = "in RAM, as stored" if self.whole else "on disk, read in runs"
         self._kept: Raw | None = None
         self._run_rows = min(max(1, RUN_BYTES // source.raw_bytes(1)), source.cache.block_rows)
         self._runs = np.split(np.arange(len(part.rows)), _changes(part.rows // self._run_rows))
@@ -241,6 +155,19 @@ class StreamedMaps:
         return out
 
 
-def _changes(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _changes(values: Rows) -> Rows:
     """Where a value differs from the one before."""
     return np.flatnonzero(np.diff(values)) + 1
+
+
+def place_maps(source: Source, part: Part, drawn: int, name: str, on_device: int, in_ram: int) -> Maps:
+    """Prepared, if that fits into `on_device` bytes, else streamed with `in_ram` bytes. Prints which."""
+    count = len(part.rows) * drawn
+    needed = source.prepared_bytes(count)
+    if needed <= on_device:
+        print(f"{name}: {needed / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
+        return PreparedMaps(source, part, drawn, name)
+    streamed = StreamedMaps(source, part, drawn, in_ram)
+    where = "kept in RAM" if streamed.whole else "read from disk in each epoch"
+    print(f"{name}: {source.raw_bytes(count) / 1e6:,.0f} MB as stored, {where}")
+    return streamed

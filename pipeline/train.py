@@ -24,11 +24,12 @@ from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.labels import Part, split
-from pipeline.maps import Maps, PreparedMaps, Source, StreamedMaps, check_views
+from pipeline.maps import Maps, place_maps
 from pipeline.memory import free_bytes
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import StackedSGD
 from pipeline.registry import resolve
+from pipeline.source import Source, check_views
 from pipeline.tensors import grouped, shape_text, write_tensors
 
 CHECKPOINT_SECONDS = 30.0
@@ -131,24 +132,18 @@ def make_trainer(
 ) -> Trainer:
     """Bring the maps to where they will live, and make the optimizer."""
     plan, drawn = Plan.of(config, len(train_part.rows)), source.drawn
-    working = source.working_bytes(plan.batch)
-    on_device, in_ram = (
-        max(0, (config.memory_budget_mb << 20 or free_bytes(device) // 2) - working)
-        for device in (source.device, torch.device("cpu"))
-    )
+    limit, working = config.memory_budget_mb << 20, source.working_bytes(plan.batch)
+    on_device = max(0, (limit or free_bytes(source.device) // 2) - working)
+    in_ram = max(0, (limit or free_bytes(torch.device("cpu")) // 2) - working)
     examples = len(val_part.rows) + len(train_part.rows) * drawn
 
     def place(part: Part, drawn: int, name: str) -> Maps:
-        """Each part has its share of the memory."""
         share = len(part.rows) * drawn / examples
-        if source.prepared_bytes(len(part.rows) * drawn) <= share * on_device:
-            return PreparedMaps(source, part, drawn, name)
-        return StreamedMaps(source, part, drawn, int(share * in_ram))
+        return place_maps(source, part, drawn, name, int(share * on_device), int(share * in_ram))
 
     source.fit_normaliser(train_part.rows)
     train_maps = place(train_part, drawn, "training maps")
     val = place(val_part, 1, "validation maps") if len(val_part.rows) else None
-    print(f"maps: {train_maps.place}")
     optimizer = StackedSGD(
         dict(source.head.named_parameters()),
         lr=[member.config.lr[0] for member in members],
@@ -195,6 +190,7 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
             "val_top1": float(trainer.best_top1[m]),
             "val_loss": float(trainer.best_loss[m]),
             "seconds": round(seconds, 3),
+            "images_per_second": round(trainer.plan.rows * trainer.plan.epochs / seconds),
             "heads_at_once": len(members),
         }
         runs.write_json(member.folder / "summary.json", summary)

@@ -14,8 +14,9 @@ from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.fullnet import FullNet
 from pipeline.labels import Part
-from pipeline.maps import Maps, PreparedMaps, Source, StreamedMaps, check_views
+from pipeline.maps import Maps, PreparedMaps, StreamedMaps
 from pipeline.normaliser import Normaliser
+from pipeline.source import Source, check_views
 
 
 def source(folder: Path, head: Head | None = None, crops: str = "full", verify: bool = True) -> Source:

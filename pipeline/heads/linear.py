@@ -1,5 +1,6 @@
 """Global average pooling and one linear layer. It looks at the whole map; `--crops` doesn't matter."""
 
+import torch
 from torch import Tensor
 
 from pipeline.heads.base import Head, HeadSpec
@@ -18,4 +19,6 @@ class Linear(Head):
         return maps_BVCHW[:, 0].mean((2, 3))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return (inputs @ self.weight.to(inputs.dtype)) + self.bias[:, None].to(inputs.dtype)
+        return torch.baddbmm(
+            self.bias[:, None], inputs.to(self.weight.dtype).expand(len(self.weight), -1, -1), self.weight
+        )
