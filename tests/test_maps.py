@@ -76,6 +76,13 @@ def test_streamed_pools_mix_blocks(large: Path) -> None:
     assert len({label // 1024 for label in labels[:32]}) == 2
 
 
+def test_streamed_pools_are_drawn_anew_for_each_epoch(large: Path) -> None:
+    maps = source(large)
+    streamed = StreamedMaps(maps, part(maps.cache), 1, POOLS["two blocks"])
+    pools = {frozenset(label // 1024 for label in epoch(streamed, 64, seed)[0][:1500]) for seed in range(5)}
+    assert len(pools) > 1
+
+
 @pytest.mark.parametrize("views", ["plain", "mirror", "augment:2"])
 def test_prepared_and_streamed_batches_are_equal_while_all_fits(tmp_path: Path, views: str) -> None:
     maps = source(write_cache(tmp_path, images=50, views=views))
@@ -134,6 +141,14 @@ def test_normalised_training_maps_have_no_mean_and_unit_deviation(tmp_path: Path
     std, mean = torch.std_mean(normalised, dim=(0, 2, 3), correction=0)
     torch.testing.assert_close(mean, torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(std, torch.ones(4), atol=1e-5, rtol=0)
+
+
+def test_a_channel_that_hardly_changes_is_not_blown_up() -> None:
+    normaliser = Normaliser(2)
+    maps = torch.randn(5, 2, 3, 3)
+    maps[:, 1] *= 1e-6
+    normaliser.fit([maps])
+    assert normaliser(maps)[:, 1].abs().max() < 1e-3
 
 
 def test_a_channel_that_never_changes_stays_finite() -> None:

@@ -115,34 +115,41 @@ def test_training_is_torchs_own_sgd(tmp_path: Path, cache: Path) -> None:
 
 
 class Killed(BaseException):
-    """Stands for a signal in the middle of an epoch."""
+    """Stands for a signal."""
 
 
-@pytest.mark.parametrize("stop_at", [1, 3])
+@pytest.mark.parametrize("doing", ["epoch", "save"])
+@pytest.mark.parametrize("stop_at", [2, 5])
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str, stop_at: int
 ) -> None:
-    grid = {"dropout": 0.3, "lr": (0.1, 0.05)}
-    whole = train(config(cache, tmp_path / "whole", **grid))
+    """Killed in an epoch, or after its line was logged and before its checkpoint was there."""
+    noisy = write_cache(tmp_path / "noisy", noise=6.0)
+    settings = {"dropout": 0.3, "lr": (0.3, 0.05), "val_fraction": 0.3, "epochs": 7}
+    whole = train(config(noisy, tmp_path / "whole", **settings))
     monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
-    epoch = stage.Trainer.epoch
+    done = []
 
-    def dies(self: stage.Trainer, number: int, *args: object) -> object:
-        result = epoch(self, number, *args)  # pyright: ignore[reportArgumentType]
-        if number == stop_at:
+    def dies(self: stage.Trainer, *args: object) -> object:
+        done.append(args)
+        if len(done) > stop_at:
             raise Killed
-        return result
+        return works(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Trainer, "epoch", dies)
+        works = getattr(stage.Trainer, doing)
+        patch.setattr(stage.Trainer, doing, dies)
         with pytest.raises(Killed):
-            train(config(cache, tmp_path / "run", **grid))
+            train(config(noisy, tmp_path / "run", **settings))
     with pytest.raises(RunError, match="unfinished run; add --resume"):
-        train(config(cache, tmp_path / "run", **grid))
-    run = train(config(cache, tmp_path / "run", resume=True, **grid))
-    for member in ("lr0.1-wd0.0005-seed0", "lr0.05-wd0.0005-seed0"):
+        train(config(noisy, tmp_path / "run", **settings))
+    run = train(config(noisy, tmp_path / "run", resume=True, **settings))
+    best = []
+    for member in ("lr0.3-wd0.0005-seed0", "lr0.05-wd0.0005-seed0"):
         assert lines(run / member) == lines(whole / member)
         assert_same(run / member, whole / member)
+        best.append(json.loads((run / member / "summary.json").read_text())["best_epoch"])
+    assert min(best) < stop_at or stop_at == 2  # so that a best epoch comes out of the checkpoint
     assert not (run / "checkpoint.safetensors").exists()
 
 
@@ -178,13 +185,15 @@ def test_the_best_epoch_is_kept_and_without_validation_the_last(tmp_path: Path) 
 
 def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
     noisy = write_cache(tmp_path / "noisy", noise=4.0)
-    settings = config(noisy, tmp_path / "run", val_fraction=0.3, crops="five")
+    settings = config(noisy, tmp_path / "run", val_fraction=0.3, crops="five", dropout=0.5, hidden=(32,))
     run = train(settings)
     data, loaded = FeatureCache(noisy / "train.h5"), load_head(run)
     _, val = stage.split(data.labels, data.classes, settings)
     logits = loaded.logits(torch.from_numpy(data.take(val.rows, view=None)))
     top1 = 100 * float((logits.argmax(1).numpy() == val.labels).mean())
-    assert top1 == pytest.approx(json.loads((run / "summary.json").read_text())["val_top1"])
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels)).item()
+    summary = json.loads((run / "summary.json").read_text())
+    assert (top1, loss) == pytest.approx((summary["val_top1"], summary["val_loss"]), rel=1e-4)
 
 
 def test_classes_are_numbered_in_the_order_given(tmp_path: Path, cache: Path) -> None:
@@ -200,6 +209,9 @@ def test_a_leaderboard_has_means_and_deviations_over_seeds(tmp_path: Path) -> No
     run = train(config(noisy, tmp_path / "run", val_fraction=0.3, lr=(0.1, 0.01), seed=(0, 1, 2)))
     board = json.loads((run / "leaderboard.json").read_text())
     assert len(board["heads"]) == 6
+    for entries in (board["heads"], board["settings"]):
+        ranks = [(-entry["val_top1"], entry["val_loss"]) for entry in entries]
+        assert ranks == sorted(ranks)
     for setting in board["settings"]:
         scores = [head["val_top1"] for head in board["heads"] if head["lr"] == setting["lr"]]
         assert setting["val_top1"] == pytest.approx(np.mean(scores))
