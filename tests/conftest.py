@@ -1,5 +1,6 @@
 """Small data and weights that several test modules use."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.trunks.alexnet_cifar import untrained
+
+
+def pytest_configure() -> None:
+    """A job in a shell's background starts with SIGINT ignored, and so would every process the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,59 @@
+"""The ablation: settings chosen by validation alone, every head scored, nothing trained twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.ablate import HEADS, Setting, ablate, choose
+from pipeline.ablation_report import Result, tables
+from pipeline.config import AblateConfig
+
+
+def write_sweep(folder: Path, scores: dict[Setting, tuple[float, float]]) -> Path:
+    """A sweep's leaderboard with one head per setting: (validation top-1, validation loss)."""
+    heads = []
+    for i, (setting, (top1, loss)) in enumerate(scores.items()):
+        (folder / str(i)).mkdir(parents=True)
+        (folder / str(i) / "summary.json").write_text(json.dumps({"val_top1": top1, "val_loss": loss}))
+        heads.append({"folder": str(i), "lr": setting.lr, "weight_decay": setting.weight_decay, "seed": 0})
+    (folder / "leaderboard.json").write_text(json.dumps({"heads": heads}))
+    return folder
+
+
+def test_the_setting_with_the_best_mean_validation_score_is_chosen(tmp_path: Path) -> None:
+    a, b, c = Setting(0.1, 0.0), Setting(0.3, 0.0), Setting(0.1, 0.01)
+    first = write_sweep(tmp_path / "1", {a: (90, 1.0), b: (80, 0.1), c: (70, 0.1)})
+    second = write_sweep(tmp_path / "2", {a: (60, 1.0), b: (80, 0.1), c: (70, 0.1)})
+    assert choose([first], [a, b, c]) == a
+    assert choose([first, second], [a, b, c]) == b
+    equal = write_sweep(tmp_path / "3", {a: (50, 1.0), b: (50, 0.4), c: (50, 0.9)})
+    assert choose([equal], [a, b, c]) == b, "of equal scores the lowest loss"
+
+
+def test_the_tables_show_means_deviations_and_paired_differences() -> None:
+    right = np.zeros((2, 100), np.bool_)
+    right[0, :60] = right[1, :70] = True  # 60 and 70 %: 65 ± 7.07
+    results = [
+        Result("digits", 0, 10, "ten", 0.1, 0.0, list(right)),
+        Result("digits", 0, 10, "full", 0.1, 0.0, [right[0], right[0]]),
+    ]
+    text = tables(results)
+    assert "| (c) digits | all | 65.00 ± 7.07 | 60.00 ± 0.00 |" in text
+    assert "| regime | per class | ten − full |" in text
+    assert "+5.00 [" in text
+
+
+def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = AblateConfig(
+        out=str(tmp_path), regime=("digits",), seeds=2, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
+        epochs=1, min_steps=1,
+    )  # fmt: skip
+    found = json.loads(ablate(config).read_text())
+    assert [cell["head"] for cell in found["cells"]] == list(HEADS)
+    assert all(len(cell["top1"]) == 2 and 0 < cell["mean"] < 100 for cell in found["cells"])
+    assert (tmp_path / "ablation.md").read_text() in capsys.readouterr().out
+    again = json.loads(ablate(config).read_text())
+    assert again["cells"] == found["cells"]
+    assert "trained in" not in capsys.readouterr().out
