@@ -14,7 +14,7 @@ from pipeline.trunks.alexnet_cifar import untrained
 
 
 def pytest_configure() -> None:
-    """A job in a shell's background starts with SIGINT ignored, and so would every process the tests start."""
+    """A job in a shell's background starts with SIGINT ignored, and so does what the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
