@@ -76,7 +76,12 @@ def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
         names = open_dataset(config.dataset)["train"].classes
         known, classes = names[: len(names) // 2], names[len(names) // 2 :]
         trunk = PretrainConfig(
-            dataset=config.dataset, classes=known, out=config.trunk_out, workers=config.workers
+            dataset=config.dataset,
+            classes=known,
+            out=config.trunk_out,
+            epochs=config.pretrain_epochs,
+            device=config.device,
+            workers=config.workers,
         )
         options["weights"] = str(pretrain(trunk))
     extract(ExtractConfig(**options))

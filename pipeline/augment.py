@@ -3,6 +3,8 @@
 Draws are plain integers, so they can be made for all rows at once, repeated, and tested apart from pixels.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,3 +40,19 @@ def apply(images: Tensor, draws: Draws) -> Tensor:
     padded = F.pad(images, (PAD_PX,) * 4, mode="reflect").permute(0, 2, 3, 1)
     batch = torch.arange(count, device=images.device)[:, None, None]
     return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cut_out(images: Tensor, side_px: int, fill: Sequence[float], rng: np.random.Generator) -> Tensor:
+    """Images (B, 3, S, S) with a square of `side_px` in each, at a random place, set to `fill` (3 values).
+
+    The square's centre is anywhere in the image, so a part of it may lie outside. Source: DeVries and Taylor,
+    "Improved Regularization of Convolutional Neural Networks with Cutout" (arXiv 1708.04552).
+    """
+    count, _, height, width = images.shape
+    corners = torch.from_numpy(rng.integers(0, (height, width), size=(count, 2)) - side_px // 2)
+    top, left = corners.to(images.device).unbind(1)
+    down = torch.arange(height, device=images.device) - top[:, None]  # (B, S) pixels below the square's top
+    right = torch.arange(width, device=images.device) - left[:, None]
+    inside_BHW = ((down >= 0) & (down < side_px))[:, :, None] & ((right >= 0) & (right < side_px))[:, None, :]
+    colour = torch.tensor(fill, device=images.device).to(images.dtype).view(1, 3, 1, 1)
+    return torch.where(inside_BHW[:, None], colour, images)

@@ -42,11 +42,15 @@ class PretrainConfig(Checked):
     """Train on these classes alone [all]."""
     train_images: ImagePolicy = "crop-flip"
     """Augmentation: as they are, flipped at random, or padded by 4, cropped at random and flipped."""
+    cutout_px: Annotated[int, Range(0, 8192)] = 8
+    """Side of a square at a random place that is blanked in each training image; 0: none."""
+    hidden: Annotated[int, Range(1, 65_536)] = 512
+    """Units of the classifier, which looks at every 3×3 window of the map."""
     epochs: Count = 24
     """Passes over the training part."""
-    batch: Annotated[int, Range(2, 65_536)] = 512
-    """Images per step."""
-    lr: Annotated[float, Range(0, 100, above=True)] = 0.4
+    batch: Annotated[int, Range(2, 65_536)] = 64
+    """Images per step; the learning rate should grow with it."""
+    lr: Annotated[float, Range(0, 100, above=True)] = 0.05
     """Peak learning rate (Nesterov SGD, warm-up, linear decay)."""
     weight_decay: Annotated[float, Range(0, 1)] = 1.5e-3
     """Of the weight matrices; biases and batch norm have none."""
@@ -232,6 +236,8 @@ class AblateConfig(Checked):
     half of the classes, heads on the other half; digits: another kind of image altogether."""
     trunk_out: str = "artifacts/trunks/first-half"
     """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
+    pretrain_epochs: Count = 24
+    """Passes over the training part when that trunk is pretrained."""
     per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
     """Labelled images per class in the regime `transfer`; 0 means all."""
     lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.03, 0.1)

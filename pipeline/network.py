@@ -1,4 +1,12 @@
-"""A whole network: a trunk and the classifier that it is trained with, thrown away afterwards."""
+"""A whole network: a trunk and the classifier that it is trained with, thrown away afterwards.
+
+The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
+units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out of
+the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and the heads that come
+later look at the map in the way it was trained to be looked at.
+
+Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
+"""
 
 from collections.abc import Callable
 
@@ -13,26 +21,41 @@ from pipeline.transform import Transform
 from pipeline.trunks.base import Trunk
 
 
-class Network(nn.Module):
-    """uint8 images (B, 3, S, S) → logits (B, classes): trunk, global average pooling, one linear layer."""
+WINDOW_CELLS = 3
 
-    def __init__(self, trunk: Trunk, classes: int) -> None:
+
+class Network(nn.Module):
+    """uint8 images (B, 3, S, S) → logits (B, classes): a trunk and a classifier with `hidden` units."""
+
+    def __init__(self, trunk: Trunk, classes: int, hidden: int) -> None:
         super().__init__()
         self.trunk = trunk.module
         self.transform = trunk.transform
-        channels = self.trunk(torch.zeros(2, 3, trunk.transform.image_px, trunk.transform.image_px)).shape[1]
-        self.classifier = nn.Linear(channels, classes)
+        image_px = trunk.transform.image_px
+        _, channels, height, width = self.trunk(torch.zeros(2, 3, image_px, image_px)).shape
+        window = min(WINDOW_CELLS, height), min(WINDOW_CELLS, width)
+        self.classifier = nn.Sequential(
+            nn.Conv2d(channels, hidden, window, bias=False),  # (B, D, H - 2, W - 2)
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(hidden, classes),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.trunk(normalise(images, self.transform))
-        return self.classifier(maps.mean((2, 3)))
+        return self.classifier(self.trunk(normalise(images, self.transform)))
 
     @torch.inference_mode()
     def scores(
         self, images: Tensor, batch: int, prepare: Callable[[Tensor, slice], Tensor] = lambda b, _: b
     ) -> Tensor:
         """float32 logits (N, classes) of uint8 images (N, 3, S, S), in evaluation mode."""
-        device = self.classifier.weight.device
+        device = self.device
         self.eval()
         parts = []
         for start in range(0, len(images), batch):

@@ -1,6 +1,6 @@
 """Train a trunk as a whole network on the training split; the classifier on top is thrown away.
 
-    images (uint8, in memory) → crop, flip → trunk → global average → linear → cross-entropy
+    images (uint8, in memory) → crop, flip, cut out → trunk → classifier → cross-entropy
 
 Everything random in an epoch comes from (seed, epoch), so a run that was killed goes on from its last epoch's
 checkpoint and ends as if it had not been.
@@ -64,7 +64,7 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     torch.manual_seed(config.seed)
     trunk = resolve(UNTRAINED, config.trunk)()
-    network = Network(trunk, len(classes))
+    network = Network(trunk, len(classes), config.hidden)
     images = load_images(split, trunk.transform, config.workers)
     if config.weights:
         load_weights(trunk.module, Path(config.weights))
@@ -109,7 +109,8 @@ class Trainer:
             self.optimizer, lambda step: min((step + 1) / climb, (total - step) / max(1.0, total - climb))
         )
         self._parts = (network, self.optimizer, self.schedule)
-        self.device = network.classifier.weight.device
+        self.device = network.device
+        self.grey = [255 * mean for mean in network.transform.mean]
         self.bfloat16 = config.precision == "bfloat16" or (
             config.precision == "auto" and has_fast_bfloat16(self.device)
         )
@@ -122,6 +123,8 @@ class Trainer:
         for batch in tqdm(list(self._batches(rows, rng)), desc=f"epoch {epoch}", unit="step", leave=False):
             draws = augment.draw(len(batch), self.config.train_images, rng)
             inputs = augment.apply(images[batch].to(self.device), draws)
+            if self.config.cutout_px:
+                inputs = augment.cut_out(inputs, self.config.cutout_px, self.grey, rng)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 logits = self.network(inputs)
             loss = F.cross_entropy(

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from pipeline import augment
 from pipeline.config import EvaluateConfig, ImagePolicy, PretrainConfig
@@ -36,7 +34,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     split = open_dataset(trained.dataset)["test"]
     classes = trained.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
-    network = load_network(run, trained.trunk, len(classes)).to(pick_device(config.device))
+    network = load_network(run, trained, len(classes)).to(pick_device(config.device))
     images = load_images(split.take(rows.tolist()), network.transform, config.workers)
     policies: dict[str, dict[str, Any]] = {}
     for policy in config.test_images:
@@ -52,13 +50,12 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     return path
 
 
-def load_network(run: Path, trunk: str, classes: int) -> Network:
+def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
-    network = Network(resolve(UNTRAINED, trunk)(), classes)
-    try:
-        network.classifier.load_state_dict(load_file(run / "classifier.safetensors"))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(f"{run}: no finished pretraining run ({error}); go on with it") from error
+    network = Network(resolve(UNTRAINED, trained.trunk)(), classes, trained.hidden)
+    if not (run / "trunk.safetensors").is_file():
+        raise RunError(f"{run}: the pretraining isn't finished; the same command goes on with it")
+    load_weights(network.classifier, run / "classifier.safetensors")
     load_weights(network.trunk, run / "trunk.safetensors")
     return network.eval()
 

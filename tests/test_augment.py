@@ -29,6 +29,17 @@ def test_crops_equal_those_made_one_by_one() -> None:
     assert np.array_equal(augment.apply(images, draws).numpy(), expected)
 
 
+def test_cut_out_blanks_one_square_of_each_image_as_a_loop_over_pixels_does() -> None:
+    images = random_images(200)
+    cut = augment.cut_out(images, 8, (10.0, 20.0, 30.0), np.random.default_rng(1))
+    centres = np.random.default_rng(1).integers(0, (32, 32), size=(200, 2))
+    expected = images.numpy().copy()
+    for image, (y, x) in zip(expected, centres, strict=True):
+        image[:, max(y - 4, 0) : y + 4, max(x - 4, 0) : x + 4] = np.array([10, 20, 30])[:, None, None]
+    assert np.array_equal(cut.numpy(), expected)
+    assert cut.dtype == torch.uint8
+
+
 def test_plain_draws_leave_images_alone() -> None:
     images = random_images(5)
     draws = augment.draw(5, "plain", np.random.default_rng(1))
