@@ -1,9 +1,9 @@
 """A whole network: a trunk and the classifier that it is trained with, thrown away afterwards.
 
 The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
-units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out of
-the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and the heads that come
-later look at the map in the way it was trained to be looked at.
+units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out
+of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at the
+map in the way it was trained to be looked at.
 
 Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
 """
@@ -19,7 +19,6 @@ from pipeline.datasets.base import ImageSplit
 from pipeline.decode import decode_blocks
 from pipeline.transform import Transform
 from pipeline.trunks.base import Trunk
-
 
 WINDOW_CELLS = 3
 
