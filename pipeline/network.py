@@ -2,7 +2,7 @@
 
 The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
 units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out
-of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at the
+of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at a
 map in the way it was trained to be looked at.
 
 Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
@@ -31,7 +31,8 @@ class Network(nn.Module):
         self.trunk = trunk.module
         self.transform = trunk.transform
         image_px = trunk.transform.image_px
-        _, channels, height, width = self.trunk(torch.zeros(2, 3, image_px, image_px)).shape
+        with torch.no_grad():  # in evaluation mode, so that batch norm does not learn of zeros
+            _, channels, height, width = self.trunk.eval()(torch.zeros(1, 3, image_px, image_px)).shape
         window = min(WINDOW_CELLS, height), min(WINDOW_CELLS, width)
         self.classifier = nn.Sequential(
             nn.Conv2d(channels, hidden, window, bias=False),  # (B, D, H - 2, W - 2)
