@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig) -> Path:
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights
-    split = open_dataset(config.dataset)["train"]
+    split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
     classes = config.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
     split = split.take(rows.tolist())
