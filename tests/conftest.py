@@ -1,7 +1,6 @@
 """Small data and weights that several test modules use."""
 
 import signal
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -9,44 +8,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tally import TALLY, Tally
+from tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
 from torch import nn
 
 from pipeline.trunks.alexnet_cifar import untrained
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """A job in a shell's background starts with SIGINT ignored, and so does what the tests start."""
-    config.stash[TALLY] = Tally()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    tally = config.stash[TALLY]
-    if tally.tried and str(config.getoption("markexpr")).startswith("fault"):
-        terminalreporter.section("faults tried and survived")
-        for line in tally.table():
-            terminalreporter.write_line(line)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test marked `fault("name")` counts as one fault, unless it counts them itself."""
-    report = yield
-    marker = item.get_closest_marker("fault")
-    counts_itself = "tally" in getattr(item, "fixturenames", ())
-    if marker and marker.args and call.when == "call" and not report.skipped and not counts_itself:
-        item.config.stash[TALLY].count(marker.args[0], report.passed)
-    return report
-
-
-@pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Tally:
-    """`with tally("disk full"):` around a fault and the check that it did no harm."""
-    return request.config.stash[TALLY]
 
 
 @pytest.fixture(scope="session")

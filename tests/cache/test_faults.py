@@ -106,3 +106,14 @@ def test_short_writes_are_continued(sample: Path, tmp_path: Path, monkeypatch: p
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[: len(data) // 3 + 1], offset))
     assert extract(tmp_path / "train.h5", header()).read_bytes() == sample.read_bytes()
+
+
+def test_a_file_is_on_the_medium_before_it_has_its_name_and_the_name_after(tmp_path: Path) -> None:
+    """Else a power cut could leave a published file without its bytes."""
+    with interrupted(-1, lambda: None) as made:
+        extract(tmp_path / "train.h5", header())
+    renames = [i for i, name in enumerate(made) if name == "replace"]
+    assert len(renames) == 2  # the layout to .part, .part to its final name
+    for i in renames:
+        assert made[i - 1] == made[i + 1] == "fsync"
+    assert made[-4:] == ["ftruncate", "fsync", "replace", "fsync"]
