@@ -24,7 +24,7 @@ from cache.part import read_part
 SCRIPT = Path(__file__).parents[1] / "extract_features.py"
 STOPS_PER_CACHE = 10
 CODES = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "SIGTERM": 143}
-SECONDS = 120
+SECONDS = 600
 """A run that takes longer is ended, and found wanting."""
 
 

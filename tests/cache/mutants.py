@@ -101,14 +101,17 @@ def is_noticed(tree: Path, first: str) -> str:
     others = sorted(p for p in tests.glob("test_*.py") if p.name not in SLOW and p != likely)
     for modules in ([likely], others):
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [*command, *map(str, modules)],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, *map(str, modules)],
+                cwd=tree,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"a test of {modules[0].stem} that waits for ever"
         if done.returncode:
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
             return failed[0].split("::")[-1].split(" - ")[0] if failed else f"exit code {done.returncode}"
