@@ -62,7 +62,7 @@ test: setup  ## the tests
 	$(PY) -m pytest
 
 faults: setup  ## the long fault injections
-	$(PY) -m pytest -m faults $(ARGS)
+	$(PY) -m pytest -m 'fault or faults' $(ARGS)
 
 check: setup  ## lint and types
 	$(PY) -m ruff check .

@@ -36,6 +36,8 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
     `again` says how to go on after an interruption. Returns the exit code.
     """
     program = Path(sys.argv[0]).name
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 stops no stage
     try:
         signal.signal(signal.SIGTERM, _terminate)
         config = parse(config_class, program, sys.argv[1:])
@@ -66,10 +68,11 @@ def parse(config_class: type[C], program: str, flags: list[str]) -> C:
 
 
 def one_line(box: str) -> str:
-    """The first paragraph of tyro's boxed message, without the box."""
+    """The first paragraph of tyro's message without title and box (which is of dashes without UTF-8)."""
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    rule = next((i for i, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
-    return re.sub(r"\s+", " ", " ".join(lines[:rule])).strip().rstrip(".")
+    paragraphs = re.split(r"^[─-]{3,}$", "\n".join(lines), flags=re.MULTILINE)
+    text = " ".join((paragraphs[0] if "╭" in box or len(paragraphs) < 2 else paragraphs[1]).split())
+    return text.rstrip(".") if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

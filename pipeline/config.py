@@ -58,6 +58,8 @@ class PretrainConfig(Checked):
     """Of the cross-entropy."""
     val_fraction: Fraction = 0.1
     """Part of the training split that is held out; train_head.py holds out the same images."""
+    test_fraction: Fraction = 0.2
+    """As for extract_features.py: share of a folder without test/ or val/ that is not to be trained on."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions [bfloat16 where the processor multiplies it fast]."""
     seed: Seed = 0
@@ -97,11 +99,12 @@ class ExtractConfig(Checked):
     image_px: Annotated[int, Range(0, 8192)] = 0
     """Side of the square image the trunk sees [the trunk's own]."""
     test_fraction: Fraction = 0.2
-    """Share of a folder dataset that has no test/ or val/ which becomes the test split."""
+    """Share of a folder dataset that has no test/ or val/ which becomes the test split, whatever the seed.
+    Give pretrain_trunk.py the same, or the trunk knows images that heads are tested on."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What to do about an image that can't be decoded: stop and name it, or leave it out and record it."""
     seed: Seed = 0
-    """Of the augmented views and of a split made from one folder."""
+    """Of the augmented views."""
     batch: Annotated[int, Range(0, 65_536)] = 0
     """Images per forward pass [64 on a CPU, 512 on a GPU]."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

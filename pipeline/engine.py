@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
+from pipeline.errors import WeightsError
 from pipeline.heads.base import Head, cross_entropy
 from pipeline.maps import Maps
 from pipeline.optimizer import StackedSGD, schedule
@@ -119,9 +120,12 @@ class Trainer:
         """Go back to what was saved; gives the epoch to go on with. Raises: WeightsError."""
         tensors, facts = read_tensors(path)
         copy_tensors(path, tensors, self._tensors())
-        for name in ("best_epoch", "best_top1", "best_loss"):
-            setattr(self, name, np.array(facts[name]))
-        return int(facts["epoch"])
+        try:
+            for name in ("best_epoch", "best_top1", "best_loss"):
+                getattr(self, name)[:] = facts[name]
+            return int(facts["epoch"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path}: no checkpoint of this run ({error}); delete it") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         current = dict(self.head.named_parameters())

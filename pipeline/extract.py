@@ -6,8 +6,10 @@ Decoding, computing and writing overlap; the summary says which of them the othe
 Legend: N images, V views, C×H×W map, S = image_px.
 """
 
+import contextlib
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,10 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.decode import find_bad
 from pipeline.device import pick_device
-from pipeline.errors import CacheError, ConfigError, StaleCacheError
+from pipeline.errors import CacheError, ConfigError, DataError, StaleCacheError
 from pipeline.extraction import fill
 from pipeline.identity import cache_header
+from pipeline.images import ImageError
 from pipeline.parity import check_parity
 from pipeline.registry import resolve
 from pipeline.trunks import TRUNKS
@@ -51,7 +54,7 @@ def extract(config: ExtractConfig) -> Path:
     trunk = load_trunk(config)
     prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
     config.cache_dir.mkdir(parents=True, exist_ok=True)
-    splits = open_dataset(config.dataset, test_fraction=config.test_fraction, seed=config.seed)
+    splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
     jobs = [plan(config, trunk, prepared, split) for split in splits.values()]
     announce(config, prepared, jobs)
     for job in jobs:
@@ -60,11 +63,23 @@ def extract(config: ExtractConfig) -> Path:
         else:
             with CacheWriter(job.path, job.header) as writer:
                 refuse_changed_images(job, writer.image_digests)
-                summary = fill(writer, job.split, job.views, prepared, config)
+                with skipping_offered():
+                    summary = fill(writer, job.split, job.views, prepared, config)
                 writer.publish()
             worst = check_parity(job.path, job.split, trunk, job.views)
             print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
     return config.cache_dir
+
+
+@contextlib.contextmanager
+def skipping_offered() -> Iterator[None]:
+    """ImageError → DataError that names the flag with which the others are extracted."""
+    try:
+        yield
+    except ImageError as error:
+        raise DataError(
+            f"{error}; mend or remove it, or leave such images out: --on-bad-image skip"
+        ) from error
 
 
 def refresh(job: Job) -> None:

@@ -8,7 +8,6 @@ a value that would fail an hour later. The message names the flag, what was expe
 
 import dataclasses
 import json
-import math
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,15 +18,13 @@ from pipeline.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A closed interval; `above=True` leaves its lower end out."""
+    """A closed interval between finite ends; `above=True` leaves its lower end out. NaN is in none."""
 
     low: float
     high: float
     above: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
-            return False
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
@@ -69,7 +66,7 @@ class Checked:
             for rule in _rules(hints[field.name]):
                 for v in values:
                     if v not in rule:
-                        raise ConfigError(f"{flag(field.name)}: expected {rule}, found {v!r}")
+                        raise ConfigError(f"{flag(field.name)}: expected {rule}, found {_short(v)}")
                 if isinstance(value, tuple) and not value and not _may_be_empty(field):
                     raise ConfigError(f"{flag(field.name)}: expected at least one value, found none")
 
@@ -93,6 +90,11 @@ def _rules(hint: Any) -> list[Range | OneOf]:
     """Every Range and OneOf inside a type hint, through tuples and Annotated."""
     here = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Range | OneOf)]
     return here + [rule for inner in typing.get_args(hint) for rule in _rules(inner)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _may_be_empty(field: dataclasses.Field[Any]) -> bool:

@@ -7,7 +7,6 @@ checkpoint and ends as if it had not been.
 """
 
 import json
-import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.fields import flag
 from pipeline.network import Network, load_images, normalise
 from pipeline.registry import resolve
 from pipeline.splits import Rows, holdout, select_classes
+from pipeline.tensors import DAMAGE, load_pickled
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights
 from pipeline.trunks.whitening import Whitening
@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig) -> Path:
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights
-    split = open_dataset(config.dataset)["train"]
+    split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
     classes = config.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
     split = split.take(rows.tolist())
@@ -155,15 +155,14 @@ class Trainer:
         if not path.is_file():
             return 0
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            for part, values in zip(
-                (self.network, self.optimizer, self.schedule), state["parts"], strict=True
-            ):
+            state = load_pickled(path, self.device)
+            for part, values in zip(self._parts, state["parts"], strict=True):
                 part.load_state_dict(values)
-        except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            epoch = int(state["epoch"])
+        except DAMAGE as error:
             raise RunError(f"{path}: no checkpoint of this run; delete it to start again") from error
-        print(f"resuming after epoch {state['epoch'] - 1}")
-        return int(state["epoch"])
+        print(f"resuming after epoch {epoch - 1}")
+        return epoch
 
 
 def claim(out: Path, config: PretrainConfig) -> None:

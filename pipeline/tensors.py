@@ -2,6 +2,9 @@
 
 import json
 import os
+import pickle
+import struct
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,30 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import WeightsError
+
+DAMAGE = (
+    OSError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+)
+"""What the loaders of .safetensors and .pth files raise on damaged ones; that of .pth checks little."""
+
+
+def load_pickled(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` wrote; nothing in it is executed. Raises: any of `DAMAGE`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the pickle's protocol; what can't be read is refused in words
+        return torch.load(path, map_location=device, weights_only=True)
 
 
 def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,7 +60,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads((file.metadata() or {}).get("facts", "null"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except DAMAGE as error:
         raise WeightsError(f"{path}: can't be read: {error}; train the head again") from error
 
 

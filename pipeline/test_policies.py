@@ -31,7 +31,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     """
     fields = read_json(run / "config.json")
     trained = PretrainConfig.from_json({k: v for k, v in fields.items() if k != "stage"})
-    split = open_dataset(trained.dataset)["test"]
+    split = open_dataset(trained.dataset, test_fraction=trained.test_fraction)["test"]
     classes = trained.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
     network = load_network(run, trained, len(classes)).to(pick_device(config.device))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
 from torch import nn
 
 from pipeline.trunks.alexnet_cifar import untrained

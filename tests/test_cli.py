@@ -1,5 +1,6 @@
 """The scripts as a user meets them: exit codes, one line of error, quick help."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,3 +71,17 @@ def test_a_stopped_stage_says_how_to_go_on(name: str, code: int, tmp_path: Path)
     _, said = process.communicate(timeout=20)
     assert process.returncode == code
     assert said.strip() == "wait.py: interrupted; say it again"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_messages_are_one_line_in_any_encoding(encoding: str) -> None:
+    command = [sys.executable, str(ROOT / "train_head.py"), "--epochs", "many"]
+    done = subprocess.run(
+        command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False
+    )
+    said = done.stderr.decode(encoding)
+    assert done.returncode == 2
+    assert said == (
+        "train_head.py: Error parsing --epochs: invalid literal for int() with base 10: 'many'"
+        "; see train_head.py --help\n"
+    )

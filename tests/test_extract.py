@@ -157,7 +157,7 @@ def test_a_bad_image_stops_the_run_by_name_or_is_left_out_and_recorded(
     photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     (photos / "train/a b/05.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"a b/05\.png"):
+    with pytest.raises(DataError, match=r"a b/05\.png: .*: --on-bad-image skip"):
         extract(settings(photos, weights, tmp_path / "c"))
     assert not (tmp_path / "c/train.h5").exists()
     extract(settings(photos, weights, tmp_path / "c2", on_bad_image="skip"))
@@ -187,7 +187,8 @@ def command(config: Sequence[str], weights: Path, cache: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.fault("SIGINT, SIGTERM once the first block is there, the whole process")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_run_again_ends_with_the_same_bytes(
     stop: signal.Signals, weights: Path, tmp_path: Path
 ) -> None:
@@ -204,7 +205,8 @@ def test_stopped_and_run_again_ends_with_the_same_bytes(
         time.sleep(0.01)
     process.send_signal(stop)
     _, said = process.communicate(timeout=60)
-    assert process.returncode in ((130,) if stop == signal.SIGINT else (-signal.SIGKILL,)), said
+    assert process.returncode == (130 if stop == signal.SIGINT else 143), said
+    assert said.splitlines()[-1].endswith("interrupted; the same command goes on from here")
     again = subprocess.run(stopped, check=True, capture_output=True, text=True)
     assert "414 images in" in again.stdout, "the block that was written is kept"
     assert files(tmp_path / "whole") == files(tmp_path / "stopped")

@@ -2,18 +2,23 @@
 
 import dataclasses
 import math
+import signal
+import sys
 import typing
 
 import pytest
 
 from pipeline import config as stages
-from pipeline.cli import parse
+from pipeline.cli import main, parse
 from pipeline.errors import ConfigError
 from pipeline.fields import Checked, Range, flag
 
 STAGES = [
     c for c in vars(stages).values() if isinstance(c, type) and issubclass(c, Checked) and c is not Checked
 ]
+
+
+NUMBERS = ["0", "-1", "1e300", "9" * 400, "9" * 5000, "nan", "-inf", "many", "", "1.5.2"]
 
 
 def ranges() -> list[tuple[type[Checked], str, Range]]:
@@ -54,6 +59,48 @@ def test_text_for_a_number_is_one_line_and_exit_2(
     assert stop.value.code == 2
     assert said.count("\n") == 1
     assert flag(name) in said
+
+
+@pytest.mark.fault("flag of a stage at 0, -1, huge, NaN, infinite or text")
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "1e300", "9" * 400, "9" * 5000, "nan", "-inf", "many", "", "1.5.2"]
+)
+@pytest.mark.parametrize(("stage", "name", "rule"), ranges())
+def test_the_command_line_refuses_by_flag_what_a_number_can_t_be(
+    stage: type[Checked],
+    name: str,
+    rule: Range,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begun: list[Checked] = []
+    monkeypatch.setattr(sys.modules[__name__], "begin", begun.append)
+    monkeypatch.setattr(sys, "argv", ["stage.py", f"{flag(name)}={value}"])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        code = main(stage, f"{__name__}:begin")
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    said = capsys.readouterr()
+    if code == 0:
+        assert value == "0"
+        assert 0 in rule
+        assert len(begun) == 1
+    else:
+        assert code == 2
+        assert not begun
+        assert said.err.startswith("stage.py: ")
+        assert said.err.count("\n") == 1
+        assert flag(name) in said.err
+        assert len(said.err) < 500
+
+
+def begin(config: Checked) -> None:
+    """Stands for a stage."""
+    raise AssertionError(config)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -3,14 +3,20 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
-from pipeline.config import EvaluateConfig, PretrainConfig
+from cache import FeatureCache
+from pipeline import pretrain as stage
+from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig
+from pipeline.datasets.base import ImageSplit
 from pipeline.errors import RunError
 from pipeline.evaluate import evaluate
+from pipeline.extract import extract
 from pipeline.pretrain import Trainer, pretrain
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks.alexnet_cifar import load
@@ -78,6 +84,28 @@ def test_other_settings_in_the_same_folder_are_refused_by_flag(images: Path, tmp
     pretrain(settings(images, tmp_path, epochs=1))  # up to date
     with pytest.raises(RunError, match="--weight-decay"):
         pretrain(settings(images, tmp_path, epochs=1, weight_decay=0.1))
+
+
+def test_no_image_of_the_test_cache_was_trained_on(
+    images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder without a test split, divided alike by both stages, whatever their seeds."""
+    folder, read = images / "train", set[str]()
+    load_images = stage.load_images
+
+    def noted(split: ImageSplit, *rest: Any) -> Tensor:
+        read.update(split.paths)
+        return load_images(split, *rest)
+
+    monkeypatch.setattr(stage, "load_images", noted)
+    pretrain(settings(folder, tmp_path / "trunk", epochs=1, seed=5, test_fraction=0.3))
+    cache = ExtractConfig(
+        dataset=f"folder:{folder}", weights=str(weights), cache=str(tmp_path / "c"), seed=7, test_fraction=0.3
+    )
+    extract(cache)
+    train, test = (set(FeatureCache(tmp_path / f"c/{name}.h5").paths) for name in ("train", "test"))
+    assert len(test) == 14
+    assert read == train
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(images: Path, tmp_path: Path) -> None:

@@ -2,15 +2,14 @@
 
 import dataclasses
 import hashlib
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.errors import WeightsError
+from pipeline.tensors import DAMAGE, load_pickled
 from pipeline.transform import Transform
 
 
@@ -71,8 +70,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        tensors = load_pickled(path)
+    except DAMAGE as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(
             f"{path}: not a readable file of weights ({reason}); expected .safetensors, or a .pth that holds "

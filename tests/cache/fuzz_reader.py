@@ -3,7 +3,8 @@
     PYTHONPATH=.:tests/cache python tests/cache/fuzz_reader.py --seconds 1800 --keep FOLDER
 
 Most files get their checksums right again, so that HDF5 goes on to read what was changed. They are read in
-forked children; one that ends a child with a signal, another exception or too much time is kept.
+forked children; one that ends a child with a signal, another exception or too much time is kept. With
+--corpus FILE.zip, so is the first file of each answer.
 """
 
 import argparse
@@ -16,39 +17,60 @@ import signal
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import structure
 from samples import extract, header
 
 from cache import CacheError, FeatureCache
+from cache.contents import opened
+from cache.format import HEADER_DATASETS, HEADER_DIGEST, Layout
+from cache.locate import locate
+from cache.verify import header_digest
 
-EDGES = [
-    0,
-    1,
-    2,
-    7,
-    8,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0xFFFF,
-    0x7FFFFFFF,
-    0xFFFFFFFF,
-    (1 << 63) - 1,
-    (1 << 64) - 1,
-]
+EDGES = [0, 1, 2, 7, 8, *((1 << bits) - 1 for bits in (7, 8, 15, 16, 31, 32, 63, 64)), 1 << 7]
 PER_CHILD = 200
 SECONDS_PER_CHILD = 60
 MEMORY = 4 << 30
-ANSWER = 200  # bytes; a child's answers fit into a pipe
+ANSWER = 100  # bytes, of which the first 20 are the file's seed; a child's answers fit into a pipe
 
 
-def changed(data: bytes, spans: list[structure.Span], seed: int) -> bytes:
+class Base(NamedTuple):
+    """A good file, where its checksums are, and where its datasets are."""
+
+    data: bytes
+    spans: list[structure.Span]
+    layout: Layout
+
+
+def bases(folder: Path) -> list[Base]:
+    """Good files to start from: every dtype, one and two views, one and two blocks."""
+    headers = [
+        header(3, map_shape=(16, 4, 4)),
+        header(2, views=2, map_shape=(1, 3, 2), dtype="bfloat16", notes={}),
+        header(1030, map_shape=(1, 1, 1), dtype="float32", paths=[f"{i:x}" for i in range(1030)]),
+    ]
+    found = []
+    for i, made in enumerate(headers):
+        path = extract(folder / f"{i}.h5", made)
+        with opened(path) as fd:
+            layout = locate(fd, str(path))
+        data = path.read_bytes()
+        found.append(Base(data, structure.spans(data), layout))
+    return found
+
+
+def changed(goods: list[Base], seed: int) -> bytes:
     """A file of our own with one to four things changed."""
-    rng, new = random.Random(seed), bytearray(data)
+    rng = random.Random(seed)
+    data, spans, layout = goods[0 if rng.random() < 0.5 else rng.randrange(len(goods))]
+    new = bytearray(data)
+    if in_header := rng.random() < 0.15:  # contents with the right digest, rather than structure
+        extents = [layout[name] for name in HEADER_DATASETS]
+        spans = [(extent.offset, extent.end) for extent in extents]
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         start, end = rng.choice(spans) if rng.random() < 0.9 else (0, len(new) - 8)
         at, width = rng.randrange(start, end), rng.choice([1, 1, 2, 4, 8])
@@ -64,7 +86,11 @@ def changed(data: bytes, spans: list[structure.Span], seed: int) -> bytes:
             other = rng.choice(spans)[0]
             length = rng.choice([4, 8, 16, 64, 128])
             new[at : at + length] = new[other : other + length]
-    if rng.random() < 0.9:
+    if in_header:
+        parts = {name: bytes(new[layout[name].offset : layout[name].end]) for name in HEADER_DATASETS}
+        digest = layout[HEADER_DIGEST]
+        new[digest.offset : digest.end] = header_digest(layout, parts)
+    elif rng.random() < 0.9:
         new = bytearray(structure.mended(bytes(new[: len(data)].ljust(len(data), b"\0")), spans))
     if rng.random() < 0.05:
         del new[rng.randrange(len(new)) :]
@@ -77,12 +103,14 @@ def read(path: Path) -> str:
         cache = FeatureCache(path)
         cache.verify()
     except CacheError as error:
-        return re.sub(r"\b\d[\d,]*", "…", str(error).partition(": ")[2])[:70]
+        said = re.sub(r"\d[\d,]*", "…", str(error).partition(": ")[2])
+        said = said.removeprefix("no usable feature cache: ")
+        return said[: 20 if said.startswith(("cache header", "'utf")) else 45]  # then come the file's bytes
     cache.take([0])
     return "accepted"
 
 
-def survives(data: bytes, spans: list[structure.Span], seeds: range, folder: Path, tell: int) -> bool:
+def survives(goods: list[Base], seeds: range, folder: Path, tell: int) -> bool:
     """Read these files in a child. False when that ended it."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -92,54 +120,71 @@ def survives(data: bytes, spans: list[structure.Span], seeds: range, folder: Pat
         signal.alarm(SECONDS_PER_CHILD)
         path = folder / "changed.h5"
         for seed in seeds:
-            path.write_bytes(changed(data, spans, seed))
-            answer = read(path).encode().ljust(ANSWER)[:ANSWER]
+            path.write_bytes(changed(goods, seed))
+            answer = f"{seed:20}{read(path)}".encode()[:ANSWER].ljust(ANSWER)
             with contextlib.suppress(BlockingIOError):
                 os.write(tell, answer)
         code = 0
     os._exit(code)
 
 
-def fuzz(seconds: float, first: int, keep: Path | None) -> tuple[Counter[str], list[int]]:
-    """Answers of the reader and how often each came, and the seeds of files that ended a child."""
-    answers: Counter[str] = Counter()
+class Findings(NamedTuple):
+    """How often each answer came, the first seed that gave it, and the seeds that ended a child."""
+
+    answers: Counter[str]
+    first: dict[str, int]
+    bad: list[int]
+
+
+def fuzz(goods: list[Base], seconds: float, first: int, folder: Path) -> Findings:
+    """Change and read files for so long, from seed `first` on."""
+    found = Findings(Counter(), {}, [])
 
     def drain() -> None:
         with contextlib.suppress(BlockingIOError):
-            while answer := os.read(ready, ANSWER):
-                answers[answer.decode(errors="replace").strip()] += 1
+            while told := os.read(ready, ANSWER):
+                answer = told[20:].decode(errors="replace").strip()
+                found.answers[answer] += 1
+                found.first.setdefault(answer, int(told[:20]))
 
-    bad: list[int] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data = extract(folder / "train.h5", header(3, map_shape=(16, 4, 4))).read_bytes()
-        spans = structure.spans(data)
-        ready, tell = os.pipe()
-        os.set_blocking(ready, False)
-        os.set_blocking(tell, False)  # answers about a bad batch's files one by one may be lost
-        until, seed = time.monotonic() + seconds, first
-        while time.monotonic() < until:
-            batch = range(seed, seed + PER_CHILD)
-            good = survives(data, spans, batch, folder, tell)
-            drain()
-            if not good:
-                found = [s for s in batch if not survives(data, spans, range(s, s + 1), folder, tell)]
-                bad += found or [seed]
-                for s in found if keep else []:
-                    assert keep
-                    (keep / f"{s}.h5").write_bytes(changed(data, spans, s))
-            seed += PER_CHILD
-    return answers, bad
+    ready, tell = os.pipe()
+    os.set_blocking(ready, False)
+    os.set_blocking(tell, False)  # answers about a bad batch's files one by one may be lost
+    until, seed = time.monotonic() + seconds, first
+    while time.monotonic() < until:
+        batch = range(seed, seed + PER_CHILD)
+        good = survives(goods, batch, folder, tell)
+        drain()
+        if not good:
+            alone = [s for s in batch if not survives(goods, range(s, s + 1), folder, tell)]
+            found.bad.extend(alone or [seed])
+        seed += PER_CHILD
+    return found
 
 
-if __name__ == "__main__":
+def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--keep", type=Path, help="folder for files that ended a child")
+    parser.add_argument("--corpus", type=Path, help="zip file for the first file of each answer")
     flags = parser.parse_args()
-    answers, bad = fuzz(flags.seconds, flags.first, flags.keep)
+    with tempfile.TemporaryDirectory() as name:
+        goods = bases(Path(name))
+        answers, first, bad = fuzz(goods, flags.seconds, flags.first, Path(name))
     for answer, count in answers.most_common():
         print(f"{count:9,}  {answer}")
     print(f"{sum(answers.values()):9,}  files; ended a child: {bad or 'none'}")
-    sys.exit(bool(bad))
+    if flags.keep:
+        flags.keep.mkdir(parents=True, exist_ok=True)
+        for seed in bad:
+            (flags.keep / f"{seed}.h5").write_bytes(changed(goods, seed))
+    if flags.corpus:
+        with zipfile.ZipFile(flags.corpus, "w", zipfile.ZIP_DEFLATED) as corpus:
+            for seed in sorted(first.values()):
+                corpus.writestr(zipfile.ZipInfo(f"{seed}.h5"), changed(goods, seed), zipfile.ZIP_DEFLATED)
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

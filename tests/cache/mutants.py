@@ -1,0 +1,154 @@
+"""Break cache/ in one place at a time and see that a test notices.
+
+    python tests/cache/mutants.py            all of them, in a copy, some seconds each
+    python tests/cache/mutants.py 3 17       these alone
+
+Prints a table and exits with 1 if one survives. A mutant is (file, what stands there once, what replaces it,
+the tests that are tried first).
+"""
+
+# ruff: noqa: E501
+# A mutant is a line.
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("test_fuzz.py", "test_cut_off.py")
+SECONDS = 300
+
+
+class Mutant(NamedTuple):
+    file: str
+    old: str
+    new: str
+    first: str
+    """The test module that should notice."""
+
+
+MUTANTS = [
+    # writer
+    Mutant("writer.py", "(raw, digests)]", "(digests, raw)]", "writer"),
+    Mutant("writer.py", "disk.write_all(self._part.fd, piece, offset)", "pass", "writer"),
+    Mutant("writer.py", "disk.write_all(self._part.fd, digest, self", "disk.write_all(self._part.fd, b'', self", "writer"),
+    Mutant("writer.py", "block_digest(block, pieces)", "block_digest(0, pieces)", "writer"),
+    Mutant("writer.py", "self._missing.remove(block)", "pass", "writer"),
+    Mutant("writer.py", "if self._missing:", "if False:", "writer"),
+    Mutant("writer.py", "kept = set(written) - damaged", "kept = set(written)", "writer"),
+    Mutant("writer.py", "if not finite.all():", "if np.isnan(raw).any():", "writer"),
+    Mutant("writer.py", "int(np.argmin(finite))", "int(np.argmax(finite))", "writer"),
+    Mutant("writer.py", "block not in self._missing or rows", "rows", "writer"),
+    Mutant("writer.py", "digests[rows.start : rows.stop] = 0", "pass", "writer"),
+    Mutant("writer.py", "notes=old.notes", "notes=new.notes", "writer"),
+    Mutant("writer.py", "refuse_if_stale(str(part.path), there.header, self.header)", "pass", "writer"),
+    Mutant("writer.py", "if not there.header.labelled_like(self.header):", "if False:", "writer"),
+    Mutant("writer.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "writer"),
+    # the file that is being written
+    Mutant("part.py", "if not part.is_locked:", "if False:", "writer"),
+    Mutant("part.py", "if disk.is_file_at(part.fd, path):", "if True:", "rivals"),
+    Mutant("part.py", "disk.allocate(fd, layout.end + TAIL_BYTES)", "os.ftruncate(fd, layout.end + TAIL_BYTES)", "faults"),
+    Mutant("part.py", "os.ftruncate(self.fd, nbytes)", "pass", "writer"),
+    Mutant("part.py", "disk.sync(self.fd)", "pass", "faults"),
+    Mutant("part.py", "new_path.unlink(missing_ok=True)", "pass", "faults"),
+    Mutant("part.py", "if block_digest(block, pieces) != digest:", "if False:", "writer"),
+    Mutant("disk.py", "view, offset = view[written:], offset + written", "return", "faults"),
+    Mutant("disk.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "writer"),
+    Mutant("disk.py", "os.fsync(folder)", "pass", "faults"),
+    # reader
+    Mutant("reader.py", "blocks = blocks[~self._verified[blocks]]", "blocks = blocks[self._verified[blocks]]", "verify"),
+    Mutant("reader.py", "self._verified[blocks] = True", "pass", "verify"),
+    Mutant("reader.py", "read_published(fd, str(self.path))  # header", "pass  # header", "verify"),
+    Mutant("reader.py", "index[:, None] * views +", "index[:, None] +", "reader"),
+    Mutant("reader.py", "or index.max() >= len(self)", "or index.max() > len(self)", "reader"),
+    Mutant("reader.py", "if _file_id(fd) != self._file:", "if False:", "reader"),
+    Mutant("reader.py", "mmap.MAP_PRIVATE", "mmap.MAP_SHARED", "reader"),
+    Mutant("contents.py", "if header_digest(layout, parts) != expected:", "if False:", "verify"),
+    Mutant("contents.py", "if size != end:", "if size < end:", "hostile_bytes"),
+    Mutant("contents.py", "if not contents.written.all():", "if not contents.written.any():", "reader"),
+    Mutant("contents.py", "canonical(value) != provenance", "False", "hostile_bytes"),
+    Mutant("locate.py", "extent.end > size or", "", "hostile_bytes"),
+    Mutant("locate.py", "if extents[before].end > extents[after].offset:", "if False:", "hostile"),
+    Mutant("locate.py", "if creation.get_external_count():", "if False:", "hostile"),
+    Mutant("locate.py", "if by_offset[-1] != FEATURES:", "if False:", "hostile_bytes"),
+    Mutant("locate.py", "len(features) != 5 or not all(features)", "len(features) != 5", "hostile_bytes"),
+    Mutant("verify.py", "xxhash.xxh3_128(seed=block)", "xxhash.xxh3_128(seed=0)", "verify"),
+    Mutant("verify.py", "(IMAGE_DIGESTS, layout[IMAGE_DIGESTS].shape[1])", "(IMAGE_DIGESTS, 0)", "verify"),
+    # fingerprint and what goes into it
+    Mutant("fingerprint.py", "sort_keys=True", "sort_keys=False", "fingerprint"),
+    Mutant("fingerprint.py", 'separators=(",", ":")', 'separators=(", ", ": ")', "fingerprint"),
+    Mutant("fingerprint.py", '"dtype": dtype', '"type": "x"', "fingerprint"),
+    Mutant("fingerprint.py", '"shape": list(shape)', '"shape": list(shape)[1:]', "fingerprint"),
+    Mutant("fingerprint.py", "key(list(paths))", "key(sorted(paths))", "fingerprint"),
+    Mutant("fingerprint.py", "old.keys() | new.keys()", "old.keys() & new.keys()", "fingerprint"),
+    Mutant("fingerprint.py", "min(len(old), len(new)))", "0)", "writer"),
+    Mutant("fingerprint.py", "if type(k) is not str:", "if False:", "fingerprint"),
+    Mutant("fingerprint.py", "not math.isfinite(value)", "value != value", "fingerprint"),
+    Mutant("header.py", "if found.key == wanted.key:", "if found.full_identity.keys() == wanted.full_identity.keys():", "writer"),
+    Mutant("header.py", "given.max() >= classes", "given.max() > classes", "header"),
+    Mutant("header.py", "np.array_equal(self.labels, other.labels)", "True", "writer"),
+]  # fmt: skip
+
+
+def is_noticed(tree: Path, first: str) -> str:
+    """The test that fails, or nothing; the likeliest module is tried alone before the others."""
+    tests = tree / "tests" / "cache"
+    likely = tests / f"test_{first}.py"
+    others = sorted(p for p in tests.glob("test_*.py") if p.name not in SLOW and p != likely)
+    for modules in ([likely], others):
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider"]
+        try:
+            done = subprocess.run(
+                [*command, *map(str, modules)],
+                cwd=tree,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"a test of {modules[0].stem} that waits for ever"
+        if done.returncode:
+            failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            return failed[0].split("::")[-1].split(" - ")[0] if failed else f"exit code {done.returncode}"
+    return ""
+
+
+def copy_tree(folder: Path) -> Path:
+    """cache/ and its tests alone, so that no run imports torch."""
+    for name in ("cache", "tests/cache"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "tests/tally.py"):
+        shutil.copy(ROOT / name, folder / name)
+    hooks = "pytest_runtest_makereport, pytest_terminal_summary, tally"
+    (folder / "tests" / "conftest.py").write_text(f"from tally import {hooks}\n")
+    return folder
+
+
+def main(numbers: list[int]) -> int:
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        tree = copy_tree(Path(name))
+        for number in numbers or range(len(MUTANTS)):
+            file, old, new, first = MUTANTS[number]
+            path = tree / "cache" / file
+            good = path.read_text()
+            assert good.count(old) == 1, f"{file}: {old!r} stands there {good.count(old)} times"
+            path.write_text(good.replace(old, new))
+            start = time.perf_counter()
+            killer = is_noticed(tree, first)
+            path.write_text(good)
+            survivors += not killer
+            seconds = time.perf_counter() - start
+            outcome = f"killed by {killer}" if killer else "SURVIVED"
+            print(f"{number:3}  {file}: {old} → {new}: {outcome} ({seconds:.0f} s)", flush=True)
+    print(f"{len(numbers or MUTANTS) - survivors} killed, {survivors} survived")
+    return int(bool(survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(word) for word in sys.argv[1:]]))

@@ -1,0 +1,162 @@
+"""Files that are no cache, lie about sizes and places, or hold a header that makes no sense."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import structure
+from building import build
+from samples import extract, header
+
+from cache import CacheError, FeatureCache
+from cache.contents import opened, read_contents
+from cache.format import HEADER_DATASETS, HEADER_DIGEST
+from cache.verify import header_digest
+
+pytestmark = pytest.mark.fault("hostile HDF5: false bytes with right checksums")
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        (None, "another program wrote it"),
+        (np.bytes_(b"ten-crop-cache/2"), "found 'ten-crop-cache/2': another version wrote it"),
+        (np.bytes_(b"ten-crop-cache/10"), "found 'ten-crop-cache/10': another version wrote it"),
+        (np.bytes_(b"x" * 64), "another program wrote it"),
+        (1, "another program wrote it"),
+    ],
+)
+def test_another_format_or_version_is_refused(mark: Any, message: str, tmp_path: Path) -> None:
+    path = build(tmp_path / "other.h5", {}, mark)
+    with pytest.raises(CacheError, match="expected 'ten-crop-cache/1', .*" + message):
+        FeatureCache(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        bytes(10_000),
+        b"\x89HDF\r\n\x1a\n",
+        b"\x89HDF\r\n\x1a\n\2ten-crop-cache/1" + b"\xff" * 5000,
+        b"PK\3\4" * 900,
+    ],
+    ids=["empty", "a byte", "zeros", "signature", "signature and ones", "zip"],
+)
+def test_what_is_no_hdf5_is_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.h5"
+    path.write_bytes(data)
+    with pytest.raises(
+        CacheError, match=r"expected an HDF5 superblock|HDF5 can't read its structure \(5,025 bytes\)"
+    ):
+        FeatureCache(path)
+
+
+def test_a_user_block_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shifted.h5"
+    path.write_bytes(b"\0" * 512 + tiny.read_bytes())
+    with pytest.raises(CacheError, match="expected an HDF5 superblock of version 2 at its start"):
+        FeatureCache(path)
+
+
+def u64(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 1, 16, 4, 4 + (1 << 20)),
+        (3, 1 + (1 << 60), 16, 4, 4),  # 2⁶⁴ times something and the honest size: the same in 64 bits
+        (3, 1 << 32, 1 << 32, 4, 4),
+        ((1 << 63) + 3, 1, 16, 4, 4),
+        (0, 1, 16, 4, 4),
+        (3, 0, 16, 4, 4),
+    ],
+)
+@pytest.mark.parametrize("size_too", [True, False])
+def test_sizes_that_the_file_doesn_t_have_are_refused(
+    shape: tuple[int, ...], size_too: bool, tiny: Path, tmp_path: Path
+) -> None:
+    data, honest = tiny.read_bytes(), u64(3, 1, 16, 4, 4)
+    assert honest in data
+    changed = data.replace(honest, u64(*shape))
+    if size_too:  # the layout message: address, size
+        where = u64(4096, 1536)
+        assert data.count(where) == 1
+        changed = changed.replace(where, u64(4096, int(np.prod(shape, dtype=object)) * 2 % (1 << 64)))
+    path = tmp_path / "hostile.h5"
+    path.write_bytes(structure.mended(changed, structure.spans(data)))
+    with pytest.raises(CacheError, match="no usable feature cache"):
+        FeatureCache(path)
+
+
+@pytest.mark.parametrize(
+    "offset", [0, 48, 1000, 2561, 4095, 4097, 5632, 1 << 40, (1 << 63) - 1, (1 << 64) - 2]
+)
+def test_a_place_that_isn_t_the_dataset_s_own_is_refused(offset: int, tiny: Path, tmp_path: Path) -> None:
+    data = tiny.read_bytes()
+    changed = data.replace(u64(4096, 1536), u64(offset, 1536))
+    path = tmp_path / "hostile.h5"
+    path.write_bytes(structure.mended(changed, structure.spans(data)))
+    with pytest.raises(CacheError, match=r"no usable feature cache|damaged: expected [\d,]+ bytes"):
+        FeatureCache(path)
+
+
+def tamper(path: Path, dataset: str, content: bytes) -> None:
+    """Change a dataset of the header, of the same length, and make the header's digest right again."""
+    with opened(path) as fd:
+        layout = read_contents(fd, str(path)).layout
+    data = bytearray(path.read_bytes())
+    extent = layout[dataset]
+    assert len(content) == extent.nbytes
+    data[extent.offset : extent.end] = content
+    parts = {name: bytes(data[layout[name].offset : layout[name].end]) for name in HEADER_DATASETS}
+    digest = layout[HEADER_DIGEST]
+    data[digest.offset : digest.end] = header_digest(layout, parts)
+    path.write_bytes(data)
+
+
+PADDED = {"pad": "x" * 40_000}
+LENGTH = len(json.dumps({"identity": {}, "notes": PADDED}, separators=(",", ":")))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "content", "message"),
+    [
+        ("labels", struct.pack("<3q", 0, 1, 3), "labels: expected 0 to 2, found 3 in row 2"),
+        ("labels", struct.pack("<3q", 0, -1, 2), "labels: expected 0 to 2, found -1 in row 1"),
+        ("paths", b"a.png" * 2 + b"b.png", "paths: 'a.png' stands there twice"),
+        ("paths", b"a.png" + b"\0" * 5 + b"b.png", "path 1, '', is empty"),
+        ("paths", b"a.png" + b"b\0png" + b"c.png", "path 1, .* holds a NUL"),
+        ("paths", b"a.png" + b"\xff.png" + b"c.png", "can't decode byte 0xff"),
+        ("classes", b"a" * 3, "classes: 'a' stands there twice"),
+        ("provenance", b"[" * LENGTH, "recursion"),
+        ("provenance", b" " * LENGTH, "Expecting value"),
+        ("provenance", b"9" * LENGTH, "Exceeds the limit"),
+        ("provenance", b"\xff" * LENGTH, "codec can't decode|can't decode byte"),
+        ("provenance", b'{"identity":{},"notes":{}}'.ljust(LENGTH), "expected canonical JSON"),
+        ("provenance", b'{"a":{},"notes":{}}'.ljust(LENGTH), "expected canonical JSON"),
+        ("provenance", b'{"identity":{},"notes":{"a":NaN}}'.ljust(LENGTH), "a is nan"),
+        (
+            "provenance",
+            (b'{"identity":[],"notes":"' + b"x" * LENGTH)[: LENGTH - 2] + b'"}',
+            "expected a dict",
+        ),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(
+    dataset: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.h5"
+    made = header(3, paths=["1.png", "2.png", "3.png"], classes=["a", "b", "c"], identity={}, notes=PADDED)
+    extract(path, made)
+    tamper(path, dataset, content)
+    with pytest.raises(CacheError, match=message) as caught:
+        FeatureCache(path)
+    assert str(caught.value).startswith(f"{path}: no usable feature cache: ")
+    assert len(str(caught.value)) < 500

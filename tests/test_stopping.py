@@ -1,0 +1,57 @@
+"""All of stage one, stopped at random moments and run again: nothing lost but a block, nothing wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tally import Tally
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,300 small pictures of two classes: two blocks to train on, and one to test on."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 600), ("test", 50)):
+        for name in "ab":
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i:04}.bmp")
+    return root
+
+
+def stop_often(stop: str, times: int, folder: Path, dataset: str, weights: Path, tally: Tally) -> None:
+    """14 pixels are the fewest that the trunk takes; one thread is faster than several on images so small."""
+    flags = ["--dataset", dataset, "--weights", str(weights), "--image-px", "14", "--workers", "1"]
+    command = [sys.executable, str(HERE / "stopping.py"), stop, str(times), str(folder), *flags]
+    with tally(f"{stop} at a random moment of extract_features.py", times):
+        done = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=3600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1])["stops"] == times
+
+
+def test_a_few_kills_with_digits(weights: Path, tmp_path: Path, tally: Tally) -> None:
+    stop_often("SIGKILL", 5, tmp_path, "digits", weights, tally)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("stop", "times"), [("SIGKILL", 200), ("SIGINT", 50), ("SIGTERM", 50)])
+def test_many_stops_of_a_folder_of_images(
+    stop: str, times: int, images: Path, weights: Path, tmp_path: Path, tally: Tally
+) -> None:
+    stop_often(stop, times, tmp_path, f"folder:{images}", weights, tally)
