@@ -3,7 +3,7 @@
 import sys
 
 from pipeline.cli import main
-from pipeline.config import TrainConfig
+from pipeline.config import SweepConfig
 
 if __name__ == "__main__":
-    sys.exit(main(TrainConfig, "pipeline.train:train", again="add --resume to go on from the last epoch"))
+    sys.exit(main(SweepConfig, "pipeline.sweep:sweep", again="add --resume to go on from the last epoch"))

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
-from pipeline.fields import Checked, OneOf, Range, flag
-from pipeline.heads import HEADS
+from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, slug
+from pipeline.train_config import SweepConfig, TrainConfig
 from pipeline.trunks import TRUNKS, UNTRAINED
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+__all__ = ["AblateConfig", "EvaluateConfig", "ExtractConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
+
 StorageDtype = Literal["float16", "float32", "bfloat16"]
-Crops = Literal["center", "five", "ten", "ten-image", "full"]
 ImagePolicy = Literal["plain", "flip", "crop-flip"]
-Count = Annotated[int, Range(1, 1_000_000)]
-Fraction = Annotated[float, Range(0, 0.95)]
-Seed = Annotated[int, Range(0, 2**31 - 1)]
-Workers = Annotated[int, Range(0, 1024)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,73 +122,6 @@ class ExtractConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(Checked):
-    """Stage two: train a head on cached feature maps; the trunk is not loaded.
-
-    --lr, --weight-decay and --seed take several values: all combinations train in one pass.
-    Writes a run folder: config.json, metrics.jsonl (a line per epoch), head.safetensors (the best epoch).
-    """
-
-    cache: str = "artifacts/cache/digits-alexnet-cifar-plain"
-    """Folder that extract_features.py made."""
-    head: Annotated[str, OneOf(tuple(HEADS))] = "fullnet"
-    """Which head."""
-    out: str = ""
-    """Run folder [artifacts/runs/CACHE-HEAD-CROPS]."""
-    crops: Crops = "ten"
-    """What the head sees of a map: its centre, four corners and centre, these and their mirrors, ten of the
-    map and of the mirrored image's map (a cache with --views mirror), or the full map."""
-    crop_cells: Annotated[int, Range(1, 1024)] = 3
-    """Side of a crop, in cells of the map."""
-    hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
-    """Widths of FullNet's hidden layers."""
-    dropout: Fraction = 0.0
-    """After each hidden layer."""
-    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.1,)
-    """Peak learning rates."""
-    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4,)
-    """Weight decays."""
-    seed: tuple[Seed, ...] = (0,)
-    """Seeds of the initial weights and of dropout."""
-    data_seed: Seed = 0
-    """Seed of the validation part, of --per-class and of the order of the batches."""
-    epochs: Count = 20
-    """Passes over the training part."""
-    batch: Annotated[int, Range(0, 65_536)] = 0
-    """Images per step [a sixteenth of the training part, from 16 to 512]."""
-    classes: tuple[str, ...] = ()
-    """Use these classes alone [all]."""
-    per_class: Annotated[int, Range(0, 10_000_000)] = 0
-    """Use this many labelled images per class, validation part included [all]."""
-    val_fraction: Fraction = 0.1
-    """Part of the labelled images that is held out to choose the best epoch."""
-    memory_budget_mb: Annotated[int, Range(0, 100_000_000)] = 0
-    """Memory for maps; a larger cache is read from disk block by block [half of what is free]."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of the matrix products; weights are updated in float32 at least."""
-    verify: bool = True
-    """Check the cache's digests when its blocks are first used."""
-    resume: bool = False
-    """Go on with a run that was interrupted."""
-    device: Device = "auto"
-    """Where to compute [cuda, mps or cpu, what there is]."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("lr", "weight_decay", "seed"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ConfigError(f"{flag(name)}: expected values that differ, found one twice")
-
-    @property
-    def run_dir(self) -> Path:
-        if self.out:
-            return Path(self.out)
-        crops = () if self.head == "linear" else (self.crops,)
-        return Path("artifacts/runs") / slug(Path(self.cache).name, self.head, *crops)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Checked):
     """Score runs on the test split: top-1, top-5, likelihood, calibration, per class; compare several.
 
@@ -275,9 +204,3 @@ def view_count(views: str) -> int:
     if match := re.fullmatch(r"augment:([1-9]\d{0,3})", views):
         return 1 + int(match[1])
     raise ConfigError(f"--views: expected plain, mirror or augment:K with K from 1 to 9999, found {views!r}")
-
-
-def slug(*parts: str) -> str:
-    """A folder name: letters, digits, dots and dashes out of the parts."""
-    names = (re.sub(r"[^\w.]+", "-", p.removeprefix("folder:")).strip("-") for p in parts)
-    return "-".join(n for n in names if n)

@@ -8,10 +8,11 @@ a value that would fail an hour later. The message names the flag, what was expe
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
 
@@ -45,9 +46,22 @@ class OneOf:
         return "one of " + ", ".join(self.choices)
 
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Count = Annotated[int, Range(1, 1_000_000)]
+Fraction = Annotated[float, Range(0, 0.95)]
+Seed = Annotated[int, Range(0, 2**31 - 1)]
+Workers = Annotated[int, Range(0, 1024)]
+
+
 def flag(field: str) -> str:
     """The command line's name of a field: `weight_decay` → `--weight-decay`."""
     return "--" + field.replace("_", "-")
+
+
+def slug(*parts: str) -> str:
+    """A folder name: letters, digits, dots and dashes out of the parts."""
+    names = (re.sub(r"[^\w.]+", "-", p.removeprefix("folder:")).strip("-") for p in parts)
+    return "-".join(n for n in names if n)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """A sweep's heads by validation score: one line per setting, mean ± deviation over its seeds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,46 +9,54 @@ import numpy as np
 from pipeline import runs
 from pipeline.config import TrainConfig
 
+SETTING = ("shape", "lr", "weight_decay")
+"""What tells settings apart; rate and decay are null of a head that is computed instead of trained."""
 
-def write(
-    run_dir: Path, members: Sequence[tuple[TrainConfig, Path]], summaries: list[dict[str, Any]]
-) -> None:
+
+def entry(config: TrainConfig, folder: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """A head's line: its settings, its folder inside the sweep's, and its summary."""
+    settings = {"lr": config.lr[0], "weight_decay": config.weight_decay[0], "seed": config.seed[0]}
+    return {"folder": folder, "shape": config.shape_name, **settings, **summary}
+
+
+def heads_in(config: TrainConfig) -> list[dict[str, Any]]:
+    """The heads of a finished run, best first, with folders inside the one above the run's.
+
+    Raises: RunError when it isn't finished.
+    """
+    folder = config.run_dir
+    if (folder / runs.LEADERBOARD).exists():
+        heads = runs.read_json(folder / runs.LEADERBOARD)["heads"]
+        return [{**head, "folder": f"{folder.name}/{head['folder']}"} for head in heads]
+    return [entry(config, folder.name, runs.read_json(folder / "summary.json"))]
+
+
+def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
     """Write RUN/leaderboard.json, best first, and print it. Deviations are over seeds, n - 1."""
-    heads = [
-        {
-            "folder": folder.name,
-            "lr": c.lr[0],
-            "weight_decay": c.weight_decay[0],
-            "seed": c.seed[0],
-            **summary,
-        }
-        for (c, folder), summary in zip(members, summaries, strict=True)
-    ]
-    heads.sort(key=_rank)
+    heads = sorted(heads, key=_rank)
     by_setting = defaultdict(list)
     for head in heads:
-        by_setting[head["lr"], head["weight_decay"]].append(head)
-    settings = [
-        {
-            "lr": lr,
-            "weight_decay": decay,
-            "seeds": len(group),
-            "val_top1": float(np.mean(scores := [head["val_top1"] for head in group])),
-            "val_top1_std": float(np.std(scores, ddof=1)) if len(group) > 1 else None,
-            "val_loss": float(np.mean([head["val_loss"] for head in group])),
-        }
-        for (lr, decay), group in by_setting.items()
-    ]
+        by_setting[tuple(head[name] for name in SETTING)].append(head)
+    settings = [_setting(dict(zip(SETTING, s, strict=True)), group) for s, group in by_setting.items()]
     settings.sort(key=_rank)
-    runs.write_json(run_dir / "leaderboard.json", {"settings": settings, "heads": heads})
-    print(f"{'lr':>8} {'weight decay':>13} {'seeds':>6} {'validation top-1, %':>20}")
+    runs.write_json(run_dir / runs.LEADERBOARD, {"settings": settings, "heads": heads})
+    width = max(len("shape"), *(len(setting["shape"]) for setting in settings))
+    print(f"{'shape':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {'validation top-1, %':>20}")
     for setting in settings:
+        lr, decay = ("-" if setting[n] is None else f"{setting[n]:g}" for n in ("lr", "weight_decay"))
         deviation = "" if setting["val_top1_std"] is None else f" ± {setting['val_top1_std']:.2f}"
         score = f"{setting['val_top1']:.2f}{deviation}"
-        print(f"{setting['lr']:>8g} {setting['weight_decay']:>13g} {setting['seeds']:>6} {score:>20}")
+        print(f"{setting['shape']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {score:>20}")
+
+
+def _setting(names: dict[str, Any], heads: list[dict[str, Any]]) -> dict[str, Any]:
+    top1, loss = (np.array([head[n] for head in heads], float) for n in ("val_top1", "val_loss"))  # None: NaN
+    deviation = float(top1.std(ddof=1)) if len(heads) > 1 else None
+    figures = {"val_top1": float(top1.mean()), "val_top1_std": deviation, "val_loss": float(loss.mean())}
+    return {**names, "seeds": len(heads), **figures}
 
 
 def _rank(entry: dict[str, Any]) -> tuple[float, float]:
-    """Higher top-1 first, then lower loss; without a validation part all are equal."""
-    top1, loss = entry["val_top1"], entry["val_loss"]
-    return (-top1, loss) if np.isfinite(top1) else (0.0, 0.0)
+    """Higher top-1 first, then lower loss; what has no validation score comes last."""
+    top1, loss = (float("nan" if entry[name] is None else entry[name]) for name in ("val_top1", "val_loss"))
+    return (-top1, loss) if np.isfinite(top1) else (np.inf, 0.0)

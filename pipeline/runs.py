@@ -1,7 +1,7 @@
 """Run folders: what a training run leaves behind, and how it is read again.
 
     config.json         the configuration, the cache's key, classes, versions
-    metrics.jsonl       a line per epoch
+    metrics.jsonl       a line per epoch, or per setting that was tried
     head.safetensors    the best epoch's weights, and the means and scales of the maps
     summary.json        written last: a folder that has it holds a finished run
     checkpoint.safetensors  while training goes on: what --resume needs
@@ -12,6 +12,7 @@ is written under another name and renamed, so what is there is whole.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,22 @@ from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.normaliser import Normaliser
 from pipeline.registry import resolve
-from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text
+from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
 
 HEAD = "head.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
-IMMATERIAL = {"out", "cache", "cache_identity", "resume", "verify", "memory_budget_mb", "device", "versions"}
+LEADERBOARD = "leaderboard.json"
+IMMATERIAL = {
+    "out",
+    "cache",
+    "cache_identity",
+    "resume",
+    "verify",
+    "memory_budget_mb",
+    "device",
+    "versions",
+    "train_images",
+}
 """Settings that don't decide what a run learns. The cache counts by its key."""
 
 
@@ -45,7 +57,7 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
         if names:
             differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in names)
             raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
-        return (run_dir / "summary.json").exists() or (run_dir / "leaderboard.json").exists()
+        return (run_dir / "summary.json").exists() or (run_dir / LEADERBOARD).exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,8 +98,8 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
     Raises: RunError when there is none or the run isn't finished, WeightsError when the weights are damaged.
     """
     run_dir = Path(run_dir)
-    if (run_dir / "leaderboard.json").exists():
-        folders = [entry["folder"] for entry in read_json(run_dir / "leaderboard.json")["heads"]]
+    if (run_dir / LEADERBOARD).exists():
+        folders = [entry["folder"] for entry in read_json(run_dir / LEADERBOARD)["heads"]]
         raise RunError(f"{run_dir}: holds a sweep; name one of its heads, {run_dir / folders[0]} is the best")
     if not (run_dir / "config.json").exists():
         raise RunError(f"{run_dir}: no run there; train_head.py --out {run_dir} makes one")
@@ -99,7 +111,8 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
         config, classes = TrainConfig.from_json(fields), tuple(described["class_names"])
         channels, height, width = described["map_shape"]
         shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])
-        spec = HeadSpec(config, shape, len(classes), config.seed[:1])
+        images = int(described.get("train_images", 0))
+        spec = HeadSpec(config, shape, len(classes), config.seed[:1], images)
         head: Head = resolve(HEADS, config.head)(spec)
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise RunError(f"{run_dir}: config.json is not that of a trained head: {error}") from error
@@ -108,6 +121,11 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
     copy_tensors(run_dir / HEAD, read_tensors(run_dir / HEAD)[0], wanted)
     head.to(device).eval()
     return LoadedHead(config, classes, key, shape, head, normaliser.to(device))
+
+
+def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normaliser) -> None:
+    """What `load_head` reads."""
+    write_tensors(run_dir / HEAD, grouped(head=weights, normaliser=normaliser.state_dict()))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,8 +21,9 @@ from pipeline.config import TrainConfig
 from pipeline.device import pick_device
 from pipeline.engine import Plan, Trainer
 from pipeline.errors import RunError
+from pipeline.fitting import check_memory, fit
 from pipeline.heads import HEADS
-from pipeline.heads.base import Head, HeadSpec
+from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
 from pipeline.memory import free_bytes
@@ -30,7 +31,7 @@ from pipeline.normaliser import Normaliser
 from pipeline.optimizer import StackedSGD
 from pipeline.registry import resolve
 from pipeline.source import Source, check_views
-from pipeline.tensors import grouped, shape_text, write_tensors
+from pipeline.tensors import shape_text
 
 CHECKPOINT_SECONDS = 30.0
 """How much training a kill may cost."""
@@ -51,23 +52,39 @@ def train(config: TrainConfig) -> Path:
     """
     cache, run_dir = FeatureCache(Path(config.cache) / "train.h5"), config.run_dir
     train_part, val_part = split(cache.labels, cache.classes, config)
+    config = without_steps(config)
     members = members_of(config)
-    source = open_source(config, cache, [member.config.seed[0] for member in members])
-    if runs.claim(run_dir, describe(config, cache)):
+    source = open_source(config, cache, [member.config.seed[0] for member in members], len(train_part.rows))
+    if isinstance(source.head, FittedHead):
+        check_memory(config, source, len(train_part.rows) + len(val_part.rows))
+    if runs.claim(run_dir, describe(config, cache, train_part)):
         print(f"{run_dir}: up to date")
         return run_dir
     checkpoint = run_dir / runs.CHECKPOINT
     if checkpoint.exists() and not config.resume:
         raise RunError(f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out")
     for member in members:
-        runs.claim(member.folder, describe(member.config, cache))
+        runs.claim(member.folder, describe(member.config, cache, train_part))
     announce(config, source, train_part, val_part)
+    source.fit_normaliser(train_part.rows)
+    if isinstance(source.head, FittedHead):
+        fit(config, source, source.head, train_part, val_part)
+        return run_dir
     trainer = make_trainer(config, source, train_part, val_part, members)
     started = time.perf_counter()
     run_epochs(trainer, members, checkpoint)
     finish(trainer, source, members, run_dir, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
     return run_dir
+
+
+def without_steps(config: TrainConfig) -> TrainConfig:
+    """One head, where the head is computed: learning rate, decay and seed don't matter to it."""
+    if not issubclass(resolve(HEADS, config.head), FittedHead):  # type: ignore[arg-type]
+        return config
+    return dataclasses.replace(
+        config, lr=config.lr[:1], weight_decay=config.weight_decay[:1], seed=config.seed[:1]
+    )
 
 
 def members_of(config: TrainConfig) -> list[Member]:
@@ -85,20 +102,21 @@ def members_of(config: TrainConfig) -> list[Member]:
     ]
 
 
-def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int]) -> Source:
+def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int], examples: int) -> Source:
     """The cache and the untrained heads on it. Raises: ConfigError when the head doesn't suit the maps."""
     device, dtype = pick_device(config.device), getattr(torch, config.precision)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
     classes = config.classes or cache.classes
     _, _, channels, height, width = cache.shape
-    head: Head = resolve(HEADS, config.head)(HeadSpec(config, (channels, height, width), len(classes), seeds))
+    spec = HeadSpec(config, (channels, height, width), len(classes), seeds, examples)
+    head: Head = resolve(HEADS, config.head)(spec)
     check_views(cache, head)
     head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
     return Source(cache, head, Normaliser(channels).to(device), dtype, device, config.verify)
 
 
-def describe(config: TrainConfig, cache: FeatureCache) -> dict[str, Any]:
+def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict[str, Any]:
     """config.json: the settings and all else that decides what is learned."""
     return {
         **config.as_json(),
@@ -108,6 +126,7 @@ def describe(config: TrainConfig, cache: FeatureCache) -> dict[str, Any]:
         "labels_sha256": hashlib.sha256(cache.labels.astype("<i8").tobytes()).hexdigest(),
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),
+        "train_images": len(train_part.rows),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
 
@@ -121,6 +140,9 @@ def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Pa
         f"{cache.path}: {shape_text(cache.shape[2:])} {cache.dtype}, key {cache.key[:12]}; "
         f"{len(train_part.rows):,} images{drawn} to train on, {len(val_part.rows):,} to validate"
     )
+    if isinstance(source.head, FittedHead):
+        print(f"1 head: {config.head}, computed from all images at once on {source.device}")
+        return
     print(
         f"{heads} {'head' if heads == 1 else 'heads in one pass'}: {config.head}, {parameters:,} parameters "
         f"each; {config.epochs} epochs in batches of {plan.batch}, {config.precision} on {source.device}"
@@ -141,7 +163,6 @@ def make_trainer(
         share = len(part.rows) * drawn / examples
         return place_maps(source, part, drawn, name, int(share * on_device), int(share * in_ram))
 
-    source.fit_normaliser(train_part.rows)
     train_maps = place(train_part, drawn, "training maps")
     val = place(val_part, 1, "validation maps") if len(val_part.rows) else None
     optimizer = StackedSGD(
@@ -183,8 +204,7 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
     summaries = []
     for m, member in enumerate(members):
         weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
-        tensors = grouped(head=weights, normaliser=source.normaliser.state_dict())
-        write_tensors(member.folder / runs.HEAD, tensors)
+        runs.write_head(member.folder, weights, source.normaliser)
         summary = {
             "best_epoch": int(trainer.best_epoch[m]),
             "val_top1": float(trainer.best_top1[m]),
@@ -196,7 +216,8 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
         runs.write_json(member.folder / "summary.json", summary)
         summaries.append(summary)
     if len(members) > 1:
-        leaderboard.write(run_dir, [(member.config, member.folder) for member in members], summaries)
+        heads = zip(members, summaries, strict=True)
+        leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
     elif trainer.val is not None:
         print(f"validation top-1 {trainer.best_top1[0]:.2f} % after epoch {trainer.best_epoch[0]}")
     print(f"{run_dir}: trained in {seconds:.1f} s")

@@ -4,12 +4,13 @@ A head is a *stack* of M heads of one shape that train at once, in one pass over
 seed of their initial weights and in the optimizer's settings. Every parameter has a leading dimension M.
 
 A subclass needs `__init__(spec)`, `prepare` and `forward`; `views` and `losses` where the defaults don't fit.
+A subclass of `FittedHead` has `fit` too, and is computed from all maps at once instead of trained in steps.
 
 Shapes: M heads, B images, V views, K classes, C×H×W cells of a map.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class HeadSpec(NamedTuple):
     map_shape: tuple[int, int, int]  # (C, H, W)
     classes: int
     seeds: Sequence[int]  # one per head of the stack
+    examples: int = 0  # images in the training part
 
 
 class Head(nn.Module):
@@ -74,6 +76,37 @@ class Head(nn.Module):
             [torch.rand(x_MBh.shape[1:], generator=g) >= probability for g in self._generators]
         )
         return x_MBh * kept.to(x_MBh.device, x_MBh.dtype).div_(1 - probability)
+
+
+class Examples(NamedTuple):
+    """A whole part of the data, on the device."""
+
+    inputs: Tensor  # (N, ...) from `prepare`
+    labels: Tensor  # (N,) int64
+
+
+class FittedHead(Head):
+    """A head without steps, learning rate or seed: M is 1. Its parameters and buffers are (1, ...)."""
+
+    def fit(self, train: Examples, val: Examples | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Compute the head from the training part, in the setting that does best on the validation part.
+
+        Gives the line of figures of the chosen setting, and those of all that were tried: the setting, and
+        `scores` of it.
+        """
+        raise NotImplementedError
+
+
+def scores(logits_BK: Tensor, val: Examples) -> dict[str, float]:
+    """`val_top1` in per cent and `val_loss` of one head on the validation part."""
+    hits = (logits_BK.argmax(1) == val.labels).sum()
+    loss = cross_entropy(logits_BK[None], val.labels).sum()
+    return {"val_top1": 100 * float(hits) / len(val.labels), "val_loss": float(loss) / len(val.labels)}
+
+
+def best_of(lines: Sequence[dict[str, Any]]) -> int:
+    """The line with the highest top-1; of equal ones that with the lowest loss, then the first."""
+    return min(range(len(lines)), key=lambda i: (-lines[i]["val_top1"], lines[i]["val_loss"]))
 
 
 def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:

@@ -1,0 +1,134 @@
+"""Stage two over several shapes: groups of heads, each a stack that trains in one pass, in turn or in
+processes. A process gets a configuration and opens the cache itself; all map the same file.
+
+A group that fails, or whose process is killed, costs the others nothing.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from cache import FeatureCache
+from pipeline import leaderboard, runs
+from pipeline.config import SweepConfig, TrainConfig
+from pipeline.device import pick_device
+from pipeline.errors import RunError, UserError
+from pipeline.labels import split
+from pipeline.memory import free_bytes
+from pipeline.train import train
+from pipeline.workers import processes
+
+Outcome = tuple[TrainConfig, UserError | None]
+
+
+def sweep(config: SweepConfig) -> Path:
+    """Train every group, in the run folder if it is the only one; gives the run folder.
+
+    Raises: as `train`; of several groups, RunError once all others are trained, naming those that failed.
+    """
+    groups, out = config.groups(), config.run_dir
+    if len(groups) == 1:
+        return train(groups[0])
+    cache = FeatureCache(Path(config.cache) / "train.h5")
+    split(cache.labels, cache.classes, groups[0])
+    claim(config, groups)
+    jobs = min(config.jobs or os.cpu_count() or 1, len(groups))
+    print(f"{len(groups)} groups of heads, {jobs} at a time: {', '.join(g.shape_name for g in groups)}")
+    outcomes = in_processes(groups, jobs) if jobs > 1 else here(groups)
+    failed = []
+    for count, (group, error) in enumerate(outcomes, 1):
+        print(f"{group.run_dir}: {error or standing(group)} ({count} of {len(groups)})", flush=True)
+        failed += [(group, error)] if error else []
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(groups)} groups failed, the others are finished: "
+            + "; ".join(f"{group.shape_name}: {error}" for group, error in failed)
+        )
+    leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group)])
+    return out
+
+
+def claim(config: SweepConfig, groups: list[TrainConfig]) -> None:
+    """Make the sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
+    path = config.run_dir / "config.json"
+    if path.exists() and "groups" not in runs.read_json(path):
+        raise RunError(f"{config.run_dir}: holds the run of a single shape; give another --out")
+    try:
+        config.run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{config.run_dir}: can't be made: {error.strerror}; give another --out") from error
+    names = [group.shape_name for group in groups]
+    runs.write_json(path, {**config.as_json(), "stage": "train", "groups": names})
+    (config.run_dir / runs.LEADERBOARD).unlink(missing_ok=True)
+
+
+def here(groups: list[TrainConfig]) -> Iterator[Outcome]:
+    """One group after the other, in this process."""
+    for group in groups:
+        yield group, attempt(group)
+
+
+def in_processes(groups: list[TrainConfig], jobs: int) -> Iterator[Outcome]:
+    """Groups as they end. Each process is a pool of its own, for the end of one ends all of a pool."""
+    megabytes = groups[0].memory_budget_mb or (free_bytes(pick_device(groups[0].device)) // 2 >> 20)
+    share = max(1, megabytes // jobs)
+    begin = partial(start, max(1, (os.cpu_count() or 1) // jobs))
+    waiting, idle = deque(groups), list[Executor]()
+    running: dict[Future[UserError | None], tuple[TrainConfig, Executor]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                pool = idle.pop() if idle else processes(1, begin)
+                group = waiting.popleft()
+                task = pool.submit(quietly, dataclasses.replace(group, memory_budget_mb=share))
+                running[task] = group, pool
+            for task in wait(running, return_when=FIRST_COMPLETED).done:
+                group, pool = running.pop(task)
+                if isinstance(task.exception(), BrokenProcessPool):
+                    yield group, RunError("its process was killed; add --resume to train what is missing")
+                else:
+                    idle.append(pool)
+                    yield group, task.result()
+    finally:
+        for pool in idle:
+            pool.shutdown()
+        for _, pool in running.values():  # after an interruption: they go on from their checkpoints
+            pool.shutdown(kill_workers=True)  # pyright: ignore[reportCallIssue]
+
+
+def start(threads: int) -> None:
+    """The beginning of a process."""
+    torch.set_num_threads(threads)
+    tqdm.set_lock(threading.RLock())  # its own would be left behind in the system when the process is killed
+
+
+def quietly(group: TrainConfig) -> UserError | None:
+    """`attempt`, without output: that of several processes would mix."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return attempt(group)
+
+
+def attempt(group: TrainConfig) -> UserError | None:
+    """Train; gives what was wrong."""
+    try:
+        train(group)
+    except UserError as error:
+        return error
+    return None
+
+
+def standing(group: TrainConfig) -> str:
+    """The best of a finished group."""
+    best = leaderboard.heads_in(group)[0]["val_top1"]
+    return "finished" if best is None else f"validation top-1 {best:.2f} %"
