@@ -48,11 +48,13 @@ IMMATERIAL = {
 def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
     """Make the folder of a run with this config.json, or find it made; gives whether the run is finished.
 
-    Raises: RunError naming the settings that differ from those of the run that is there.
+    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
     """
     path = run_dir / "config.json"
     if path.exists():
         found = read_json(path)
+        if "groups" in found:
+            raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
         names = [n for n in wanted if n not in IMMATERIAL and found.get(n) != wanted[n]]
         if names:
             differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in names)

@@ -48,13 +48,13 @@ def sweep(config: SweepConfig) -> Path:
     outcomes = in_processes(groups, jobs) if jobs > 1 else here(groups)
     failed = []
     for count, (group, error) in enumerate(outcomes, 1):
-        print(f"{group.run_dir}: {error or standing(group)} ({count} of {len(groups)})", flush=True)
-        failed += [(group, error)] if error else []
-    if failed:
-        raise RunError(
-            f"{len(failed)} of {len(groups)} groups failed, the others are finished: "
-            + "; ".join(f"{group.shape_name}: {error}" for group, error in failed)
+        print(
+            f"{group.shape_name}: {'failed' if error else standing(group)} ({count} of {len(groups)})",
+            flush=True,
         )
+        failed += [f"{group.shape_name}: {error}"] if error else []
+    if failed:
+        raise RunError(f"{len(failed)} of {len(groups)} groups failed: {'; '.join(failed)}")
     leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group)])
     return out
 
@@ -90,9 +90,9 @@ def in_processes(groups: list[TrainConfig], jobs: int) -> Iterator[Outcome]:
         while waiting or running:
             while waiting and len(running) < jobs:
                 pool = idle.pop() if idle else processes(1, begin)
-                group = waiting.popleft()
-                task = pool.submit(quietly, dataclasses.replace(group, memory_budget_mb=share))
-                running[task] = group, pool
+                with contextlib.suppress(BrokenProcessPool):  # killed while it was idle: take another
+                    task = pool.submit(quietly, dataclasses.replace(waiting[0], memory_budget_mb=share))
+                    running[task] = waiting.popleft(), pool
             for task in wait(running, return_when=FIRST_COMPLETED).done:
                 group, pool = running.pop(task)
                 if isinstance(task.exception(), BrokenProcessPool):

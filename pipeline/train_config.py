@@ -164,5 +164,7 @@ def _widths(hidden: str) -> tuple[int, ...]:
 
 
 def _refuse_twins(name: str, values: tuple[object, ...]) -> None:
+    if not values:
+        raise ConfigError(f"{flag(name)}: expected at least one value, found none")
     if len(set(values)) < len(values):
         raise ConfigError(f"{flag(name)}: expected values that differ, found one twice")

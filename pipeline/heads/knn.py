@@ -10,7 +10,7 @@ Shapes: B images, N training images, C channels, K classes, k neighbours.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.heads.base import Examples, FittedHead, HeadSpec, best_of, scores
@@ -28,10 +28,10 @@ class NearestNeighbours(FittedHead):
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
         self.classes = spec.classes
-        self.register_buffer("bank", torch.zeros(1, spec.examples, spec.map_shape[0]))
+        bank = torch.zeros(1, spec.examples, spec.map_shape[0])
+        self.bank = nn.Parameter(bank, requires_grad=False)
         self.register_buffer("bank_labels", torch.zeros(1, spec.examples, dtype=torch.int64))
         self.register_buffer("neighbours", torch.ones(1, dtype=torch.int64))
-        self.bank: Tensor
         self.bank_labels: Tensor
         self.neighbours: Tensor
 

@@ -1,0 +1,181 @@
+"""A sweep over several shapes: each group as in its own run, and none lost with another."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from toy import config, write_cache
+
+from pipeline.config import SweepConfig, TrainConfig
+from pipeline.errors import CacheError, ConfigError, RunError
+from pipeline.evaluate import find_run
+from pipeline.runs import load_head
+from pipeline.sweep import sweep
+from pipeline.train import train
+
+ROOT = Path(__file__).parents[1]
+SHAPES = {"head": ("fullnet", "linear", "knn"), "crops": ("ten", "center"), "hidden": ("6", "6x5")}
+NAMES = ["fullnet-ten-6", "fullnet-ten-6x5", "fullnet-center-6", "fullnet-center-6x5", "linear", "knn"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cache(tmp_path_factory.mktemp("cache"), noise=4.0)
+
+
+def shapes(cache: Path, out: Path, **settings: Any) -> SweepConfig:
+    small = {"epochs": 4, "batch": 16, "precision": "float64", "device": "cpu", "val_fraction": 0.3}
+    return SweepConfig(cache=str(cache), out=str(out), **{**small, **SHAPES, **settings})
+
+
+def board(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "leaderboard.json").read_text())
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """When each file of a group was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_groups_are_the_combinations_that_differ(tmp_path: Path) -> None:
+    groups = SweepConfig(out=str(tmp_path), **SHAPES).groups()  # pyright: ignore[reportArgumentType]
+    assert [group.run_dir for group in groups] == [tmp_path / name for name in NAMES]
+    assert [group.hidden for group in groups[:2]] == [(6,), (6, 5)]
+
+
+def test_a_single_shape_has_the_run_folder_itself() -> None:
+    assert SweepConfig().groups() == [TrainConfig()]
+    assert SweepConfig().run_dir == TrainConfig().run_dir
+    several = SweepConfig(crops=("ten", "full"))
+    assert str(several.run_dir) == "artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten-full"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": ("512,256",)}, "--hidden: expected widths like 512 or 512x256"),
+        ({"hidden": ("0",)}, "--hidden: expected widths"),
+        ({"hidden": ("99999",)}, "--hidden: expected a number from 1 to 65,536, found 99999"),
+        ({"hidden": ()}, "--hidden: expected at least one value"),
+        ({"crops": ("ten", "ten")}, "--crops: expected values that differ"),
+        ({"head": ("fullnet", "lstm")}, "--head: expected one of linear, fullnet"),
+    ],
+)
+def test_shapes_that_make_no_sense_are_refused_by_flag(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SweepConfig(**settings)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_head_of_every_group_ends_as_in_its_own_run(
+    tmp_path: Path, cache: Path, jobs: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = sweep(shapes(cache, tmp_path / "all", jobs=jobs, seed=(3, 5)))
+    heads = board(out)["heads"]
+    assert len(heads) == 2 * 5 + 1  # the nearest neighbours have no seed
+    ranks = [(-head["val_top1"], head["val_loss"]) for head in heads]
+    assert ranks == sorted(ranks)
+    assert find_run(out) == out / heads[0]["folder"]
+    shape = {"head": "fullnet", "crops": "center", "hidden": (6, 5), "val_fraction": 0.3}
+    alone = train(config(cache, tmp_path / "alone", seed=(5,), **shape))
+    member = out / "fullnet-center-6x5" / "lr0.1-wd0.0005-seed5"
+    for name, values in load_file(alone / "head.safetensors").items():
+        assert_close(load_file(member / "head.safetensors")[name], values, rtol=0, atol=1e-10)
+    for head in heads:
+        assert load_head(out / head["folder"]).config.shape_name == head["shape"]
+    said = capsys.readouterr().out
+    assert all(f"\n{name} " in said for name in NAMES)  # the leaderboard
+    assert "(6 of 6)" in said
+
+
+def test_a_rerun_with_more_shapes_trains_only_those(tmp_path: Path, cache: Path) -> None:
+    out = sweep(shapes(cache, tmp_path / "run", crops=("ten",)))
+    before = stamps(out / "fullnet-ten-6")
+    assert sweep(shapes(cache, tmp_path / "run")) == out
+    assert stamps(out / "fullnet-ten-6") == before
+    assert sorted({head["shape"] for head in board(out)["heads"]}) == sorted(NAMES)
+
+
+def test_a_group_that_fails_leaves_the_others_trained(tmp_path: Path, cache: Path) -> None:
+    """The cache has no mirrored images."""
+    settings = shapes(cache, tmp_path / "run", head=("fullnet",), crops=("ten-image", "ten"), hidden=("6",))
+    with pytest.raises(
+        RunError, match=r"^1 of 2 groups failed: fullnet-ten-image-6: --crops: .*--views mirror"
+    ):
+        sweep(settings)
+    assert load_head(tmp_path / "run" / "fullnet-ten-6")
+    assert not (tmp_path / "run" / "leaderboard.json").exists()
+    with pytest.raises(RunError, match="the run isn't finished"):
+        load_head(tmp_path / "run")
+
+
+def test_folders_of_other_runs_are_refused(tmp_path: Path, cache: Path) -> None:
+    single = sweep(shapes(cache, tmp_path / "single", head=("linear",)))
+    with pytest.raises(RunError, match="holds the run of a single shape; give another --out"):
+        sweep(shapes(cache, single))
+    several = sweep(shapes(cache, tmp_path / "several", head=("linear", "knn")))
+    with pytest.raises(RunError, match="holds a sweep over several shapes; give another --out"):
+        sweep(shapes(cache, several, head=("linear",)))
+    with pytest.raises(RunError, match=r"linear: .*--epochs 4, not 5; give another --out"):
+        sweep(shapes(cache, several, head=("linear", "knn"), epochs=5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"), [({"cache": "nowhere"}, CacheError), ({"classes": ("dog",)}, ConfigError)]
+)
+def test_mistakes_that_concern_all_groups_leave_no_folder(
+    tmp_path: Path, cache: Path, settings: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        sweep(shapes(**{"cache": cache, "out": tmp_path / "run", **settings}))
+    assert not (tmp_path / "run").exists()
+
+
+def process_named(name: str, parent: int) -> int | None:
+    """The child of `parent` with this word in its command line."""
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().decode().split("\0")
+            if name in command and f"PPid:\t{parent}\n" in (entry / "status").read_text():
+                return int(entry.name)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the process in /proc")
+def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missing(tmp_path: Path) -> None:
+    folder, out = write_cache(tmp_path / "cache"), tmp_path / "run"
+    slow, quick = "fullnet-ten-1500x1500", ["fullnet-ten-4", "fullnet-ten-5"]
+    command = [
+        sys.executable, str(ROOT / "train_head.py"), "--cache", str(folder), "--out", str(out), "--jobs", "2",
+        "--hidden", "1500x1500", "4", "5", "--epochs", "40", "--batch", "16", "--device", "cpu",
+    ]  # fmt: skip
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (out / slow / "config.json").exists():
+        assert running.poll() is None
+        time.sleep(0.02)
+    worker = process_named("LokyProcess-1", running.pid)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    _, said = running.communicate(timeout=600)
+    assert running.returncode == 2
+    assert said == (
+        f"train_head.py: 1 of 3 groups failed: {slow}: its process was killed; add --resume to train what is "
+        "missing\n"
+    )
+    before = {name: stamps(out / name) for name in quick}
+    for name in quick:
+        assert load_head(out / name)
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=600)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert {name: stamps(out / name) for name in quick} == before
+    assert {head["shape"] for head in board(out)["heads"]} == {slow, *quick}
