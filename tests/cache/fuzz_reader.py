@@ -4,21 +4,23 @@
 
 Most files get their checksums right again, so that HDF5 goes on to read what was changed. They are read in
 forked children; one that ends a child with a signal, another exception or too much time is kept. With
---corpus FILE.zip, so is the first file of each answer.
+--corpus FILE.tar.xz, so is the first file of each answer.
 """
 
 import argparse
 import contextlib
+import io
 import os
 import random
 import re
 import resource
 import signal
 import sys
+import tarfile
 import tempfile
 import time
-import zipfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +35,7 @@ from cache.verify import header_digest
 
 EDGES = [0, 1, 2, 7, 8, *((1 << bits) - 1 for bits in (7, 8, 15, 16, 31, 32, 63, 64)), 1 << 7]
 PER_CHILD = 200
-SECONDS_PER_CHILD = 60
+SECONDS_PER_CHILD = 60  # of the processor; on a busy machine a child may take ten times as long
 MEMORY = 4 << 30
 ANSWER = 100  # bytes, of which the first 20 are the file's seed; a child's answers fit into a pipe
 
@@ -112,16 +114,22 @@ def read(path: Path) -> str:
 
 def survives(goods: list[Base], seeds: range, folder: Path, tell: int) -> bool:
     """Read these files in a child. False when that ended it."""
+    return survives_all((changed(goods, seed) for seed in seeds), seeds, folder, tell)
+
+
+def survives_all(files: Iterable[bytes], names: Iterable[int], folder: Path, tell: int) -> bool:
+    """The same with any files; `names` are numbers that go into the answers."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     code = 1
     with contextlib.suppress(Exception):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        signal.alarm(SECONDS_PER_CHILD)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_PER_CHILD)
+        signal.alarm(10 * SECONDS_PER_CHILD)
         path = folder / "changed.h5"
-        for seed in seeds:
-            path.write_bytes(changed(goods, seed))
-            answer = f"{seed:20}{read(path)}".encode()[:ANSWER].ljust(ANSWER)
+        for data, name in zip(files, names, strict=True):
+            path.write_bytes(data)
+            answer = f"{name:20}{read(path)}".encode()[:ANSWER].ljust(ANSWER)
             with contextlib.suppress(BlockingIOError):
                 os.write(tell, answer)
         code = 0
@@ -167,7 +175,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--keep", type=Path, help="folder for files that ended a child")
-    parser.add_argument("--corpus", type=Path, help="zip file for the first file of each answer")
+    parser.add_argument("--corpus", type=Path, help="archive for the first file of each answer")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         goods = bases(Path(name))
@@ -180,9 +188,11 @@ def main() -> int:
         for seed in bad:
             (flags.keep / f"{seed}.h5").write_bytes(changed(goods, seed))
     if flags.corpus:
-        with zipfile.ZipFile(flags.corpus, "w", zipfile.ZIP_DEFLATED) as corpus:
+        with tarfile.open(flags.corpus, "w:xz") as corpus:
             for seed in sorted(first.values()):
-                corpus.writestr(zipfile.ZipInfo(f"{seed}.h5"), changed(goods, seed), zipfile.ZIP_DEFLATED)
+                data, member = changed(goods, seed), tarfile.TarInfo(f"{seed}.h5")
+                member.size = len(data)
+                corpus.addfile(member, io.BytesIO(data))
     return bool(bad)
 
 

@@ -1,10 +1,11 @@
 """Changed files get an answer from the reader, soon, in little memory: a short run of fuzz_reader.py."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
-from fuzz_reader import ANSWER, PER_CHILD, bases, survives
+from fuzz_reader import ANSWER, PER_CHILD, bases, survives, survives_all
 from tally import Tally
 
 pytestmark = pytest.mark.fault
@@ -19,5 +20,19 @@ def test_changed_files_get_an_answer(files: int, tmp_path: Path, tally: Tally) -
             answers = os.read(ready, ANSWER * PER_CHILD).decode()
             assert "can't read its structure" in answers
             assert "accepted" in answers
+    os.close(ready)
+    os.close(tell)
+
+
+def test_the_corpus_gets_answers(tmp_path: Path, tally: Tally) -> None:
+    """One file for each answer that a long run of fuzz_reader.py brought out."""
+    with tarfile.open(Path(__file__).with_name("corpus.tar.xz")) as corpus:
+        files = [corpus.extractfile(member).read() for member in corpus]  # type: ignore[union-attr]
+    ready, tell = os.pipe()
+    with tally("file of the fuzzer's corpus", len(files)):
+        assert survives_all(files, range(len(files)), tmp_path, tell)
+        answers = os.read(ready, ANSWER * len(files))
+        assert len(answers) == ANSWER * len(files)
+        assert answers.count(b"accepted") < 3
     os.close(ready)
     os.close(tell)
