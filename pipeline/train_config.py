@@ -12,7 +12,8 @@ from pipeline.heads import HEADS, POOLED
 
 Crops = Literal["center", "five", "ten", "ten-image", "full"]
 HeadName = Annotated[str, OneOf(tuple(HEADS))]
-Width = Annotated[int, Range(1, 65_536)]
+MAX_WIDTH = 65_536
+Width = Annotated[int, Range(1, MAX_WIDTH)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,8 +104,10 @@ class _Shapes(Checked):
     crops: tuple[Crops, ...] = ("ten",)
     """What a head sees of a map: its centre, four corners and centre, these and their mirrors, ten of the
     map and of the mirrored image's map (a cache with --views mirror), or the full map."""
-    hidden: tuple[str, ...] = ("512",)
-    """FullNet's hidden layers: 512 is one of that width, 512x256 two, one after the other."""
+    hidden: tuple[Width, ...] = (512,)
+    """Widths of FullNet's hidden layers, one after the other."""
+    hidden_shapes: tuple[str, ...] = ()
+    """Several networks instead of --hidden's one: 512 has one hidden layer, 4096x4096 two."""
     jobs: Workers = 1
     """Heads of different shapes to train at the same time, in processes; 0 means one per core."""
 
@@ -114,17 +117,16 @@ class SweepConfig(Settings, _Shapes):
     """Stage two: train heads on cached feature maps; the trunk is not loaded.
 
     --lr, --weight-decay and --seed take several values: all combinations train in one pass over the maps. So
-    do --head, --crops and --hidden: these train one after the other, or in --jobs processes.
+    do --head, --crops and --hidden-shapes: these train one after the other, or in --jobs processes.
     Writes a run folder: config.json, metrics.jsonl (a line per epoch), head.safetensors (the best epoch); for
     several heads a folder like that for each, and leaderboard.json.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("head", "crops", "hidden"):
+        for name in ("head", "crops", "hidden_shapes"):
             _refuse_twins(name, getattr(self, name))
-        for text in self.hidden:
-            _widths(text)
+        self._hidden_layers()
 
     @property
     def run_dir(self) -> Path:
@@ -147,24 +149,27 @@ class SweepConfig(Settings, _Shapes):
         """Every combination once: crops and hidden layers don't matter to heads that average the map."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
         named: dict[str, TrainConfig] = {}
-        for head, crops, hidden in itertools.product(self.head, self.crops, self.hidden):
-            shape = {} if head in POOLED else {"crops": crops, "hidden": _widths(hidden)}
+        for head, crops, hidden in itertools.product(self.head, self.crops, self._hidden_layers()):
+            shape = {} if head in POOLED else {"crops": crops, "hidden": hidden}
             group = TrainConfig(head=head, **shape, **shared)
             named.setdefault(group.shape_name, group)
         return list(named.values())
 
+    def _hidden_layers(self) -> list[tuple[int, ...]]:
+        """Of each network. Raises: ConfigError."""
+        return [_widths(text) for text in self.hidden_shapes] or [self.hidden]
 
-def _widths(hidden: str) -> tuple[int, ...]:
+
+def _widths(shape: str) -> tuple[int, ...]:
     """512x256 → (512, 256). Raises: ConfigError."""
-    if not re.fullmatch(r"[1-9]\d{0,4}(x[1-9]\d{0,4}){0,7}", hidden):
-        raise ConfigError(f"--hidden: expected widths like 512 or 512x256, up to 8 of them, found {hidden!r}")
-    widths = tuple(map(int, hidden.split("x")))
-    TrainConfig(hidden=widths)
+    widths = tuple(int(width) for width in shape.split("x") if re.fullmatch(r"[1-9]\d{0,4}", width))
+    if len(widths) != len(shape.split("x")) or max(widths) > MAX_WIDTH:
+        raise ConfigError(
+            f"--hidden-shapes: expected widths up to {MAX_WIDTH:,}, like 512 or 512x256, found {shape!r}"
+        )
     return widths
 
 
 def _refuse_twins(name: str, values: tuple[object, ...]) -> None:
-    if not values:
-        raise ConfigError(f"{flag(name)}: expected at least one value, found none")
     if len(set(values)) < len(values):
         raise ConfigError(f"{flag(name)}: expected values that differ, found one twice")

@@ -22,7 +22,7 @@ from pipeline.sweep import sweep
 from pipeline.train import train
 
 ROOT = Path(__file__).parents[1]
-SHAPES = {"head": ("fullnet", "linear", "knn"), "crops": ("ten", "center"), "hidden": ("6", "6x5")}
+SHAPES = {"head": ("fullnet", "linear", "knn"), "crops": ("ten", "center"), "hidden_shapes": ("6", "6x5")}
 NAMES = ["fullnet-ten-6", "fullnet-ten-6x5", "fullnet-center-6", "fullnet-center-6x5", "linear", "knn"]
 
 
@@ -51,6 +51,11 @@ def test_groups_are_the_combinations_that_differ(tmp_path: Path) -> None:
     assert [group.hidden for group in groups[:2]] == [(6,), (6, 5)]
 
 
+def test_widths_given_to_hidden_are_the_layers_of_one_network() -> None:
+    (group,) = SweepConfig(hidden=(4096, 4096)).groups()
+    assert group.hidden == (4096, 4096)
+
+
 def test_a_single_shape_has_the_run_folder_itself() -> None:
     assert SweepConfig().groups() == [TrainConfig()]
     assert SweepConfig().run_dir == TrainConfig().run_dir
@@ -61,9 +66,9 @@ def test_a_single_shape_has_the_run_folder_itself() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": ("512,256",)}, "--hidden: expected widths like 512 or 512x256"),
-        ({"hidden": ("0",)}, "--hidden: expected widths"),
-        ({"hidden": ("99999",)}, "--hidden: expected a number from 1 to 65,536, found 99999"),
+        ({"hidden_shapes": ("512,256",)}, "--hidden-shapes: expected widths up to 65,536, like 512 or"),
+        ({"hidden_shapes": ("0",)}, "--hidden-shapes: expected widths"),
+        ({"hidden_shapes": ("99999",)}, "--hidden-shapes: expected widths .* found '99999'"),
         ({"hidden": ()}, "--hidden: expected at least one value"),
         ({"crops": ("ten", "ten")}, "--crops: expected values that differ"),
         ({"head": ("fullnet", "lstm")}, "--head: expected one of linear, fullnet"),
@@ -106,7 +111,9 @@ def test_a_rerun_with_more_shapes_trains_only_those(tmp_path: Path, cache: Path)
 
 def test_a_group_that_fails_leaves_the_others_trained(tmp_path: Path, cache: Path) -> None:
     """The cache has no mirrored images."""
-    settings = shapes(cache, tmp_path / "run", head=("fullnet",), crops=("ten-image", "ten"), hidden=("6",))
+    settings = shapes(
+        cache, tmp_path / "run", head=("fullnet",), crops=("ten-image", "ten"), hidden_shapes=("6",)
+    )
     with pytest.raises(
         RunError, match=r"^1 of 2 groups failed: fullnet-ten-image-6: --crops: .*--views mirror"
     ):
@@ -157,7 +164,7 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
     slow, quick = "fullnet-ten-1500x1500", ["fullnet-ten-4", "fullnet-ten-5"]
     command = [
         sys.executable, str(ROOT / "train_head.py"), "--cache", str(folder), "--out", str(out), "--jobs", "2",
-        "--hidden", "1500x1500", "4", "5", "--epochs", "40", "--batch", "16", "--device", "cpu",
+        "--hidden-shapes", "1500x1500", "4", "5", "--epochs", "40", "--batch", "16", "--device", "cpu",
     ]  # fmt: skip
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (out / slow / "config.json").exists():
