@@ -161,10 +161,10 @@ def test_reading_ahead_is_bounded_and_happens(monkeypatch: pytest.MonkeyPatch) -
 
 def test_leaving_early_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.decode, "TASK_IMAGES", 4)
-    split, count = counted(4000)
-    for _ in decode_blocks(split, [range(40), range(40, 4000)], TRANSFORM, workers=3):
+    split, count = counted(40_000)
+    for _ in decode_blocks(split, [range(40), range(40, 40_000)], TRANSFORM, workers=3):
         break
-    assert settle(count) < 4000
+    assert settle(count) < 40_000
 
 
 @pytest.mark.skipif(not PHOTOS.exists(), reason="no ../shared/cifar10-jpeg")
