@@ -8,7 +8,7 @@ Legend: n rows of a block, S = image_px.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from itertools import chain
 from typing import TypeVar
@@ -36,7 +36,7 @@ PROCESS_BYTES = 64 << 20
 
 def decode_blocks(
     split: ImageSplit, blocks: Sequence[range], transform: Transform, *, workers: int
-) -> Iterator[Decoded]:
+) -> Generator[Decoded]:
     """Decode blocks of rows, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8) of each.
 
     While the caller works on a block the next one is decoded, and little more than that. Closing the

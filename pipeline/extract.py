@@ -1,6 +1,6 @@
 """Stage one: run a frozen trunk once over every image and store its maps.
 
-    decode (processes) → uint8 block → views → trunk (device) → maps → cache (a thread writes)
+    decode (threads, processes) → uint8 block → views, trunk (a batch per stream) → maps → cache (a thread)
 
 Decoding, computing and writing overlap; the summary says which of them the others waited for.
 Legend: N images, V views, C×H×W map, S = image_px.
@@ -61,14 +61,23 @@ def extract(config: ExtractConfig) -> Path:
         if job.status in ("complete", "relabel"):
             refresh(job)
         else:
-            with CacheWriter(job.path, job.header) as writer:
-                refuse_changed_images(job, writer.image_digests)
-                with skipping_offered():
-                    summary = fill(writer, job.split, job.views, prepared, config)
-                writer.publish()
+            summary = make(job, prepared, config)
             worst = check_parity(job.path, job.split, trunk, job.views)
             print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
     return config.cache_dir
+
+
+def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig) -> str:
+    """Compute what is missing and publish the cache; gives a summary.
+
+    Raises: DataError (an image), StaleCacheError, CacheError.
+    """
+    with CacheWriter(job.path, job.header) as writer:
+        refuse_changed_images(job, writer.image_digests)
+        with skipping_offered():
+            summary = fill(writer, job.split, job.views, prepared, config)
+        writer.publish()
+    return summary
 
 
 @contextlib.contextmanager

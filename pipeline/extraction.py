@@ -1,22 +1,34 @@
-"""The overlap of decoding, trunk and writing."""
+"""The overlap of decoding, trunk and writing.
 
+    decode_blocks (threads, ahead) → this thread → Streams (a batch each) → one thread that writes blocks
+
+At most UNDER_WAY blocks are past the decoder; one more is being decoded. Batches never span blocks, so what a
+block holds does not depend on which blocks were there before an interruption.
+"""
+
+import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cache import CacheWriter
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.decode import decode_blocks
+from pipeline.streams import Streams
 from pipeline.trunks.prepare import PreparedTrunk
 from pipeline.views import Views
 
 T = TypeVar("T")
+UNDER_WAY = 2
+"""Blocks that are computed or written: while one is written, the next keeps the trunk busy."""
 
 
 def fill(
@@ -26,57 +38,86 @@ def fill(
 
     Raises: DataError, CacheError. Blocks that are written by then stay.
     """
-    waits = Waits()
     missing = writer.missing
     count = sum(map(len, missing))
+    batch = max(1, (config.batch or prepared.best_batch) // views.per_image)
     started = time.perf_counter()
-    blocks = iter(decode_blocks(split, missing, prepared.transform, workers=config.workers))
-    progress = tqdm(total=count, desc=split.split, unit="image", leave=False)
-    pending: Future[None] | None = None
-    with progress, ThreadPoolExecutor(1) as thread:
-        while (block := waits.measure("decode", lambda: next(blocks, None))) is not None:
-            rows, images, digests = block
-            maps = waits.measure("trunk", lambda: block_maps(prepared, views, images, rows, config.batch))  # noqa: B023
-            if pending is not None:
-                waits.measure("disk", pending.result)
-            pending = thread.submit(writer.write, rows, maps, digests)
-            progress.update(len(rows))
-        if pending is not None:
-            waits.measure("disk", pending.result)
+    progress = tqdm(total=count, desc=split.split, unit=" images", leave=False)
+    decoded = decode_blocks(split, missing, prepared.transform, workers=config.workers)
+    blocks, store = Clocked(decoded), Store(writer, progress)
+    streams = Streams(prepared, views, halve=config.dtype == "float16")
+    with progress, contextlib.closing(decoded), store, streams:
+        for rows, images, digests in blocks:
+            parts = [
+                streams.submit(images[at : at + batch], rows[at : at + batch])
+                for at in range(0, len(rows), batch)
+            ]
+            store.submit(rows, parts, digests)
+        store.finish()
     seconds = time.perf_counter() - started
-    rate = f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)"
-    return f"{rate}, bounded by {waits.longest}"
+    shares = {
+        "decode": blocks.seconds / seconds,
+        "trunk": sum(streams.batch_seconds) / streams.count / seconds,
+        "disk": store.seconds / seconds,
+    }
+    return f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s), {verdict(shares)}"
 
 
-def block_maps(
-    prepared: PreparedTrunk, views: Views, images: np.ndarray, rows: range, batch: int
-) -> np.ndarray:
-    """uint8 images (B, 3, S, S) of these rows → maps (B, V, C, H, W) in the trunk's precision or float32."""
-    batch = batch or prepared.best_batch
-    views_BV = views.of(torch.from_numpy(images).to(prepared.device), rows)
-    maps = torch.cat([prepared(part) for part in views_BV.split(batch)])
-    if maps.dtype == torch.bfloat16:
-        maps = maps.float()  # numpy has no bfloat16
-    maps = maps.contiguous().cpu()
-    return maps.unflatten(0, (len(rows), views.per_image)).numpy()
+def verdict(shares: dict[str, float]) -> str:
+    """What bounded the run, from the shares of its time in which it was waiting for the decoder, the trunk
+    was computing, and the disk was being written. They overlap, so they do not add up to one."""
+    bound = max(shares, key=lambda part: shares[part])
+    listed = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
+    return f"bounded by the {bound} ({listed} of the time)"
 
 
-class Waits:
-    """Seconds that the main thread spent in each part."""
+class Clocked(Iterator[T]):
+    """An iterable, and the seconds that were spent waiting for its items."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, items: Iterable[T]) -> None:
+        self.seconds = 0.0
+        self._items = iter(items)
 
-    def measure(self, part: str, call: Callable[[], T]) -> T:
+    def __next__(self) -> T:
         started = time.perf_counter()
         try:
-            return call()
+            return next(self._items)
         finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+            self.seconds += time.perf_counter() - started
 
-    @property
-    def longest(self) -> str:
-        """The part that took longest, with its share of the time."""
-        part = max(self.seconds, key=lambda name: self.seconds[name], default="nothing")
-        share = self.seconds.get(part, 0.0) / max(sum(self.seconds.values()), 1e-9)
-        return f"the {part} ({share:.0%} of the time)"
+
+class Store:
+    """A thread that puts the maps of blocks together and writes them, in the order they are submitted."""
+
+    def __init__(self, writer: CacheWriter, progress: tqdm) -> None:
+        self.seconds = 0.0
+        """Spent writing."""
+        self._writer, self._progress = writer, progress
+        self._thread = ThreadPoolExecutor(1)
+        self._under_way: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *stop: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def submit(self, rows: range, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
+        """Returns when fewer than UNDER_WAY blocks are under way. Raises what computing or writing did."""
+        self._under_way.append(self._thread.submit(self._store, rows, parts, digests))
+        while len(self._under_way) >= UNDER_WAY:
+            self._under_way.popleft().result()
+
+    def finish(self) -> None:
+        """Returns when every block is written."""
+        while self._under_way:
+            self._under_way.popleft().result()
+
+    def _store(self, rows: range, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
+        maps = []
+        for part in parts:
+            maps.append(part.result())
+            self._progress.update(len(maps[-1]))
+        started = time.perf_counter()
+        self._writer.write(rows, torch.cat(maps).numpy(), digests)
+        self.seconds += time.perf_counter() - started

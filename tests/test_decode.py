@@ -117,7 +117,7 @@ def test_nothing_to_decode_is_no_block() -> None:
 
 
 class CountingReader(ArrayReader):
-    """Counts what is read; for threads."""
+    """Counts what is read, a millisecond each; for threads."""
 
     def __init__(self, pixels_NHWC: np.ndarray, count: list[int]) -> None:
         super().__init__(pixels_NHWC)
@@ -125,6 +125,7 @@ class CountingReader(ArrayReader):
 
     def read(self, row: int) -> ImageBytes:
         self.count[0] += 1
+        time.sleep(0.001)
         return super().read(row)
 
     def take(self, rows: object) -> "CountingReader":

@@ -63,6 +63,49 @@ def test_uint8_images_give_the_maps_of_normalised_ones(precision: str) -> None:
     )
 
 
+STACKS = {
+    "strided and padded": [
+        nn.Conv2d(3, 8, 5, 2, 2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(8, 6, 3),
+    ],
+    "a kernel of one": [nn.Conv2d(3, 8, 1, bias=False), nn.GELU(), nn.Conv2d(8, 6, 3, padding=1, groups=2)],
+    "reflected rim": [nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), nn.ReLU()],
+    "padding in words": [nn.Conv2d(3, 8, 3, padding="same"), nn.GELU(approximate="tanh")],
+    "nested": [nn.Conv2d(3, 8, 3), nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3), nn.SiLU())],
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_any_stack_is_prepared_to_the_same_function(name: str) -> None:
+    torch.manual_seed(0)
+    module = with_statistics(nn.Sequential(*STACKS[name]))
+    transform = Transform(image_px=17, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    images = torch.randint(0, 256, (3, 3, 17, 17), dtype=torch.uint8)
+    prepared = PreparedTrunk(Trunk("t", 1, module, transform, ""), torch.device("cpu"), "float32")
+    with torch.inference_mode():
+        expected = module(normalise(images, transform))
+    torch.testing.assert_close(prepared(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_shipped_trunk_stays_in_one_layout_and_takes_pixels_as_they_are() -> None:
+    prepared = PreparedTrunk(untrained(), torch.device("cpu"), "float32")
+    assert prepared.blocked == torch.backends.mkldnn.is_available()
+    assert prepared.normalises == prepared.blocked
+
+
+def test_a_map_depends_on_its_image_alone() -> None:
+    """Not on the others of its batch, nor on their number."""
+    trunk = untrained()
+    with_statistics(trunk.module)
+    prepared = PreparedTrunk(trunk, torch.device("cpu"), "float32")
+    images = torch.randint(0, 256, (33, 3, 32, 32), dtype=torch.uint8)
+    whole = prepared(images)
+    assert torch.equal(whole[:5], prepared(images[:5]))
+    assert torch.equal(whole[32:], prepared(images[32:]))
+
+
 def test_preparing_leaves_the_trunk_as_it_was() -> None:
     trunk = Trunk(
         "t", 1, nn.Sequential(nn.Conv2d(3, 2, 3)), Transform(image_px=8, mean=(0, 0, 0), std=(1, 1, 1)), ""

@@ -1,0 +1,90 @@
+"""Extraction of JPEG files to a published cache, against the trunk's bare forward pass on tensors in RAM.
+
+    python -m benchmarks.extraction [--quick]
+
+    ours     from the list of files to the synced and published file: layout, decoding, trunk, writing
+    theirs   the same prepared trunk over the decoded images, in the same batches, a stream per core too
+
+8,192 images, a share of the 50,000 that the target is about. Without the start of the program, the listing
+of the folder and the comparison with the live trunk. Sides take turns, the best of each counts, and the
+cache has to hold the very numbers of the bare forward pass.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.images import make_jpegs
+from cache import FeatureCache
+from pipeline.config import ExtractConfig
+from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.extract import load_trunk, make, plan
+from pipeline.network import load_images
+from pipeline.streams import Streams
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.prepare import PreparedTrunk
+from pipeline.views import Views
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Rows of name, ours, theirs, ratio, target, unit."""
+    images, repeats = (1024, 1) if quick else (8192, 3)
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        photos = make_jpegs(Path(folder) / "photos", images)
+        config = ExtractConfig(dataset=f"folder:{photos}", cache=str(Path(folder) / "cache"), device="cpu")
+        config.cache_dir.mkdir()
+        trunk, split = load_trunk(config), open_dataset(config.dataset)["train"]
+        prepared = PreparedTrunk(trunk, torch.device("cpu"))
+        pixels = load_images(split, trunk.transform, workers=0).contiguous().numpy()
+        bare_forward(prepared, pixels[:1024])
+        for _ in range(repeats):
+            seconds, maps = bare_forward(prepared, pixels)
+            theirs.append(seconds)
+            seconds, path = extraction(config, trunk, prepared, split)
+            ours.append(seconds)
+            assert np.array_equal(FeatureCache(path).features, maps), "the cache holds other maps"
+            path.unlink()
+    return [
+        {
+            "name": f"extraction of {images:,} JPEGs to a published cache against the bare forward pass",
+            "ours": images / min(ours),
+            "theirs": images / min(theirs),
+            "ratio": min(theirs) / min(ours),
+            "target": 0.95,
+            "unit": "images/s",
+        }
+    ]
+
+
+def extraction(
+    config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit
+) -> tuple[float, Path]:
+    """Seconds, and the cache."""
+    started = time.perf_counter()
+    job = plan(config, trunk, prepared, split)
+    make(job, prepared, config)
+    return time.perf_counter() - started, job.path
+
+
+def bare_forward(prepared: PreparedTrunk, pixels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Seconds, and the maps (N, 1, C, H, W) in float16, which are computed once they are asked for."""
+    batch = prepared.best_batch
+    rows = [range(at, min(at + batch, len(pixels))) for at in range(0, len(pixels), batch)]
+    with Streams(prepared, Views("plain", len(pixels), 0), halve=False) as streams:
+        started = time.perf_counter()
+        parts = [part.result() for part in [streams.submit(pixels[r.start : r.stop], r) for r in rows]]
+        seconds = time.perf_counter() - started
+    return seconds, torch.cat(parts).half().numpy()
+
+
+if __name__ == "__main__":
+    for result in run("--quick" in sys.argv):
+        print(
+            "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.3f} (target {target})".format(**result)
+        )
