@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import head_epoch, read_cache
+from benchmarks import head_epoch, read_cache, scale
 from pipeline.report import table
 
 
@@ -27,7 +27,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
-    rows = [row for benchmark in (read_cache, head_epoch) for row in benchmark.run(quick)]
+    rows = [row for benchmark in (read_cache, head_epoch, scale) for row in benchmark.run(quick)]
     columns = ("name", "ours", "theirs", "unit", "ratio", "target")
     print(table(columns, [[_cell(row[column]) for column in columns] for row in rows]))
     path = Path("artifacts/bench.json")
