@@ -18,6 +18,7 @@ from pipeline.errors import WeightsError
 from pipeline.heads.base import Head, cross_entropy
 from pipeline.maps import Maps
 from pipeline.optimizer import StackedSGD, schedule
+from pipeline.step import make_step
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
 
 VALIDATION_BATCH = 512
@@ -47,6 +48,7 @@ class Trainer:
     def __init__(self, head: Head, optimizer: StackedSGD, train: Maps, val: Maps | None, plan: Plan) -> None:
         self.head, self.optimizer, self.train, self.val, self.plan = head, optimizer, train, val, plan
         heads, self.device = len(head.seeds), next(head.parameters()).device
+        self.step = make_step(head, optimizer, self.device)
         self.best = {name: p.detach().clone() for name, p in head.named_parameters()}
         self.best_epoch = np.full(heads, -1)
         self.best_top1 = np.full(heads, -np.inf)
@@ -76,10 +78,8 @@ class Trainer:
         head.start_epoch(epoch)
         total = torch.zeros(len(head.seeds), device=self.device)
         for step, (inputs, labels) in enumerate(self.train.batches(plan.batch, rng)):
-            losses = head.losses(inputs, labels)
-            losses.sum().backward()
-            self.optimizer.step(schedule(epoch * plan.steps_per_epoch + step, steps))
-            total = total + losses.detach() * len(labels)
+            losses = self.step(inputs, labels, schedule(epoch * plan.steps_per_epoch + step, steps))
+            total = total + losses * len(labels)
             on_step(len(labels))
         return total.cpu().double().numpy() / plan.rows
 

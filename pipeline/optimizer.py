@@ -31,7 +31,7 @@ class StackedSGD:
         self._decay = {name: _per_head(weight_decay, p) for name, p in parameters.items() if p.ndim > 2}
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
+    def step(self, factor: float | Tensor) -> None:
         """One update with `factor` times the learning rates; gradients are used up."""
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         lengths = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]
@@ -43,7 +43,7 @@ class StackedSGD:
                 gradient.addcmul_(parameter, self._decay[name])
             torch.add(gradient, momentum, alpha=MOMENTUM, out=momentum)
             gradient.add_(momentum, alpha=MOMENTUM)
-            parameter.addcmul_(gradient, self._lr[name], value=-factor)
+            parameter.addcmul_(gradient, self._lr[name] * factor, value=-1)
             parameter.grad = None
 
 

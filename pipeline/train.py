@@ -3,13 +3,11 @@
 cache → rows by class and seed → maps in memory or streamed → heads → run folder
 """
 
-import dataclasses
 import hashlib
-import itertools
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
+from pipeline.members import Member, members_of, without_steps
 from pipeline.memory import free_bytes
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import StackedSGD
@@ -35,13 +34,6 @@ from pipeline.tensors import shape_text
 
 CHECKPOINT_SECONDS = 30.0
 """How much training a kill may cost."""
-
-
-class Member(NamedTuple):
-    """One head of the stack: its own settings, and its folder."""
-
-    config: TrainConfig
-    folder: Path
 
 
 def train(config: TrainConfig) -> Path:
@@ -76,30 +68,6 @@ def train(config: TrainConfig) -> Path:
     finish(trainer, source, members, run_dir, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
     return run_dir
-
-
-def without_steps(config: TrainConfig) -> TrainConfig:
-    """One head, where the head is computed: learning rate, decay and seed don't matter to it."""
-    if not issubclass(resolve(HEADS, config.head), FittedHead):  # type: ignore[arg-type]
-        return config
-    return dataclasses.replace(
-        config, lr=config.lr[:1], weight_decay=config.weight_decay[:1], seed=config.seed[:1]
-    )
-
-
-def members_of(config: TrainConfig) -> list[Member]:
-    """The heads of a sweep, each in a folder named by its settings; a single head has the run folder."""
-    grid = list(itertools.product(config.lr, config.weight_decay, config.seed))
-    if len(grid) == 1:
-        return [Member(config, config.run_dir)]
-    folders = [config.run_dir / f"lr{lr:g}-wd{decay:g}-seed{seed}" for lr, decay, seed in grid]
-    return [
-        Member(
-            dataclasses.replace(config, lr=(lr,), weight_decay=(decay,), seed=(seed,), out=str(folder)),
-            folder,
-        )
-        for (lr, decay, seed), folder in zip(grid, folders, strict=True)
-    ]
 
 
 def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int], examples: int) -> Source:

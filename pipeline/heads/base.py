@@ -35,6 +35,8 @@ class Head(nn.Module):
 
     views: int = 1
     """How many views of an image `prepare` looks at; the first of them is the image as it is."""
+    recordable: bool = True
+    """Whether a step can be recorded on a GPU and replayed: not if it draws random numbers."""
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__()

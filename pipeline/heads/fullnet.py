@@ -33,7 +33,7 @@ class FullNet(Head):
         self.views = 1 + max(crop.view for crop in crops)
         self.folding = pair_up(crops)
         self.crop_shape = (channels, box.height, box.width)
-        self.dropout_rate = config.dropout
+        self.dropout_rate, self.recordable = config.dropout, not config.dropout
         widths = (channels * box.height * box.width, *config.hidden)
         self.depth = len(config.hidden)
         for i, (fan_in, fan_out) in enumerate(zip(widths, config.hidden, strict=False)):
