@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import extraction, head_epoch, read_cache, scale
+from benchmarks import extraction, head_epoch, read_cache, scale, trunk_forward
 from pipeline.report import table
 
 
@@ -27,7 +27,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
-    benchmarks = (read_cache, head_epoch, scale, extraction)
+    benchmarks = (read_cache, head_epoch, scale, trunk_forward, extraction)
     rows = [row for benchmark in benchmarks for row in benchmark.run(quick)]
     columns = ("name", "ours", "theirs", "unit", "ratio", "target")
     print(table(columns, [[_cell(row[column]) for column in columns] for row in rows]))

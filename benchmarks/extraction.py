@@ -48,7 +48,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
             theirs.append(seconds)
             seconds, path = extraction(config, trunk, prepared, split)
             ours.append(seconds)
-            assert np.array_equal(FeatureCache(path).features, maps), "the cache holds other maps"
+            assert np.array_equal(FeatureCache(path).features, maps.half()), "the cache holds other maps"
             path.unlink()
     return [
         {
@@ -72,15 +72,15 @@ def extraction(
     return time.perf_counter() - started, job.path
 
 
-def bare_forward(prepared: PreparedTrunk, pixels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Seconds, and the maps (N, 1, C, H, W) in float16, which are computed once they are asked for."""
+def bare_forward(prepared: PreparedTrunk, pixels: np.ndarray) -> tuple[float, torch.Tensor]:
+    """Seconds, and the maps (N, 1, C, H, W) of uint8 images (N, 3, S, S)."""
     batch = prepared.best_batch
     rows = [range(at, min(at + batch, len(pixels))) for at in range(0, len(pixels), batch)]
     with Streams(prepared, Views("plain", len(pixels), 0), halve=False) as streams:
         started = time.perf_counter()
         parts = [part.result() for part in [streams.submit(pixels[r.start : r.stop], r) for r in rows]]
         seconds = time.perf_counter() - started
-    return seconds, torch.cat(parts).half().numpy()
+    return seconds, torch.cat(parts)
 
 
 if __name__ == "__main__":

@@ -81,9 +81,12 @@ class Clocked(Iterator[T]):
     def __next__(self) -> T:
         started = time.perf_counter()
         try:
-            return next(self._items)
+            return self._pull()
         finally:
             self.seconds += time.perf_counter() - started
+
+    def _pull(self) -> T:
+        return next(self._items)
 
 
 class Store:
