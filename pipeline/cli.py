@@ -1,7 +1,7 @@
 """From flags to a stage and back to an exit code.
 
     0    done
-    2    a mistake the user can mend: one line on stderr, no traceback
+    2    what the user can mend, a wrong flag or a disk without room: one line on stderr, no traceback
     130  Ctrl-C        143  SIGTERM
 
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
@@ -52,6 +52,12 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `| head` does
         return 0
+    except OSError as error:
+        if not error.strerror:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror}; mend that, then {again}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -47,11 +47,14 @@ def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
-    """`facts` are JSON types. The file appears under its name when it is complete."""
+    """`facts` are JSON types. The file appears under its name when it is complete. Raises: WeightsError."""
     part = path.with_name(path.name + ".part")
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    save_file(plain, part, {"facts": json.dumps(facts)})
-    os.replace(part, path)
+    try:
+        save_file(plain, part, {"facts": json.dumps(facts)})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: can't be written: {error}; mend that and go on with --resume") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

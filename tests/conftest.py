@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,9 @@ def pytest_configure() -> None:
     """A job in a shell's background starts with SIGINT ignored, and so does what the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A busy machine is no failure, and nothing is left in the working directory.
+    hypothesis.settings.register_profile("here", deadline=None, database=None)
+    hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from toy import write_cache
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "pretrain_trunk.py"]
@@ -47,6 +49,26 @@ def test_a_mistake_is_one_line_and_exit_2(words: list[str], message: str, tmp_pa
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.fault("folder to write to that is a file, or in one")
+@pytest.mark.parametrize(
+    ("script", "flag"),
+    [("extract_features.py", "--cache"), ("train_head.py", "--out"), ("pretrain_trunk.py", "--out")],
+)
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_folder_that_can_t_be_made_is_one_line(script: str, flag: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    write_cache(tmp_path / "cache")
+    for split in ("train", "test"):
+        for name in "ab":
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "images" / split / name / "0.png")
+    words = ["--cache", "cache"] if script == "train_head.py" else ["--dataset", "folder:images"]
+    done = run(script, *words, flag, where, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"{script}: file")
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

@@ -34,6 +34,24 @@ def test_parts_are_disjoint_stratified_and_of_the_asked_size(
         assert np.array_equal(part.rows, np.unique(part.rows))
 
 
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=200),
+    st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.95]),
+    st.integers(0, 2**31 - 1),
+)
+def test_a_holdout_is_a_stratified_division_and_a_larger_one_contains_it(
+    labels: list[int], fraction: float, seed: int
+) -> None:
+    given_labels = np.array(labels, np.int64)
+    kept, held = holdout(given_labels, fraction, seed)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    for label in set(labels):
+        count, out = labels.count(label), int((given_labels[held] == label).sum())
+        assert out == min(round(fraction * count), count - 1)
+    assert set(held) <= set(holdout(given_labels, 0.95, seed)[1])
+    assert np.array_equal(held, holdout(given_labels, fraction, seed)[1])
+
+
 def test_all_images_are_used_without_per_class() -> None:
     train, val = split(MANY, NAMES, TrainConfig())
     assert np.array_equal(np.sort(np.concatenate([train.rows, val.rows])), np.arange(len(MANY)))

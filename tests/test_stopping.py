@@ -50,7 +50,7 @@ def test_a_few_kills_with_digits(weights: Path, tmp_path: Path, tally: Tally) ->
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("stop", "times"), [("SIGKILL", 200), ("SIGINT", 50), ("SIGTERM", 50)])
+@pytest.mark.parametrize(("stop", "times"), [("SIGKILL", 200), ("SIGINT", 25), ("SIGTERM", 25)])
 def test_many_stops_of_a_folder_of_images(
     stop: str, times: int, images: Path, weights: Path, tmp_path: Path, tally: Tally
 ) -> None:

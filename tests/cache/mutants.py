@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("test_fuzz.py", "test_cut_off.py")
-SECONDS = 300
+SECONDS = 900
 
 
 class Mutant(NamedTuple):
@@ -51,7 +51,7 @@ MUTANTS = [
     # the file that is being written
     Mutant("part.py", "if not part.is_locked:", "if False:", "writer"),
     Mutant("part.py", "if disk.is_file_at(part.fd, path):", "if True:", "rivals"),
-    Mutant("part.py", "disk.allocate(fd, layout.end + TAIL_BYTES)", "os.ftruncate(fd, layout.end + TAIL_BYTES)", "faults"),
+    Mutant("part.py", "disk.allocate(fd, layout.end + TAIL_BYTES)", "os.ftruncate(fd, layout.end + TAIL_BYTES)", "full_disk"),
     Mutant("part.py", "os.ftruncate(self.fd, nbytes)", "pass", "writer"),
     Mutant("part.py", "disk.sync(self.fd)", "pass", "faults"),
     Mutant("part.py", "new_path.unlink(missing_ok=True)", "pass", "faults"),
@@ -111,7 +111,7 @@ def is_noticed(tree: Path, first: str) -> str:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"a test of {modules[0].stem} that waits for ever"
+            return ""  # perhaps the machine is busy: try this one alone
         if done.returncode:
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
             return failed[0].split("::")[-1].split(" - ")[0] if failed else f"exit code {done.returncode}"
@@ -125,7 +125,10 @@ def copy_tree(folder: Path) -> Path:
     for name in ("pyproject.toml", "tests/tally.py"):
         shutil.copy(ROOT / name, folder / name)
     hooks = "pytest_runtest_makereport, pytest_terminal_summary, tally"
-    (folder / "tests" / "conftest.py").write_text(f"from tally import {hooks}\n")
+    quietly = "hypothesis.settings.register_profile('here', deadline=None, database=None)"
+    (folder / "tests" / "conftest.py").write_text(
+        f"import hypothesis\nfrom tally import {hooks}\n{quietly}\nhypothesis.settings.load_profile('here')\n"
+    )
     return folder
 
 
