@@ -1,4 +1,4 @@
-"""Stage two killed at random moments: its folder can be read at any time, and --resume ends as if nothing was."""
+"""Stage two killed at random moments: its folder stays readable, and --resume ends as if nothing had been."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def check_readable(run: Path) -> None:
     for path in run.rglob("*.safetensors"):
         read_tensors(path)
     if run.exists() and not (run / "leaderboard.json").exists():
-        with pytest.raises(RunError, match="no run there|isn't finished"):
+        with pytest.raises(RunError, match=r"no run there|isn't finished"):
             load_head(run)
 
 

@@ -1,4 +1,4 @@
-"""Images as they are found in the world, through all of stage one: in the cache in order, or left out by name."""
+"""Images as they are found in the world, through stage one: in the cache in order, or left out by name."""
 
 from io import BytesIO
 from pathlib import Path
