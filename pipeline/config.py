@@ -102,7 +102,7 @@ class ExtractConfig(Checked):
     seed: Seed = 0
     """Of the augmented views."""
     batch: Annotated[int, Range(0, 65_536)] = 0
-    """Images per forward pass [64 on a CPU, 512 on a GPU]."""
+    """Images per forward pass [32 on a CPU, 512 on a GPU]."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward pass [float32 on a CPU, float16 on a GPU]."""
     device: Device = "auto"
