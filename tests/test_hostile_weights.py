@@ -15,11 +15,13 @@ from toy import config, write_cache
 from pipeline import train as stage
 from pipeline.config import PretrainConfig
 from pipeline.errors import UserError
+from pipeline.network import Network
 from pipeline.pretrain import Trainer as Pretraining
 from pipeline.runs import load_head
 from pipeline.tensors import read_tensors
 from pipeline.train import train
-from pipeline.trunks.base import load_weights
+from pipeline.transform import Transform
+from pipeline.trunks.base import Trunk, load_weights
 
 pytestmark = [
     pytest.mark.fault("hostile or damaged weights and checkpoints"),
@@ -141,8 +143,9 @@ def test_a_pickle_with_code_for_a_trunk_s_checkpoint_is_not_run(
     make: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / "checkpoint.pt", tmp_path / "executed")
-    network = nn.ModuleDict({"trunk": nn.Conv2d(3, 4, 3), "classifier": nn.Linear(4, 2)})
-    training = Pretraining(network, PretrainConfig(), steps_per_epoch=3)  # type: ignore[arg-type]
+    transform = Transform(image_px=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    network = Network(Trunk("small", 1, nn.Conv2d(3, 4, 3), transform, ""), classes=2, hidden=3)
+    training = Pretraining(network, PretrainConfig(), steps_per_epoch=3)
     refusal(lambda: training.resume(tmp_path / "checkpoint.pt"), tmp_path / "checkpoint.pt")
     assert not (tmp_path / "executed").exists()
     for state in ([], 7, {}, {"epoch": 1}, {"epoch": 1, "parts": []}, {"epoch": 1, "parts": [{}, {}, {}]}):
