@@ -58,16 +58,21 @@ ablate: setup  ## does ten-crop help? every crop, seed and regime
 bench: setup  ## benchmarks: one table, JSON beside it
 	$(PY) -m benchmarks $(ARGS)
 
-test: setup  ## the tests
-	$(PY) -m pytest
+test: setup  ## the tests; records which lines they reach
+	$(PY) -m pytest --cov --cov-report=
 
 faults: setup  ## the long fault injections
 	$(PY) -m pytest -m 'fault or faults' $(ARGS)
 
-check: setup  ## lint and types
+check: setup .coverage  ## lint, types, and line coverage of the last tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
+	$(PY) -m coverage report --include='cache/*' --fail-under=95
+	$(PY) -m coverage report --include='pipeline/*' --fail-under=85
+
+.coverage: $(INSTALLED) $(shell find cache pipeline tests -name '*.py')
+	$(PY) -m pytest --cov --cov-report=
 
 format: setup  ## rewrite to the format that check wants
 	$(PY) -m ruff check --fix .
@@ -79,4 +84,4 @@ lock: setup  ## pin requirements.lock anew from pyproject.toml
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what the stages made
-	rm -rf artifacts
+	rm -rf artifacts .coverage

@@ -2,72 +2,41 @@
 
     PYTHONPATH=. python tests/stopping.py SIGKILL 200 FOLDER FLAG…
 
-Prints a line of JSON. torch is imported once: each run is a forked child that runs the script as `python`
-would. After each stop, what is on the disk has to be what FORMAT.md promises.
+Prints a line of JSON. After each stop, what is on the disk has to be what FORMAT.md promises.
 """
 
 import json
 import os
 import random
-import runpy
-import signal
 import sys
-import time
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
+from typing import Any
+
+from running import Ended, run
 
 from cache import CacheWriter
 from cache.contents import opened
 from cache.part import read_part
 
-SCRIPT = Path(__file__).parents[1] / "extract_features.py"
 STOPS_PER_CACHE = 10
-CODES = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "SIGTERM": 143}
-SECONDS = 600
-"""A run that takes longer is ended, and found wanting."""
+CODES = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}
 
 
-class Ended(NamedTuple):
-    """How a run ended."""
+def extract(flags: list[str], log: Path, stop: str = "", after: float = 0) -> Ended:
+    """Run stage one; `log` gets a byte for each block that is written."""
 
-    code: int
-    said: str
-    seconds: float
+    def prepare() -> None:
+        blocks = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        write = CacheWriter.write
 
+        def logged(self: CacheWriter, *arguments: Any) -> None:
+            os.write(blocks, b".")
+            write(self, *arguments)
 
-def run(flags: list[str], log: Path, stop: str = "", after: float = 0) -> Ended:
-    """Run the script in a child and stop it after so many seconds; `log` gets a byte for a block written."""
+        CacheWriter.write = logged  # type: ignore[method-assign]
+
     said = log.with_suffix(".stderr")
-    begun = time.perf_counter()
-    if not (pid := os.fork()):
-        os._exit(child(flags, log, said))
-    if stop:
-        time.sleep(after)
-        os.kill(pid, getattr(signal, stop))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return Ended(code, said.read_text(), time.perf_counter() - begun)
-
-
-def child(flags: list[str], log: Path, said: Path) -> int:
-    signal.alarm(SECONDS)
-    for number, path in ((1, Path(os.devnull)), (2, said)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
-    blocks = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    write = CacheWriter.write
-
-    def logged(self: CacheWriter, *arguments: object) -> None:
-        os.write(blocks, b".")
-        write(self, *arguments)  # type: ignore[arg-type]
-
-    sys.argv = [str(SCRIPT), *flags]
-    with mock.patch.object(CacheWriter, "write", logged):
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as stop:
-            sys.stderr.flush()
-            return int(stop.code or 0)
-    return 1
+    return run("extract_features.py", flags, said, prepare, stop, after)
 
 
 def check_disk(cache: Path, whole: dict[str, bytes]) -> None:
@@ -90,7 +59,7 @@ def check_words(stop: str, ended: Ended) -> None:
 def main(stop: str, wanted: int, folder: Path, flags: list[str]) -> dict[str, float]:
     """Stop caches of FOLDER until `wanted` stops hit a run that was still going."""
     moments, stops, rounds, redone = random.Random(0), 0, 0, 0
-    first = run([*flags, "--cache", str(folder / "whole")], folder / "whole.log")
+    first = extract([*flags, "--cache", str(folder / "whole")], folder / "whole.log")
     assert first.code == 0, first.said
     whole = {path.name: path.read_bytes() for path in (folder / "whole").iterdir()}
     blocks = (folder / "whole.log").stat().st_size
@@ -99,8 +68,8 @@ def main(stop: str, wanted: int, folder: Path, flags: list[str]) -> dict[str, fl
         here, code = 0, 1
         while code:
             more = here < STOPS_PER_CACHE and stops + here < wanted
-            after = moments.uniform(0 if stop == "SIGKILL" else 0.05, first.seconds)
-            ended = run([*flags, "--cache", str(cache)], log, stop if more else "", after)
+            after = moments.uniform(0 if stop == "SIGKILL" else 0.1, first.seconds)
+            ended = extract([*flags, "--cache", str(cache)], log, stop if more else "", after)
             code = ended.code
             assert code in (0, CODES[stop] if more else 0), f"exit code {code}: {ended.said}"
             check_words(stop, ended)

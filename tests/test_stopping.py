@@ -1,4 +1,4 @@
-"""All of stage one, stopped at random moments and run again: nothing lost but a block, nothing wrong."""
+"""The stages stopped at random moments and run again: nothing lost but a block or an epoch, nothing wrong."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tally import Tally
+from toy import write_cache
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.fault
@@ -28,21 +29,25 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def succeed(program: str, *words: str) -> dict[str, float]:
+    """Run a program of this folder; what it prints. One thread is faster than several for things so small."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / program), *words],
+        env=os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def stop_often(stop: str, times: int, folder: Path, dataset: str, weights: Path, tally: Tally) -> None:
-    """14 pixels are the fewest that the trunk takes; one thread is faster than several on images so small."""
+    """14 pixels are the fewest that the trunk takes."""
     flags = ["--dataset", dataset, "--weights", str(weights), "--image-px", "14", "--workers", "1"]
-    command = [sys.executable, str(HERE / "stopping.py"), stop, str(times), str(folder), *flags]
     with tally(f"{stop} at a random moment of extract_features.py", times):
-        done = subprocess.run(
-            command,
-            env=os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=3600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout.splitlines()[-1])["stops"] == times
+        assert succeed("stopping.py", stop, str(times), str(folder), *flags)["stops"] == times
 
 
 def test_a_few_kills_with_digits(weights: Path, tmp_path: Path, tally: Tally) -> None:
@@ -55,3 +60,13 @@ def test_many_stops_of_a_folder_of_images(
     stop: str, times: int, images: Path, weights: Path, tmp_path: Path, tally: Tally
 ) -> None:
     stop_often(stop, times, tmp_path, f"folder:{images}", weights, tally)
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.faults)])
+def test_training_killed_ends_as_if_it_had_not_been(times: int, tmp_path: Path, tally: Tally) -> None:
+    cache = write_cache(tmp_path / "cache", noise=6.0)
+    flags = ["--hidden", "6", "--epochs", "40", "--batch", "16", "--precision", "float64", "--device", "cpu"]
+    flags += ["--dropout", "0.3", "--lr", "0.3", "--val-fraction", "0.3", "--cache", str(cache)]
+    with tally("SIGKILL at a random moment of train_head.py", times):
+        found = succeed("stopping_training.py", str(times), str(tmp_path / "runs"), *flags)
+        assert found["kills"] == times

@@ -47,12 +47,12 @@ HONEST: dict[str, Maker] = {
 MARK = np.bytes_(b"ten-crop-cache/1")
 
 
-def build(path: Path, change: Mapping[str, Maker | None], mark: Any = MARK) -> Path:
-    """A file of the right structure but for the datasets changed; None leaves one out."""
+def build(path: Path, change: Mapping[str, Maker | None], mark: Any = MARK, first: str = "labels") -> Path:
+    """A file of the right structure but for the datasets changed; None leaves one out, `first` leads."""
     with h5py.File(path, "w", libver=("v108", "latest")) as file:
         if mark is not None:
             file.attrs["format"] = mark
-        for name, maker in (HONEST | dict(change)).items():
+        for name, maker in ({first: HONEST[first]} | HONEST | dict(change)).items():
             if maker:
                 maker(file, name)
     return path

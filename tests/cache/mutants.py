@@ -4,7 +4,8 @@
     python tests/cache/mutants.py 3 17       these alone
 
 Prints a table and exits with 1 if one survives. A mutant is (file, what stands there once, what replaces it,
-the tests that are tried first).
+the tests that are tried first). Not among them are checks in locate.py behind which there is another: a
+dataset beyond the end of the file is refused by HDF5 as well, a size of zero by the header as well.
 """
 
 # ruff: noqa: E501
@@ -71,11 +72,9 @@ MUTANTS = [
     Mutant("contents.py", "if size != end:", "if size < end:", "hostile_bytes"),
     Mutant("contents.py", "if not contents.written.all():", "if not contents.written.any():", "reader"),
     Mutant("contents.py", "canonical(value) != provenance", "False", "hostile_bytes"),
-    Mutant("locate.py", "extent.end > size or", "", "hostile_bytes"),
     Mutant("locate.py", "if extents[before].end > extents[after].offset:", "if False:", "hostile"),
     Mutant("locate.py", "if creation.get_external_count():", "if False:", "hostile"),
     Mutant("locate.py", "if by_offset[-1] != FEATURES:", "if False:", "hostile_bytes"),
-    Mutant("locate.py", "len(features) != 5 or not all(features)", "len(features) != 5", "hostile_bytes"),
     Mutant("verify.py", "xxhash.xxh3_128(seed=block)", "xxhash.xxh3_128(seed=0)", "verify"),
     Mutant("verify.py", "(IMAGE_DIGESTS, layout[IMAGE_DIGESTS].shape[1])", "(IMAGE_DIGESTS, 0)", "verify"),
     # fingerprint and what goes into it

@@ -154,6 +154,12 @@ def test_a_dataset_under_two_names_is_refused(tmp_path: Path) -> None:
         FeatureCache(build(tmp_path / "hostile.h5", one_row))
 
 
+def test_features_that_aren_t_last_are_refused(tmp_path: Path) -> None:
+    """A file could go on behind them unseen."""
+    with pytest.raises(CacheError, match="'features': expected the last place in the file"):
+        FeatureCache(build(tmp_path / "hostile.h5", {}, first="features"))
+
+
 def test_no_hostile_name_reaches_the_terminal_raw(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     path = build(tmp_path / "hostile.h5", {"\x1b]0;x\x07\n": array((1,), "u1")})
     with pytest.raises(CacheError) as caught:

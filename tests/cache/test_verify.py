@@ -89,6 +89,13 @@ def test_the_message_names_file_and_block(copy: Path) -> None:
         FeatureCache(copy).verify()
 
 
+def test_a_header_that_was_damaged_since_the_file_was_opened_is_found(copy: Path) -> None:
+    cache = FeatureCache(copy)
+    flip(copy, 8 * extents(copy)["labels"][0])
+    with pytest.raises(CacheError, match="labels, paths, classes and provenance don't match"):
+        cache.verify()
+
+
 def test_only_the_blocks_of_the_rows_are_checked(copy: Path) -> None:
     flip(copy, 8 * (extents(copy)["features"][0] + 1500 * 16))
     cache = FeatureCache(copy)
