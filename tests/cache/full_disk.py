@@ -1,4 +1,4 @@
-"""Extract onto a tmpfs that is full at five levels. Run under `unshare -rm` by test_faults.py."""
+"""Extract onto a tmpfs that is full at five levels. Run under `unshare -rm` by test_full_disk.py."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from cache import CacheError, CacheWriter, FeatureCache
 
 folder = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], check=True)
-made = header(MANY := 20 * 1024)
+made = header(2048, map_shape=(2, 8, 8))  # nearly all of it features: space for them is taken before
 older = extract(folder / "older.h5", header(3))
 for free_kb in (0, 4, 40, 200, 400):
     filler = folder / "filler"

@@ -111,7 +111,7 @@ def is_noticed(tree: Path, first: str) -> str:
             )
         except subprocess.TimeoutExpired:
             return ""  # perhaps the machine is busy: try this one alone
-        if done.returncode:
+        if done.returncode in (1, 2):  # a test failed, or couldn't be imported
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
             return failed[0].split("::")[-1].split(" - ")[0] if failed else f"exit code {done.returncode}"
     return ""
