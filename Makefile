@@ -13,7 +13,7 @@ ARGS ?=
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test faults pretrain extract train-head eval ablate check format lock bench clean
+.PHONY: help setup demo test faults pretrain extract train-head eval ablate verify check format lock bench clean
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ eval: setup  ## score RUN on the test split
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
 	$(PY) ablate.py $(ARGS)
+
+verify: setup  ## check every block of CACHE against its digest
+	$(PY) -m cache verify $(or $(wildcard $(CACHE)/*.h5),$(CACHE)/train.h5) $(ARGS)
 
 bench: setup  ## benchmarks: one table, JSON beside it
 	$(PY) -m benchmarks $(ARGS)
