@@ -10,7 +10,6 @@ of the folder and the comparison with the live trunk. Sides take turns, the best
 cache has to hold the very numbers of the bare forward pass.
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.alone import main
 from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
@@ -84,7 +84,4 @@ def bare_forward(prepared: PreparedTrunk, pixels: np.ndarray) -> tuple[float, to
 
 
 if __name__ == "__main__":
-    for result in run("--quick" in sys.argv):
-        print(
-            "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.3f} (target {target})".format(**result)
-        )
+    main(run)

@@ -12,7 +12,6 @@ their losses are compared. Sides take turns, and the best of some epochs counts,
 favours none.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import ten_crop
 
+from benchmarks.alone import main
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.engine import Plan, Trainer
@@ -255,7 +255,4 @@ def make_cache(path: Path, images: int) -> FeatureCache:
 
 
 if __name__ == "__main__":
-    for result in run("--quick" in sys.argv):
-        print(
-            "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.2f} (target {target})".format(**result)
-        )
+    main(run)

@@ -8,7 +8,6 @@ warm processor caches favour none of them.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks.alone import main
 from cache import CacheHeader, CacheWriter, FeatureCache
 
 BATCH = 512
@@ -118,7 +118,4 @@ def copy_chunked(cache: FeatureCache, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for result in run("--quick" in sys.argv):
-        print(
-            "{name}: {ours:.2f} against {theirs:.2f} {unit}, {ratio:.1f}x (target {target}x)".format(**result)
-        )
+    main(run)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.alone import main
 from cache import CacheHeader, CacheWriter
 from pipeline.config import TrainConfig
 from pipeline.train import train
@@ -128,9 +129,4 @@ if __name__ == "__main__":
     if "--child" in sys.argv:
         child(sys.argv[2], int(sys.argv[3]))
     else:
-        for result in run("--quick" in sys.argv):
-            print(
-                "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.2f} (target {target})".format(
-                    **result
-                )
-            )
+        main(run)

@@ -8,12 +8,12 @@
 Sides take turns, the best of each counts. Their maps may differ by a 10,000th of the largest value.
 """
 
-import sys
 import time
 from typing import Any
 
 import torch
 
+from benchmarks.alone import main
 from benchmarks.extraction import bare_forward
 from pipeline.network import normalise
 from pipeline.trunks.alexnet_cifar import load
@@ -54,7 +54,4 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    for result in run("--quick" in sys.argv):
-        print(
-            "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.2f} (target {target})".format(**result)
-        )
+    main(run)

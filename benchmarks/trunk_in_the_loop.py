@@ -10,7 +10,6 @@
 order, and their losses are compared: those on the cache differ by the rounding to float16.
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.alone import main
 from benchmarks.head_epoch import EPOCHS, make_trainer, prepare
 from benchmarks.images import make_jpegs
 from cache import FeatureCache
@@ -96,7 +96,4 @@ class LoopMaps:
 
 
 if __name__ == "__main__":
-    for result in run("--quick" in sys.argv):
-        print(
-            "{name}: {ours:.3g} against {theirs:.3g} {unit}, {ratio:.2f} (target {target})".format(**result)
-        )
+    main(run)

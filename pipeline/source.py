@@ -68,9 +68,9 @@ class Source(NamedTuple):
 
     def prepared_bytes(self, examples: int) -> int:
         """Memory that `examples` take when prepared."""
-        with torch.device("meta"):
-            maps = torch.empty((1, self.head.views, *self.cache.shape[2:]))
-            return examples * self.head.prepare(maps).numel() * self.dtype.itemsize
+        # A real map: the first use of torch's device "meta" costs a second of imports.
+        one = self.head.prepare(torch.zeros(1, self.head.views, *self.cache.shape[2:]))
+        return examples * one.numel() * self.dtype.itemsize
 
     def raw_bytes(self, examples: int) -> int:
         """Memory that `examples` take as they are stored."""

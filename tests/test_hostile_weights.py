@@ -16,7 +16,7 @@ from pipeline import train as stage
 from pipeline.config import PretrainConfig
 from pipeline.errors import UserError
 from pipeline.network import Network
-from pipeline.pretrain import Trainer as Pretraining
+from pipeline.pretraining import Trainer as Pretraining
 from pipeline.runs import load_head
 from pipeline.tensors import read_tensors
 from pipeline.train import train

@@ -1,6 +1,8 @@
 """Pretraining on a few images: resumed equals uninterrupted, other settings are refused."""
 
+import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from pipeline.datasets.base import ImageSplit
 from pipeline.errors import RunError
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract
-from pipeline.pretrain import Trainer, pretrain
+from pipeline.pretrain import pretrain
+from pipeline.pretraining import Trainer
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks.alexnet_cifar import load
 
@@ -66,6 +69,29 @@ def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
     assert resumed.read_bytes() == whole.read_bytes()
     assert len((tmp_path / "resumed/metrics.jsonl").read_text().splitlines()) == 3
     assert load(whole).module is not None
+
+
+@pytest.mark.parametrize("fails", ["checkpoint", "weights"])
+def test_a_disk_that_is_full_costs_one_line_and_no_epoch_is_logged_twice(
+    fails: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fails == "weights":
+        save = Trainer.save
+        monkeypatch.setattr(Trainer, "save", lambda *args: (save(*args), signal.raise_signal(signal.SIGINT)))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings(images, tmp_path, epochs=1))
+        monkeypatch.undo()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(RunError, match=r"can't be written .*the same command goes on") as caught:
+            pretrain(settings(images, tmp_path, epochs=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    done = pretrain(settings(images, tmp_path, epochs=1))
+    assert load(done).module is not None
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_whole_network_is_scored_under_each_policy(
