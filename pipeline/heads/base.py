@@ -28,6 +28,7 @@ class HeadSpec(NamedTuple):
     classes: int
     seeds: Sequence[int]  # one per head of the stack
     examples: int = 0  # images in the training part
+    multi_label: bool = False  # labels are (B, K): 1 present, 0 absent, -1 not counted
 
 
 class Head(nn.Module):
