@@ -3,6 +3,7 @@
 DATASETS: dict[str, str] = {
     "digits": "pipeline.datasets.digits:load",
     "cifar10": "pipeline.datasets.cifar10:load",
+    "scenes": "pipeline.datasets.scenes:load",
     "folder": "pipeline.datasets.folder:load",
 }
 """Name → function; see `pipeline.datasets.base.open_dataset`."""

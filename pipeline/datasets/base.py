@@ -1,6 +1,7 @@
 """What a dataset is to the pipeline: two splits, each an ordered list of labelled images, read by row.
 
-Legend: N images, H×W pixels. Nothing is decoded before `read`.
+An image has one class (labels (N,)) or any number of classes, none included (labels (N, K)).
+Legend: N images, K classes, H×W pixels. Nothing is decoded before `read`.
 """
 
 import dataclasses
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from pipeline.datasets import DATASETS
@@ -16,6 +18,10 @@ from pipeline.registry import resolve
 from pipeline.splits import Rows, holdout
 
 SplitName = Literal["train", "test"]
+
+Boxes = NDArray[np.float32]
+"""(n, 5): class, x0, y0, x1, y1 of each object of an image, in pixels of the image as it is decoded; the
+origin is its upper left corner, x1 and y1 are exclusive, so a box is x1 − x0 wide."""
 
 
 class ImageBytes(NamedTuple):
@@ -62,13 +68,20 @@ class ImageSplit:
     sizes: np.ndarray
     """(N,) int64: bytes of each image as it is stored."""
     labels: np.ndarray
-    """(N,) int64."""
+    """(N,) int64, or multi-label (N, K) int8: 1 present, 0 absent, -1 not counted (unknown or difficult)."""
     images: ImageReader
     ignored: int = 0
     """Files in the dataset's folder that are no images by their name."""
+    boxes: Sequence[Boxes] | None = None
+    """Where the objects of each image are, if the dataset says so: N arrays."""
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def multi_label(self) -> bool:
+        """An image may have any number of classes."""
+        return self.labels.ndim == 2
 
     def take(self, rows: Sequence[int]) -> "ImageSplit":
         """These rows alone, in this order."""
@@ -78,6 +91,7 @@ class ImageSplit:
             sizes=self.sizes[rows],
             labels=self.labels[rows],
             images=self.images.take(rows),
+            boxes=None if self.boxes is None else [self.boxes[row] for row in rows],
         )
 
     def without(self, rows: Iterable[int]) -> "ImageSplit":
