@@ -79,7 +79,7 @@ class Draws:
         return low + self.below(high - low + 1)
 
     def octets(self, count: int) -> np.ndarray:
-        """(count,) uint8; They come from words of their own."""
+        """(count,) uint8; from words of their own."""
         return self._bits.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
 
 

@@ -52,6 +52,8 @@ def classification_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor
     if kind == "bce":
         losses = F.binary_cross_entropy_with_logits(logits, present_BK.expand_as(logits), reduction="none")
         return (losses * (labels >= 0)).sum(2)
+    if kind != "softmax-square":
+        raise ValueError(f"expected cross-entropy, bce or softmax-square, found {kind!r}")
     count_B1 = present_BK.sum(1, keepdim=True)
     error_MBK = logits.softmax(2) - present_BK / count_B1.clamp(min=1)
     return (error_MBK * error_MBK).sum(2) * (count_B1[:, 0] > 0)
