@@ -1,6 +1,7 @@
 """Images ranked by score once, average precision from the ranks as often as wanted, images weighted or not.
 
-Shapes: N images, K classes, M heads (any leading axes), R weightings, P present labels of a class.
+Shapes: N images, K classes, M heads (any leading axes), R weightings of the images, T thresholds of a class
+at which it is present in some image: the only ones that precision is averaged over.
 """
 
 from typing import NamedTuple
@@ -46,3 +47,36 @@ def rank(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Ran
     ends[..., :-1] = np.where(scores_KN[..., 1:] != scores_KN[..., :-1], ranks[:-1], ranks[-1])
     last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
     return Ranking(order, last, labels_KN == 1, labels_KN >= 0)
+
+
+class Thresholds(NamedTuple):
+    """One class under one head, for average precision of weighted images by sums instead of sorting."""
+
+    counted: NDArray[np.intp]  # rows with label 1 or 0 from the highest score to the lowest threshold
+    counted_from: NDArray[np.intp]  # (T,) where in `counted` each threshold's own begin
+    present: NDArray[np.intp]  # rows with label 1, likewise
+    present_from: NDArray[np.intp]  # (T,)
+
+    def average_precision(self, weights_NR: NDArray[np.int32]) -> NDArray[np.float64]:
+        """(R,) as if row i were there weights[i] times; NaN where no present label is left."""
+        if not len(self.present):
+            return np.full(weights_NR.shape[1], np.nan)
+        right_TR = np.add.reduceat(weights_NR[self.present], self.present_from, axis=0, dtype=np.int32)
+        seen_TR = np.add.reduceat(weights_NR[self.counted], self.counted_from, axis=0, dtype=np.int32)
+        until_TR = np.cumsum(right_TR, axis=0)
+        precision_TR = until_TR / np.maximum(np.cumsum(seen_TR, axis=0), 1)
+        with np.errstate(invalid="ignore"):
+            return (right_TR * precision_TR).sum(0) / until_TR[-1]
+
+
+def thresholds(ranking: Ranking) -> list[Thresholds]:
+    """Of each class of one head's ranking."""
+    found = []
+    for order, last, present, counted in zip(*ranking, strict=True):
+        ends = np.unique(last[present])
+        begins = np.concatenate([[0], ends + 1])[: len(ends)]
+        counted_ranks = np.flatnonzero(counted[: ends[-1] + 1 if len(ends) else 0])
+        present_ranks = np.flatnonzero(present)
+        parts = ((order[r], np.searchsorted(r, begins)) for r in (counted_ranks, present_ranks))
+        found.append(Thresholds(*next(parts), *next(parts)))
+    return found

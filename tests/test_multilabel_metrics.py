@@ -114,8 +114,8 @@ def test_a_class_without_images_is_nan_and_left_out_of_every_mean() -> None:
 
 
 def test_a_score_that_is_nan_is_the_lowest() -> None:
-    scores, labels = np.array([[np.nan], [1.0], [-5.0], [np.nan]]), np.array([[1], [0], [1], [0]])
-    assert average_precision(scores, labels)[0] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    scores, labels = np.array([[np.nan], [1.0], [-5.0], [np.nan]]), np.array([[1], [0], [1], [1]])
+    assert average_precision(scores, labels)[0] == pytest.approx((1 / 2 + 3 / 4 + 3 / 4) / 3)
 
 
 def test_eleven_points_equal_a_loop_over_the_ranked_list(data: Data) -> None:
@@ -150,8 +150,8 @@ def test_equal_scores_are_ranked_by_row_in_eleven_points_and_count_together_othe
 def test_rates_equal_scikit_learns(top: bool) -> None:
     scores, labels = draw(5, ties=False, masked=False)
     predicted = top_labels(scores) if top else at_threshold(scores)
-    cp, cr, macro_f1, _ = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
-    op, or_, of1, _ = precision_recall_fscore_support(labels, predicted, average="micro", zero_division=0)
+    cp, cr, macro_f1, _ = precision_recall_fscore_support(labels, predicted, average="macro")
+    op, or_, of1, _ = precision_recall_fscore_support(labels, predicted, average="micro")
     found = precision_recall(predicted, labels)
     assert found == pytest.approx((cp, cr, 2 * cp * cr / (cp + cr), op, or_, of1))
     assert abs(found.cf1 - float(macro_f1)) > 1e-3
@@ -162,7 +162,7 @@ def test_rates_without_what_is_not_counted_equal_scikit_learns_class_by_class() 
     predicted, counted = at_threshold(scores), labels >= 0
     by_class = [
         precision_recall_fscore_support(
-            labels[counted[:, k], k], predicted[counted[:, k], k], average="binary", zero_division=0
+            labels[counted[:, k], k], predicted[counted[:, k], k], average="binary"
         )[:2]
         for k in range(labels.shape[1])
     ]

@@ -5,5 +5,6 @@ DATASETS: dict[str, str] = {
     "cifar10": "pipeline.datasets.cifar10:load",
     "scenes": "pipeline.datasets.scenes:load",
     "folder": "pipeline.datasets.folder:load",
+    "csv": "pipeline.datasets.csv_file:load",
 }
 """Name → function; see `pipeline.datasets.base.open_dataset`."""

@@ -122,8 +122,10 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     """The "train" and "test" splits of a dataset.
 
     Args:
-        spec: a name in the registry, with its path where it takes one: `digits`, `cifar10`, `folder:PATH`.
-        test_fraction: share of each class that becomes the test split, where the dataset has none of its own.
+        spec: a name in the registry, with its path where it takes one: `digits`, `cifar10`, `scenes`,
+            `folder:PATH`, `csv:PATH`, `voc2007` or `voc2007:PATH`, `coco:PATH`.
+        test_fraction: share of each class (`csv`: of the images) that becomes the test split, where the
+            dataset has none of its own.
         seed: which images these are.
 
     Raises:
@@ -133,7 +135,9 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     name, _, path = spec.partition(":")
     if name not in DATASETS:
         choices = ", ".join(DATASETS)
-        raise ConfigError(f"--dataset: expected one of {choices} (folder:PATH), found {spec!r}")
+        raise ConfigError(
+            f"--dataset: expected one of {choices} (folder:PATH, csv:PATH, coco:PATH), found {spec!r}"
+        )
     return resolve(DATASETS, name)(path, test_fraction=test_fraction, seed=seed)
 
 
@@ -144,14 +148,22 @@ def refuse_path(name: str, path: str) -> None:
 
 
 def draw_test(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows for training and for testing, for a dataset without a test split; see `holdout`.
+    """Rows for training and for testing, both ascending, for a dataset without a test split.
 
-    Raises: ConfigError when no class is large enough to give an image.
+    Of labels (N,) the same share of each class (see `holdout`); of multi-label ones (N, K) any rows.
+
+    Raises: ConfigError when that leaves no image to test on, or none to train on.
     """
-    train, test = holdout(labels, test_fraction, seed)
-    if not len(test):
+    if labels.ndim == 2:
+        order = np.random.default_rng(seed).permutation(len(labels))
+        count = round(test_fraction * len(labels))
+        train, test = np.sort(order[count:]), np.sort(order[:count])
+    else:
+        train, test = holdout(labels, test_fraction, seed)
+    if not len(test) or not len(train):
+        whole = "the images" if labels.ndim == 2 else "each class"
         raise ConfigError(
-            f"--test-fraction: expected images to test on, found none: {test_fraction} of each class is less "
+            f"--test-fraction: expected images to test on, found none: {test_fraction} of {whole} is less "
             "than one image, or would be all of its images; raise it or add images"
         )
     return train, test

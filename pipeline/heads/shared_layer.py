@@ -38,7 +38,7 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, token: Tensor, layer: SharedLayer) -> Tensor:
-        heads, _, width = layer.weight.shape
+        heads = len(layer.weight)
         x = x.to(layer.weight.dtype)
         if x.ndim == 2:
             y = torch.stack([torch.addmm(layer.bias[m], x, layer.weight[m]) for m in range(heads)])

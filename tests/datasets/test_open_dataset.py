@@ -21,6 +21,10 @@ def scenes() -> dict[str, ImageSplit]:
 
 @pytest.fixture(params=sorted(set(DATASETS) - {"cifar10"}))
 def splits(request: pytest.FixtureRequest, photos: Path) -> dict[str, ImageSplit]:
+    if request.param == "csv":
+        lines = (f"{p.relative_to(photos)},{p.parent.name}" for p in photos.rglob("*.png"))
+        (photos / "table.csv").write_text("\n".join(("image,labels", *lines)), encoding="utf-8")
+        return open_dataset(f"csv:{photos / 'table.csv'}")
     if request.param == "scenes":
         return request.getfixturevalue("scenes")
     return open_dataset(f"folder:{photos}" if request.param == "folder" else request.param)
