@@ -56,7 +56,7 @@ def test_selected_classes_are_columns_and_every_image_stays() -> None:
     assert np.array_equal(rows, np.arange(50))
     assert np.array_equal(chosen, labels[:, [2, 0]])
     assert np.array_equal(select_classes(labels, NAMES, ())[1], labels)
-    with pytest.raises(ConfigError, match="--classes: .*ant, bee, cow, found 'dog'"):
+    with pytest.raises(ConfigError, match=r"--classes: .*ant, bee, cow, found 'dog'"):
         select_classes(labels, NAMES, ("dog",))
 
 
@@ -73,7 +73,7 @@ def test_what_can_not_be_is_refused_by_flag() -> None:
     labels = some_labels(200)
     with pytest.raises(ConfigError, match="--per-class: expected images of one class each"):
         split(labels, NAMES, TrainConfig(per_class=5))
-    with pytest.raises(ConfigError, match="--val-fraction: 0.001 of .* holds out none"):
+    with pytest.raises(ConfigError, match=r"--val-fraction: 0.001 of .* holds out none"):
         split(labels, NAMES, TrainConfig(val_fraction=0.001))
     labels[:, 1] = -1
     with pytest.raises(ConfigError, match="--classes: bee has no image"):
