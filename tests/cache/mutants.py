@@ -95,7 +95,7 @@ MUTANTS = [
     Mutant("header.py", "given.min() < -1 or given.max() > 1", "given.min() < -1 or given.max() > 2", "header"),
     Mutant("header.py", "given.min() < -1 or given.max() > 1", "abs(given).max() > 1 or given.min() < 0", "header"),
     Mutant("header.py", "given.shape != (images, len(classes))", "len(given) != images", "header"),
-    Mutant("header.py", "_check_multi_label(given, images, classes)", "_check_multi_label(given.astype(np.int8), images, classes)", "header"),
+    Mutant("header.py", "_check_multi_label(given, images, classes)", "_check_multi_label(given.astype(np.int8) if given.dtype.kind in 'iu' else given, images, classes)", "header"),
     Mutant("header.py", "np.array_equal(self.labels, other.labels)", "True", "writer"),
 ]  # fmt: skip
 
