@@ -17,7 +17,7 @@ from pipeline.config import TrainConfig
 from pipeline.errors import WeightsError
 from pipeline.heads.base import Head, cross_entropy
 from pipeline.maps import Maps
-from pipeline.optimizer import StackedSGD, schedule
+from pipeline.optimizer import Optimizer, schedule
 from pipeline.step import make_step
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
 
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 class Trainer:
     """Trains epoch by epoch and keeps each head's best weights by validation."""
 
-    def __init__(self, head: Head, optimizer: StackedSGD, train: Maps, val: Maps | None, plan: Plan) -> None:
+    def __init__(self, head: Head, optimizer: Optimizer, train: Maps, val: Maps | None, plan: Plan) -> None:
         self.head, self.optimizer, self.train, self.val, self.plan = head, optimizer, train, val, plan
         heads, self.device = len(head.seeds), next(head.parameters()).device
         self.step = make_step(head, optimizer, self.device)
@@ -129,4 +129,4 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         current = dict(self.head.named_parameters())
-        return grouped(head=current, momentum=self.optimizer.momenta, best=self.best)
+        return grouped(head=current, best=self.best, **self.optimizer.state())
