@@ -17,7 +17,7 @@ from pipeline.config import TrainConfig
 from pipeline.errors import WeightsError
 from pipeline.heads.base import Head
 from pipeline.maps import Maps
-from pipeline.optimizer import StackedSGD, schedule
+from pipeline.optimizer import Optimizer, schedule
 from pipeline.step import make_step
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.validation import TOP1, Score, validate
@@ -50,7 +50,7 @@ class Trainer:
     def __init__(
         self,
         head: Head,
-        optimizer: StackedSGD,
+        optimizer: Optimizer,
         train: Maps,
         val: Maps | None,
         plan: Plan,
@@ -132,4 +132,4 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         current = dict(self.head.named_parameters())
-        return grouped(head=current, momentum=self.optimizer.momenta, best=self.best)
+        return grouped(head=current, best=self.best, **self.optimizer.state())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.heads.base import Head
-from pipeline.optimizer import StackedSGD
+from pipeline.optimizer import Optimizer
 
 Step = Callable[[Tensor, Tensor, float], Tensor]
 """(inputs (B, ...), labels (B,), share of the learning rate) → (M,) losses, good until the next step."""
@@ -20,7 +20,7 @@ WARM_UP = 3
 """Steps before the recording, in which libraries set themselves up."""
 
 
-def make_step(head: Head, optimizer: StackedSGD, device: torch.device) -> Step:
+def make_step(head: Head, optimizer: Optimizer, device: torch.device) -> Step:
     """The fastest step that the device and the head allow."""
 
     def step(inputs: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:

@@ -20,14 +20,14 @@ from pipeline.device import pick_device
 from pipeline.engine import Plan, Trainer
 from pipeline.errors import RunError
 from pipeline.fitting import check_memory, fit
-from pipeline.heads import HEADS
+from pipeline.heads import HEADS, own_optimizer
 from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
 from pipeline.members import Member, members_of, without_steps
 from pipeline.memory import free_bytes
 from pipeline.normaliser import Normaliser
-from pipeline.optimizer import StackedSGD
+from pipeline.optimizer import make_optimizer
 from pipeline.registry import resolve
 from pipeline.source import Source, check_views
 from pipeline.tensors import shape_text
@@ -135,7 +135,8 @@ def make_trainer(
 
     train_maps = place(train_part, drawn, "training maps")
     val = place(val_part, 1, "validation maps") if len(val_part.rows) else None
-    optimizer = StackedSGD(
+    optimizer = make_optimizer(
+        own_optimizer(config.head, config.optimizer),
         dict(source.head.named_parameters()),
         lr=[member.config.lr[0] for member in members],
         weight_decay=[member.config.weight_decay[0] for member in members],

@@ -53,7 +53,8 @@ class RecurrentAttention(Head):
         """Raises: ConfigError when more than one width is asked for, or the crop is larger than the map."""
         super().__init__(spec)
         config, (channels, height, width) = spec.config, spec.map_shape
-        if len(config.hidden) > 1:
+        hidden, *more = config.hidden
+        if more:
             raise ConfigError(
                 f"--hidden: expected one width for recurrent-attention, found {len(config.hidden)}"
             )
@@ -66,7 +67,7 @@ class RecurrentAttention(Head):
         self._set_up_whole(cells)
         self.localisation, self.constraints = config.localisation, config.constraints
         self.dropout_rate, self.recordable = config.dropout, not config.dropout
-        self._set_up_layers(channels * self.points[0] * self.points[1], config.hidden[0], spec.classes)
+        self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
 
     def _set_up_whole(self, cells: tuple[int, int]) -> None:
         """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
