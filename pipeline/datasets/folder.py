@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images import ImageError, decode, hush
 
 TEST_NAMES = ("test", "val", "valid", "validation")
+SMALL_BYTES = 1 << 14
 
 
 class FolderReader:
@@ -38,13 +39,25 @@ class FolderReader:
     def _bytes(self, row: int) -> bytes:
         path = self.base + self.paths[row]
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            return _read(path)
         except OSError as error:
             raise ImageError(path, f"can't be read: {error.strerror}") from error
 
     def take(self, rows: Sequence[int]) -> "FolderReader":
         return FolderReader(self.base, tuple(self.paths[row] for row in rows))
+
+
+def _read(path: str) -> bytes:
+    """A file's bytes. For a small file `open`, with its three objects, takes twice the time."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        data = os.read(fd, SMALL_BYTES)
+        if len(data) < SMALL_BYTES and not os.read(fd, 1):
+            return data
+    finally:
+        os.close(fd)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
