@@ -97,11 +97,11 @@ def _pool(workers: int, encoded_bytes: int) -> Executor | None:
 def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     size = transform.image_px
     images_NCHW = np.empty((len(split), 3, size, size), np.uint8)
-    digests = np.empty((len(split), 16), np.uint8)
+    digests = bytearray()
     for row in range(len(split)):
         images_NCHW[row], digest = _decode_one(split, row, transform)
-        digests[row] = np.frombuffer(digest, np.uint8)
-    return images_NCHW, digests
+        digests += digest
+    return images_NCHW, np.frombuffer(digests, np.uint8).reshape(-1, 16)
 
 
 def _reasons(split: ImageSplit, transform: Transform) -> list[tuple[int, str]]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.errors import DataError
+from pipeline.jpeg import decode_plain
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """Pillow's decoders that are tried, by content. Of the others, some start programs (EPS)."""
@@ -66,6 +67,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     """
     if not data:
         raise ImageError(name, "expected an image, found an empty file")
+    if (pixels := decode_plain(data)) is not None:
+        return pixels
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:

@@ -10,6 +10,8 @@ from pipeline.datasets.base import ImageBytes
 from pipeline.errors import DataError
 from pipeline.images import ImageError, decode
 
+SMALL_BYTES = 1 << 14
+
 
 class FileReader:
     """Image files by their path below `base`, which ends with a slash."""
@@ -29,13 +31,25 @@ class FileReader:
     def _bytes(self, row: int) -> bytes:
         path = self.base + self.paths[row]
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            return _read(path)
         except OSError as error:
             raise ImageError(path, f"can't be read: {error.strerror}") from error
 
     def take(self, rows: Sequence[int]) -> "FileReader":
         return FileReader(self.base, tuple(self.paths[row] for row in rows))
+
+
+def _read(path: str) -> bytes:
+    """A file's bytes. For a small file `open`, with its three objects, takes twice the time."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        data = os.read(fd, SMALL_BYTES)
+        if len(data) < SMALL_BYTES and not os.read(fd, 1):
+            return data
+    finally:
+        os.close(fd)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def file_size(path: str, listed_in: str) -> int:

@@ -7,6 +7,9 @@ import pytest
 from folders import PIXELS, fill, open_folder, write
 from xxhash import xxh3_128_digest
 
+from pipeline.datasets.folder import SMALL_BYTES
+from pipeline.errors import DataError
+
 
 @pytest.mark.parametrize("test_name", ["test", "val", "valid", "validation"])
 def test_two_splits_are_found_sorted_and_labelled(tmp_path: Path, test_name: str) -> None:
@@ -35,6 +38,22 @@ def test_reading_gives_the_pixels_and_the_digest_of_the_file(tmp_path: Path) -> 
         image = train.images.read(row)
         np.testing.assert_array_equal(image.pixels, PIXELS ^ np.uint8(int(Path(path).stem)))
         assert image.digest == xxh3_128_digest((tmp_path / path).read_bytes()) == train.images.digest(row)
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_BYTES - 1, SMALL_BYTES, SMALL_BYTES + 1, 5 * SMALL_BYTES])
+def test_a_file_of_any_size_is_read_whole(tmp_path: Path, size: int) -> None:
+    train = open_folder(fill(tmp_path, ["a", "b"], 4))["train"]
+    data = np.random.default_rng(0).bytes(size)
+    (tmp_path / train.paths[0]).write_bytes(data)
+    assert train.images.digest(0) == xxh3_128_digest(data)
+
+
+def test_a_file_that_became_a_folder_is_refused(tmp_path: Path) -> None:
+    train = open_folder(fill(tmp_path, ["a", "b"], 4))["train"]
+    (tmp_path / train.paths[0]).unlink()
+    (tmp_path / train.paths[0]).mkdir()
+    with pytest.raises(DataError, match=f"{train.paths[0]}: can't be read: Is a directory"):
+        train.images.read(0)
 
 
 @pytest.mark.parametrize("below", ["", "train"])
