@@ -15,13 +15,13 @@ import torch
 from joblib import Parallel, delayed
 
 from cache import FeatureCache
-from pipeline import runs
 from pipeline.ablation_report import Result, write_report
 from pipeline.config import AblateConfig, ExtractConfig, PretrainConfig, TrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.evaluate import score_run
 from pipeline.extract import extract
 from pipeline.pretrain import pretrain
+from pipeline.selection import Setting, choose, drop_losers, head_folder
 from pipeline.splits import select_classes
 from pipeline.train import train
 
@@ -45,13 +45,6 @@ class Cell(NamedTuple):
     @property
     def folder(self) -> Path:
         return Path(self.regime) / str(self.per_class or "all") / self.head
-
-
-class Setting(NamedTuple):
-    """What is chosen by validation score."""
-
-    lr: float
-    weight_decay: float
 
 
 def ablate(config: AblateConfig) -> Path:
@@ -144,32 +137,3 @@ def sweep(base: TrainConfig, name: str, config: AblateConfig, seed: tuple[int, .
     out = f"{base.out}/{name}-{data_seed}"
     fields = {"out": out, "seed": seed, "data_seed": data_seed}
     return train(dataclasses.replace(base, lr=config.lr, weight_decay=config.weight_decay, **fields))
-
-
-def choose(sweeps: list[Path], grid: list[Setting]) -> Setting:
-    """The setting with the best mean validation top-1 over the sweeps; of equal ones, the lowest loss."""
-    scores: dict[Setting, list[tuple[float, float]]] = {setting: [] for setting in grid}
-    for folder in sweeps:
-        for setting in grid:
-            summary = runs.read_json(head_folder(folder, setting, None) / "summary.json")
-            scores[setting].append((summary["val_top1"], -summary["val_loss"]))
-    return max(grid, key=lambda s: tuple(sum(part) / len(part) for part in zip(*scores[s], strict=True)))
-
-
-def head_folder(folder: Path, setting: Setting, seed: int | None) -> Path:
-    """The folder of one head of a sweep; of its only seed when `seed` is None."""
-    if (folder / "summary.json").is_file():  # a sweep of one head is that head's run
-        return folder
-    board = runs.read_json(folder / "leaderboard.json")["heads"]
-    return folder / next(
-        head["folder"]
-        for head in board
-        if (head["lr"], head["weight_decay"]) == setting and seed in (None, head["seed"])
-    )
-
-
-def drop_losers(folder: Path, keep: list[Path]) -> None:
-    """Delete the weights of a sweep's heads that were not chosen; their scores stay."""
-    for weights in folder.glob("*/head.safetensors"):
-        if weights.parent not in keep:
-            weights.unlink()

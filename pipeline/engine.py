@@ -15,13 +15,15 @@ from torch import Tensor
 
 from pipeline.config import TrainConfig
 from pipeline.errors import WeightsError
-from pipeline.heads.base import Head, cross_entropy
+from pipeline.heads.base import Head
 from pipeline.maps import Maps
 from pipeline.optimizer import StackedSGD, schedule
 from pipeline.step import make_step
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
+from pipeline.validation import TOP1, Score, validate
 
-VALIDATION_BATCH = 512
+BEST = ("best_epoch", "best_score", "best_loss")
+"""What a checkpoint says of the best epoch so far."""
 
 
 class Plan(NamedTuple):
@@ -45,13 +47,22 @@ class Plan(NamedTuple):
 class Trainer:
     """Trains epoch by epoch and keeps each head's best weights by validation."""
 
-    def __init__(self, head: Head, optimizer: StackedSGD, train: Maps, val: Maps | None, plan: Plan) -> None:
+    def __init__(
+        self,
+        head: Head,
+        optimizer: StackedSGD,
+        train: Maps,
+        val: Maps | None,
+        plan: Plan,
+        score: Score = TOP1,
+    ) -> None:
         self.head, self.optimizer, self.train, self.val, self.plan = head, optimizer, train, val, plan
+        self.score = score
         heads, self.device = len(head.seeds), next(head.parameters()).device
         self.step = make_step(head, optimizer, self.device)
         self.best = {name: p.detach().clone() for name, p in head.named_parameters()}
         self.best_epoch = np.full(heads, -1)
-        self.best_top1 = np.full(heads, -np.inf)
+        self.best_score = np.full(heads, -np.inf)
         self.best_loss = np.full(heads, np.inf)
 
     def epoch(self, epoch: int, on_step: Callable[[int], Any] = lambda images: None) -> list[dict[str, Any]]:
@@ -59,13 +70,13 @@ class Trainer:
         started = time.perf_counter()
         train_loss = self._pass(epoch, on_step)
         seconds = time.perf_counter() - started
-        top1, val_loss = self._validate()
-        self._keep_best(epoch, top1, val_loss)
+        scores, val_loss = self._validate()
+        self._keep_best(epoch, scores, val_loss)
         lines = []
         for m in range(len(train_loss)):
             line: dict[str, Any] = {"epoch": epoch, "train_loss": float(train_loss[m])}
             if self.val is not None:
-                line |= {"val_loss": float(val_loss[m]), "val_top1": float(top1[m])}
+                line |= {"val_loss": float(val_loss[m]), self.score.key: float(scores[m])}
             lines.append(line | {"seconds": round(seconds, 4)})
         return lines
 
@@ -83,29 +94,21 @@ class Trainer:
             on_step(len(labels))
         return total.cpu().double().numpy() / plan.rows
 
-    @torch.no_grad()
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) top-1 in per cent and (M,) mean loss on the validation part; NaN without one."""
+        """(M,) scores in per cent and (M,) mean loss on the validation part; NaN without one."""
         if self.val is None:
             unknown = np.full(len(self.head.seeds), np.nan)
             return unknown, unknown
-        self.head.eval()
-        count, hits, loss = 0, *torch.zeros(2, len(self.head.seeds), device=self.device)
-        for inputs, labels in self.val.batches(VALIDATION_BATCH, None):
-            logits = self.head(inputs)
-            hits = hits + (logits.argmax(2) == labels).sum(1)
-            loss = loss + cross_entropy(logits, labels).sum(1)
-            count += len(labels)
-        return hits.cpu().double().numpy() * 100 / count, loss.cpu().double().numpy() / count
+        return validate(self.head, self.val)
 
-    def _keep_best(self, epoch: int, top1: np.ndarray, loss: np.ndarray) -> None:
-        """Ties in top-1 go to the lower loss; without a validation part the last epoch counts."""
+    def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray) -> None:
+        """Equal scores go to the lower loss; without a validation part the last epoch counts."""
         if self.val is None:
-            better = np.full(len(top1), True)
+            better = np.full(len(scores), True)
         else:
             loss = np.where(np.isfinite(loss), loss, np.inf)
-            better = (top1 > self.best_top1) | ((top1 == self.best_top1) & (loss < self.best_loss))
-        self.best_top1[better], self.best_loss[better] = top1[better], loss[better]
+            better = (scores > self.best_score) | ((scores == self.best_score) & (loss < self.best_loss))
+        self.best_score[better], self.best_loss[better] = scores[better], loss[better]
         self.best_epoch[better] = epoch
         for m in np.flatnonzero(better):
             for name, parameter in self.head.named_parameters():
@@ -113,7 +116,7 @@ class Trainer:
 
     def save(self, path: Path, epoch: int) -> None:
         """Write all that `load` needs to go on with `epoch`."""
-        best = {name: getattr(self, name).tolist() for name in ("best_epoch", "best_top1", "best_loss")}
+        best = {name: getattr(self, name).tolist() for name in BEST}
         write_tensors(path, self._tensors(), {"epoch": epoch, **best})
 
     def load(self, path: Path) -> int:
@@ -121,7 +124,7 @@ class Trainer:
         tensors, facts = read_tensors(path)
         copy_tensors(path, tensors, self._tensors())
         try:
-            for name in ("best_epoch", "best_top1", "best_loss"):
+            for name in BEST:
                 getattr(self, name)[:] = facts[name]
             return int(facts["epoch"])
         except (KeyError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline import runs
 from pipeline.config import TrainConfig
+from pipeline.validation import score_in
 
 SETTING = ("shape", "lr", "weight_decay")
 """What tells settings apart; rate and decay are null of a head that is computed instead of trained."""
@@ -40,23 +41,26 @@ def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
     settings = [_setting(dict(zip(SETTING, s, strict=True)), group) for s, group in by_setting.items()]
     settings.sort(key=_rank)
     runs.write_json(run_dir / runs.LEADERBOARD, {"settings": settings, "heads": heads})
-    width = max(len("shape"), *(len(setting["shape"]) for setting in settings))
-    print(f"{'shape':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {'validation top-1, %':>20}")
+    score, width = score_in(heads[0]), max(len("shape"), *(len(setting["shape"]) for setting in settings))
+    title = f"validation {score.title}, %"
+    print(f"{'shape':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {title:>20}")
     for setting in settings:
         lr, decay = ("-" if setting[n] is None else f"{setting[n]:g}" for n in ("lr", "weight_decay"))
-        deviation = "" if setting["val_top1_std"] is None else f" ± {setting['val_top1_std']:.2f}"
-        score = f"{setting['val_top1']:.2f}{deviation}"
-        print(f"{setting['shape']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {score:>20}")
+        spread = setting[score.key + "_std"]
+        figure = f"{setting[score.key]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+        print(f"{setting['shape']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {figure:>20}")
 
 
 def _setting(names: dict[str, Any], heads: list[dict[str, Any]]) -> dict[str, Any]:
-    top1, loss = (np.array([head[n] for head in heads], float) for n in ("val_top1", "val_loss"))  # None: NaN
-    deviation = float(top1.std(ddof=1)) if len(heads) > 1 else None
-    figures = {"val_top1": float(top1.mean()), "val_top1_std": deviation, "val_loss": float(loss.mean())}
+    name = score_in(heads[0]).key
+    score, loss = (np.array([head[n] for head in heads], float) for n in (name, "val_loss"))  # None: NaN
+    deviation = float(score.std(ddof=1)) if len(heads) > 1 else None
+    figures = {name: float(score.mean()), f"{name}_std": deviation, "val_loss": float(loss.mean())}
     return {**names, "seeds": len(heads), **figures}
 
 
 def _rank(entry: dict[str, Any]) -> tuple[float, float]:
-    """Higher top-1 first, then lower loss; what has no validation score comes last."""
-    top1, loss = (float("nan" if entry[name] is None else entry[name]) for name in ("val_top1", "val_loss"))
-    return (-top1, loss) if np.isfinite(top1) else (np.inf, 0.0)
+    """Higher score first, then lower loss; what has no validation score comes last."""
+    names = (score_in(entry).key, "val_loss")
+    score, loss = (float("nan" if entry[name] is None else entry[name]) for name in names)
+    return (-score, loss) if np.isfinite(score) else (np.inf, 0.0)

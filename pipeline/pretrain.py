@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.config import PretrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import pick_device
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.fields import flag
 from pipeline.network import Network, load_images, normalise
 from pipeline.pretraining import Trainer, writing
@@ -48,6 +48,11 @@ def pretrain(config: PretrainConfig) -> Path:
         print(f"{weights}: up to date")
         return weights
     split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
+    if split.labels.ndim > 1:
+        raise ConfigError(
+            f"--dataset: expected one label an image to pretrain on, {config.dataset} has several; take "
+            "a trunk that is trained"
+        )
     classes = config.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
     split = split.take(rows.tolist())

@@ -114,7 +114,8 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
         channels, height, width = described["map_shape"]
         shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])
         images = int(described.get("train_images", 0))
-        spec = HeadSpec(config, shape, len(classes), config.seed[:1], images)
+        multi_label = bool(described.get("multi_label", False))
+        spec = HeadSpec(config, shape, len(classes), config.seed[:1], images, multi_label)
         head: Head = resolve(HEADS, config.head)(spec)
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise RunError(f"{run_dir}: config.json is not that of a trained head: {error}") from error

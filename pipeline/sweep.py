@@ -27,6 +27,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.labels import split
 from pipeline.memory import free_bytes
 from pipeline.train import train
+from pipeline.validation import score_in
 from pipeline.workers import processes
 
 Outcome = tuple[TrainConfig, UserError | None]
@@ -130,5 +131,7 @@ def attempt(group: TrainConfig) -> UserError | None:
 
 def standing(group: TrainConfig) -> str:
     """The best of a finished group."""
-    best = leaderboard.heads_in(group)[0]["val_top1"]
-    return "finished" if best is None else f"validation top-1 {best:.2f} %"
+    head = leaderboard.heads_in(group)[0]
+    score = score_in(head)
+    best = head[score.key]
+    return "finished" if best is None else f"validation {score.title} {best:.2f} %"

@@ -31,6 +31,7 @@ from pipeline.optimizer import StackedSGD
 from pipeline.registry import resolve
 from pipeline.source import Source, check_views
 from pipeline.tensors import shape_text
+from pipeline.validation import score_of
 
 CHECKPOINT_SECONDS = 30.0
 """How much training a kill may cost."""
@@ -77,7 +78,7 @@ def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int], exam
         torch.set_float32_matmul_precision("high")  # TF32
     classes = config.classes or cache.classes
     _, _, channels, height, width = cache.shape
-    spec = HeadSpec(config, (channels, height, width), len(classes), seeds, examples)
+    spec = HeadSpec(config, (channels, height, width), len(classes), seeds, examples, cache.labels.ndim > 1)
     head: Head = resolve(HEADS, config.head)(spec)
     check_views(cache, head)
     head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
@@ -95,6 +96,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),
         "train_images": len(train_part.rows),
+        **({"multi_label": True} if cache.labels.ndim > 1 else {}),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
 
@@ -138,7 +140,7 @@ def make_trainer(
         lr=[member.config.lr[0] for member in members],
         weight_decay=[member.config.weight_decay[0] for member in members],
     )
-    return Trainer(source.head, optimizer, train_maps, val, plan)
+    return Trainer(source.head, optimizer, train_maps, val, plan, score_of(train_part.labels))
 
 
 def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> None:
@@ -161,7 +163,7 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> Non
                     f"{logs[0].parent}: the loss is not finite after epoch {epoch}; give a smaller --lr and "
                     "another --out"
                 )
-            progress.set_postfix(best=f"{trainer.best_top1.max():.2f} %")
+            progress.set_postfix(best=f"{trainer.best_score.max():.2f} %")
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 trainer.save(checkpoint, epoch + 1)
                 saved = time.perf_counter()
@@ -175,7 +177,7 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
         runs.write_head(member.folder, weights, source.normaliser)
         summary = {
             "best_epoch": int(trainer.best_epoch[m]),
-            "val_top1": float(trainer.best_top1[m]),
+            trainer.score.key: float(trainer.best_score[m]),
             "val_loss": float(trainer.best_loss[m]),
             "seconds": round(seconds, 3),
             "images_per_second": round(trainer.plan.rows * trainer.plan.epochs / seconds),
@@ -187,5 +189,6 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
         heads = zip(members, summaries, strict=True)
         leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
     elif trainer.val is not None:
-        print(f"validation top-1 {trainer.best_top1[0]:.2f} % after epoch {trainer.best_epoch[0]}")
+        best = f"{trainer.best_score[0]:.2f} % after epoch {trainer.best_epoch[0]}"
+        print(f"validation {trainer.score.title} {best}")
     print(f"{run_dir}: trained in {seconds:.1f} s")

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, flag, slug
-from pipeline.heads import HEADS, POOLED
+from pipeline.head_settings import HeadSettings
+from pipeline.heads import CROP_CELLS, HEADS, POOLED, WITH_HIDDEN, default_lr
 
 Crops = Literal["center", "five", "ten", "ten-image", "full"]
 HeadName = Annotated[str, OneOf(tuple(HEADS))]
@@ -17,19 +18,15 @@ Width = Annotated[int, Range(1, MAX_WIDTH)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Checked):
+class Settings(HeadSettings):
     """What all heads of a sweep share, and what may differ within a stack: --lr, --weight-decay, --seed."""
 
     cache: str = "artifacts/cache/digits-alexnet-cifar-plain"
     """Folder that extract_features.py made."""
     out: str = ""
     """Run folder [artifacts/runs/CACHE-HEAD-CROPS]."""
-    crop_cells: Annotated[int, Range(1, 1024)] = 3
-    """Side of a crop, in cells of the map."""
-    dropout: Fraction = 0.0
-    """After each hidden layer."""
-    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.1,)
-    """Peak learning rates."""
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = ()
+    """Peak learning rates [the head's own]."""
     weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4,)
     """Weight decays."""
     seed: tuple[Seed, ...] = (0,)
@@ -71,7 +68,7 @@ class _Shape(Checked):
     """What the head sees of a map: its centre, four corners and centre, these and their mirrors, ten of the
     map and of the mirrored image's map (a cache with --views mirror), or the full map."""
     hidden: tuple[Width, ...] = (512,)
-    """Widths of FullNet's hidden layers, one after the other."""
+    """Widths of FullNet's hidden layers, one after the other; the one width of recurrent-attention."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +79,14 @@ class TrainConfig(Settings, _Shape):
     Writes a run folder: config.json, metrics.jsonl (a line per epoch), head.safetensors (the best epoch).
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # What a head has a default of its own for, so that config.json says what was used.
+        own = {"lr": (default_lr(self.head, self.optimizer),), "crop_cells": CROP_CELLS.get(self.head, 0)}
+        for name, value in own.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+
     @property
     def run_dir(self) -> Path:
         if self.out:
@@ -91,10 +96,11 @@ class TrainConfig(Settings, _Shape):
 
     @property
     def shape_name(self) -> str:
-        """fullnet-ten-512, linear: what tells a sweep's groups apart, and names their folders."""
+        """fullnet-ten-512, gmp-full, linear: what tells a sweep's groups apart, and names their folders."""
         if self.head in POOLED:
             return self.head
-        return slug(self.head, self.crops, "x".join(map(str, self.hidden)))
+        hidden = "x".join(map(str, self.hidden)) if self.head in WITH_HIDDEN else ""
+        return slug(self.head, self.crops, hidden)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,7 @@ class _Shapes(Checked):
     """What a head sees of a map: its centre, four corners and centre, these and their mirrors, ten of the
     map and of the mirrored image's map (a cache with --views mirror), or the full map."""
     hidden: tuple[Width, ...] = (512,)
-    """Widths of FullNet's hidden layers, one after the other."""
+    """Widths of FullNet's hidden layers, one after the other; the one width of recurrent-attention."""
     hidden_shapes: tuple[str, ...] = ()
     """Several networks instead of --hidden's one: 512 has one hidden layer, 4096x4096 two."""
     jobs: Workers = 1
@@ -150,7 +156,8 @@ class SweepConfig(Settings, _Shapes):
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
         named: dict[str, TrainConfig] = {}
         for head, crops, hidden in itertools.product(self.head, self.crops, self._hidden_layers()):
-            shape = {} if head in POOLED else {"crops": crops, "hidden": hidden}
+            shape = {} if head in POOLED else {"crops": crops}
+            shape |= {"hidden": hidden} if head in WITH_HIDDEN else {}
             group = TrainConfig(head=head, **shape, **shared)
             named.setdefault(group.shape_name, group)
         return list(named.values())

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.ablate import HEADS, Setting, ablate, choose
+from pipeline.ablate import HEADS, ablate
 from pipeline.ablation_report import Result, tables
 from pipeline.config import AblateConfig
+from pipeline.selection import Setting, choose
 
 
 def write_sweep(folder: Path, scores: dict[Setting, tuple[float, float]]) -> Path:

@@ -124,7 +124,7 @@ def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache:
     for length in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         stopped.write_bytes(whole[:length])
         refusal(resume, stopped)
-    for facts in (None, [], 7, {}, good | {"epoch": "x"}, good | {"best_top1": [1, 2]}, {"epoch": 1}):
+    for facts in (None, [], 7, {}, good | {"epoch": "x"}, good | {"best_score": [1, 2]}, {"epoch": 1}):
         save_file(tensors, stopped, {"facts": json.dumps(facts)})
         refusal(resume, stopped)
     save_file(tensors, stopped, {"facts": "[" * 100_000})

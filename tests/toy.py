@@ -48,3 +48,31 @@ def config(cache: Path, out: Path, **settings: Any) -> TrainConfig:
     """A short run of a small FullNet in float64, so that equal means equal."""
     small = {"hidden": (6,), "epochs": 4, "batch": 16, "precision": "float64", "device": "cpu"}
     return TrainConfig(cache=str(cache), out=str(out), **{**small, **settings})
+
+
+def write_multilabel_cache(
+    folder: Path, images: int = 120, *, shape: tuple[int, int, int] = (4, 5, 5), split: str = "train"
+) -> Path:
+    """FOLDER/train.h5 with three classes, any of which an image may have; each is a level per channel, at a
+    random cell. Some labels are not counted, some images have none. Test images are other draws."""
+    rng = np.random.default_rng(("train", "test").index(split))
+    labels = (rng.random((images, len(CLASSES))) < [0.2, 0.4, 0.5]).astype(np.int8)
+    levels = 6 * np.eye(len(CLASSES), shape[0])
+    maps = rng.normal(size=(images, 1, *shape))
+    for image, label in zip(*np.nonzero(labels), strict=True):
+        maps[image, 0, :, rng.integers(shape[1]), rng.integers(shape[2])] += levels[label]
+    labels[rng.random(labels.shape) < 0.05] = -1
+    header = CacheHeader(
+        shape=(images, 1, *shape),
+        dtype="float32",
+        labels=labels,
+        paths=[f"{split}/{i}.png" for i in range(images)],
+        classes=CLASSES,
+        identity={"views": "plain", "trunk": {"name": "toy"}},
+    )
+    with CacheWriter(folder / f"{split}.h5", header) as writer:
+        for rows in writer.missing:
+            digests = np.full((len(rows), 16), 7, np.uint8)
+            writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
+        writer.publish()
+    return folder

@@ -3,6 +3,8 @@
 DATASETS: dict[str, str] = {
     "digits": "pipeline.datasets.digits:load",
     "cifar10": "pipeline.datasets.cifar10:load",
+    "scenes": "pipeline.datasets.scenes:load",
     "folder": "pipeline.datasets.folder:load",
+    "csv": "pipeline.datasets.csv_file:load",
 }
 """Name → function; see `pipeline.datasets.base.open_dataset`."""

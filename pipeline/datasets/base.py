@@ -1,6 +1,7 @@
 """What a dataset is to the pipeline: two splits, each an ordered list of labelled images, read by row.
 
-Legend: N images, H×W pixels. Nothing is decoded before `read`.
+An image has one class (labels (N,)) or any number of classes, none included (labels (N, K)).
+Legend: N images, K classes, H×W pixels. Nothing is decoded before `read`.
 """
 
 import dataclasses
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from pipeline.datasets import DATASETS
@@ -16,6 +18,10 @@ from pipeline.registry import resolve
 from pipeline.splits import Rows, holdout
 
 SplitName = Literal["train", "test"]
+
+Boxes = NDArray[np.float32]
+"""(n, 5): class, x0, y0, x1, y1 of each object of an image, in pixels of the image as it is decoded; the
+origin is its upper left corner, x1 and y1 are exclusive, so a box is x1 − x0 wide."""
 
 
 class ImageBytes(NamedTuple):
@@ -62,13 +68,20 @@ class ImageSplit:
     sizes: np.ndarray
     """(N,) int64: bytes of each image as it is stored."""
     labels: np.ndarray
-    """(N,) int64."""
+    """(N,) int64, or multi-label (N, K) int8: 1 present, 0 absent, -1 not counted (unknown or difficult)."""
     images: ImageReader
     ignored: int = 0
     """Files in the dataset's folder that are no images by their name."""
+    boxes: Sequence[Boxes] | None = None
+    """Where the objects of each image are, if the dataset says so: N arrays."""
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def multi_label(self) -> bool:
+        """An image may have any number of classes."""
+        return self.labels.ndim == 2
 
     def take(self, rows: Sequence[int]) -> "ImageSplit":
         """These rows alone, in this order."""
@@ -78,6 +91,7 @@ class ImageSplit:
             sizes=self.sizes[rows],
             labels=self.labels[rows],
             images=self.images.take(rows),
+            boxes=None if self.boxes is None else [self.boxes[row] for row in rows],
         )
 
     def without(self, rows: Iterable[int]) -> "ImageSplit":
@@ -108,8 +122,10 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     """The "train" and "test" splits of a dataset.
 
     Args:
-        spec: a name in the registry, with its path where it takes one: `digits`, `cifar10`, `folder:PATH`.
-        test_fraction: share of each class that becomes the test split, where the dataset has none of its own.
+        spec: a name in the registry, with its path where it takes one: `digits`, `cifar10`, `scenes`,
+            `folder:PATH`, `csv:PATH`, `voc2007` or `voc2007:PATH`, `coco:PATH`.
+        test_fraction: share of each class (`csv`: of the images) that becomes the test split, where the
+            dataset has none of its own.
         seed: which images these are.
 
     Raises:
@@ -119,7 +135,9 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     name, _, path = spec.partition(":")
     if name not in DATASETS:
         choices = ", ".join(DATASETS)
-        raise ConfigError(f"--dataset: expected one of {choices} (folder:PATH), found {spec!r}")
+        raise ConfigError(
+            f"--dataset: expected one of {choices} (folder:PATH, csv:PATH, coco:PATH), found {spec!r}"
+        )
     return resolve(DATASETS, name)(path, test_fraction=test_fraction, seed=seed)
 
 
@@ -130,14 +148,22 @@ def refuse_path(name: str, path: str) -> None:
 
 
 def draw_test(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows for training and for testing, for a dataset without a test split; see `holdout`.
+    """Rows for training and for testing, both ascending, for a dataset without a test split.
 
-    Raises: ConfigError when no class is large enough to give an image.
+    Of labels (N,) the same share of each class (see `holdout`); of multi-label ones (N, K) any rows.
+
+    Raises: ConfigError when that leaves no image to test on, or none to train on.
     """
-    train, test = holdout(labels, test_fraction, seed)
-    if not len(test):
+    if labels.ndim == 2:
+        order = np.random.default_rng(seed).permutation(len(labels))
+        count = round(test_fraction * len(labels))
+        train, test = np.sort(order[count:]), np.sort(order[:count])
+    else:
+        train, test = holdout(labels, test_fraction, seed)
+    if not len(test) or not len(train):
+        whole = "the images" if labels.ndim == 2 else "each class"
         raise ConfigError(
-            f"--test-fraction: expected images to test on, found none: {test_fraction} of each class is less "
+            f"--test-fraction: expected images to test on, found none: {test_fraction} of {whole} is less "
             "than one image, or would be all of its images; raise it or add images"
         )
     return train, test

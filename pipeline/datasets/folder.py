@@ -8,43 +8,14 @@ are followed, names that begin with a dot are passed over, and a file's name say
 """
 
 import os
-from collections.abc import Sequence
 
-from xxhash import xxh3_128_digest
-
-from pipeline.datasets.base import ImageBytes, ImageSplit, SplitName, draw_test
+from pipeline.datasets.base import ImageSplit, SplitName, draw_test
+from pipeline.datasets.files import FileReader
 from pipeline.datasets.scan import Found, scan, subfolders
 from pipeline.errors import ConfigError, DataError
-from pipeline.images import ImageError, decode, hush
+from pipeline.images import hush
 
 TEST_NAMES = ("test", "val", "valid", "validation")
-
-
-class FolderReader:
-    """Image files by their path below a folder."""
-
-    in_memory = False
-
-    def __init__(self, base: str, paths: tuple[str, ...]) -> None:
-        self.base, self.paths = base, paths
-
-    def read(self, row: int) -> ImageBytes:
-        data = self._bytes(row)
-        return ImageBytes(decode(data, self.base + self.paths[row]), xxh3_128_digest(data))
-
-    def digest(self, row: int) -> bytes:
-        return xxh3_128_digest(self._bytes(row))
-
-    def _bytes(self, row: int) -> bytes:
-        path = self.base + self.paths[row]
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise ImageError(path, f"can't be read: {error.strerror}") from error
-
-    def take(self, rows: Sequence[int]) -> "FolderReader":
-        return FolderReader(self.base, tuple(self.paths[row] for row in rows))
 
 
 def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
@@ -111,6 +82,6 @@ def _split(base: str, name: SplitName, found: Found) -> ImageSplit:
         paths=found.paths,
         sizes=found.sizes,
         labels=found.labels,
-        images=FolderReader(base, found.paths),
+        images=FileReader(base, found.paths),
         ignored=found.ignored,
     )

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
+from pipeline.heads.losses import classification_loss, cross_entropy, kind_of_loss
+
+__all__ = ["Examples", "FittedHead", "Head", "HeadSpec", "best_of", "cross_entropy", "scores"]
 
 
 class HeadSpec(NamedTuple):
@@ -28,6 +31,7 @@ class HeadSpec(NamedTuple):
     classes: int
     seeds: Sequence[int]  # one per head of the stack
     examples: int = 0  # images in the training part
+    multi_label: bool = False  # labels are (B, K): 1 present, 0 absent, -1 not counted
 
 
 class Head(nn.Module):
@@ -41,6 +45,7 @@ class Head(nn.Module):
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__()
         self.seeds = tuple(spec.seeds)
+        self.loss = kind_of_loss(spec.config.loss, spec.multi_label)
         self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def prepare(self, maps_BVCHW: Tensor) -> Tensor:
@@ -53,8 +58,8 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """(M,) the loss of each head, averaged over the batch. labels: (B,) int64."""
-        return cross_entropy(self(inputs), labels).mean(1)
+        """(M,) what each head minimises, averaged over the batch. labels: (B,) int64 or (B, K) int8."""
+        return classification_loss(self(inputs), labels, self.loss).mean(1)
 
     def new_weight(self, *shape: int, std: float) -> nn.Parameter:
         """A parameter (M, *shape), normally distributed; each head draws from its own seed."""
@@ -90,6 +95,14 @@ class Examples(NamedTuple):
 class FittedHead(Head):
     """A head without steps, learning rate or seed: M is 1. Its parameters and buffers are (1, ...)."""
 
+    def __init__(self, spec: HeadSpec) -> None:
+        """Raises: ConfigError where images have several labels each, or another loss is asked for."""
+        if spec.multi_label:
+            raise ConfigError(
+                f"--head: {spec.config.head} needs images with one label each, found several; take gap or gmp"
+            )
+        super().__init__(spec)
+
     def fit(self, train: Examples, val: Examples | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Compute the head from the training part, in the setting that does best on the validation part.
 
@@ -109,11 +122,3 @@ def scores(logits_BK: Tensor, val: Examples) -> dict[str, float]:
 def best_of(lines: Sequence[dict[str, Any]]) -> int:
     """The line with the highest top-1; of equal ones that with the lowest loss, then the first."""
     return min(range(len(lines)), key=lambda i: (-lines[i]["val_top1"], lines[i]["val_loss"]))
-
-
-def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:
-    """(M, B) negative log-likelihood of each image under each head, in float32 or better."""
-    heads = len(logits_MBK)
-    logits = logits_MBK.float() if logits_MBK.dtype.itemsize < 4 else logits_MBK
-    labels = labels_B.expand(heads, -1)
-    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")

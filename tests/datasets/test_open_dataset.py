@@ -11,8 +11,22 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.errors import ConfigError
 
 
+@pytest.fixture(scope="module")
+def scenes() -> dict[str, ImageSplit]:
+    """The first of them, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.datasets.scenes.COUNTS", {"train": 60, "test": 30})
+        return open_dataset("scenes")
+
+
 @pytest.fixture(params=sorted(set(DATASETS) - {"cifar10"}))
 def splits(request: pytest.FixtureRequest, photos: Path) -> dict[str, ImageSplit]:
+    if request.param == "csv":
+        lines = (f"{p.relative_to(photos)},{p.parent.name}" for p in photos.rglob("*.png"))
+        (photos / "table.csv").write_text("\n".join(("image,labels", *lines)), encoding="utf-8")
+        return open_dataset(f"csv:{photos / 'table.csv'}")
+    if request.param == "scenes":
+        return request.getfixturevalue("scenes")
     return open_dataset(f"folder:{photos}" if request.param == "folder" else request.param)
 
 
@@ -23,11 +37,33 @@ def test_splits_are_consistent(splits: dict[str, ImageSplit]) -> None:
     for name, split in splits.items():
         assert split.split == name
         assert len(split) == len(split.paths) == len(set(split.paths))
-        for array in (split.sizes, split.labels):
-            assert array.shape == (len(split),)
-            assert array.dtype == np.int64
-        assert set(split.labels.tolist()) == set(range(len(split.classes)))
+        assert split.sizes.shape == (len(split),)
+        assert split.sizes.dtype == np.int64
+        check_labels(split)
         assert all(not p.startswith("/") and "\\" not in p for p in split.paths)
+
+
+def check_labels(split: ImageSplit) -> None:
+    """Every class occurs, in either form; boxes are of classes that do."""
+    if split.multi_label:
+        assert split.labels.shape == (len(split), len(split.classes))
+        assert split.labels.dtype == np.int8
+        assert set(np.unique(split.labels).tolist()) <= {-1, 0, 1}
+        assert (split.labels == 1).any(axis=0).all()
+    else:
+        assert split.labels.shape == (len(split),)
+        assert split.labels.dtype == np.int64
+        assert set(split.labels.tolist()) == set(range(len(split.classes)))
+    if split.boxes is not None:
+        assert len(split.boxes) == len(split)
+        for row, boxes in enumerate(split.boxes):
+            assert boxes.dtype == np.float32
+            assert boxes.shape == (len(boxes), 5)
+            assert (split.labels[row, boxes[:, 0].astype(int)] == 1).all()
+            height, width, _ = split.images.read(row).pixels.shape
+            assert (boxes[:, 1:] >= 0).all()
+            assert (boxes[:, [3, 4]] <= [width, height]).all()
+            assert (boxes[:, [1, 2]] < boxes[:, [3, 4]]).all()
 
 
 def test_reading_is_repeatable_and_survives_pickling(splits: dict[str, ImageSplit]) -> None:
@@ -55,6 +91,11 @@ def test_rows_taken_and_left_out_keep_their_order(splits: dict[str, ImageSplit])
     assert len(rest) == len(split) - 2 == len(rest.labels)
     assert rest.images.read(2).digest == split.images.read(4).digest
     assert len(split.take(range(3, 9))) == 6
+    if split.boxes is not None:
+        assert part.boxes is not None
+        assert rest.boxes is not None
+        for found, expected in ((part.boxes, [5, 2, 7]), (rest.boxes[:4], [1, 2, 4, 5])):
+            assert [b.tolist() for b in found] == [split.boxes[row].tolist() for row in expected]
 
 
 @pytest.mark.parametrize("spec", ["mnist", "", ":x", "Digits", "/some/path"])
@@ -63,7 +104,7 @@ def test_an_unknown_name_is_refused_with_the_choices(spec: str) -> None:
         open_dataset(spec)
 
 
-@pytest.mark.parametrize("spec", ["digits:x", "cifar10:/data"])
+@pytest.mark.parametrize("spec", ["digits:x", "cifar10:/data", "scenes:x"])
 def test_a_path_where_none_belongs_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"--dataset: .* takes no path"):
         open_dataset(spec)

@@ -1,0 +1,118 @@
+"""Heads on images with several labels side by side, and recurrent attention taken apart.
+
+A *variant* is a head with something changed. The learning rate and weight decay of each head in the part
+`heads` are chosen by validation mAP of one seed; other variants take over those of recurrent-attention. Then
+a head per seed is trained, all of them in one pass, and scored on the test split.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cache import FeatureCache
+from pipeline.attention_config import AttentionConfig
+from pipeline.attention_report import Result, spread, write_report
+from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
+from pipeline.head_settings import CONSTRAINTS
+from pipeline.predictions import predict
+from pipeline.selection import Setting, choose, drop_losers, head_folder
+from pipeline.train import train
+
+ATTENTION = "recurrent-attention"
+HEADS = ("gap", "gmp", "csra", ATTENTION)
+BASE = (ATTENTION, "full")
+"""What every variant is compared with, and what the parts other than `heads` change."""
+
+
+class Variant(NamedTuple):
+    """A line of the table."""
+
+    part: str
+    name: str
+    head: str
+    crops: str
+    changes: dict[str, Any]
+
+
+def ablate(config: AttentionConfig) -> Path:
+    """Train and score every variant; write OUT/attention.json and attention.md; gives the first.
+
+    Raises: ConfigError when the cache's images have one label each; what training and scoring raise.
+    """
+    cache = FeatureCache(Path(config.cache) / "train.h5")
+    if cache.labels.ndim == 1:
+        raise ConfigError(
+            f"--cache: expected images with several labels, those of {cache.path} have one each"
+        )
+    lines = variants(config)
+    print(f"{len(lines)} variants, {config.seeds} seeds of each, into {config.out_dir}")
+    settings: dict[tuple[str, str], Setting] = {}
+    results = []
+    for line in lines:
+        own = (line.head, line.crops) if line.part == "heads" else BASE
+        if own not in settings:
+            settings[own] = select(config, *own)
+        results.append(score(config, line, settings[own]))
+        print(f"{line.part}, {line.name}: mAP {spread(results[-1].figures()['map'])} %", flush=True)
+    base = next(r for r in results if r.name == ", ".join(BASE))
+    return write_report(config.out_dir, results, base, config.as_json())
+
+
+def variants(config: AttentionConfig) -> list[Variant]:
+    """The lines of the table. The base stands in `heads`, which is always there."""
+
+    def attention(part: str, name: str, **changes: Any) -> Variant:
+        return Variant(part, name, *BASE, changes)
+
+    heads = [Variant("heads", f"{h}, {c}", h, c, {}) for h in HEADS for c in ("full", "ten")]
+    steps = [attention("steps", f"K = {k}", steps=k) for k in range(1, config.max_steps + 1)]
+    left_out = [
+        attention("constraints", f"without {name}", constraints=tuple(c for c in CONSTRAINTS if c != name))
+        for name in CONSTRAINTS
+    ]
+    free = attention("constraints", "without any", localisation=0.0)
+    loss = [attention("loss", "softmax-square", loss="softmax-square")]
+    parts = {"heads": heads, "steps": steps, "constraints": [*left_out, free], "loss": loss}
+    chosen = [line for part in config.parts if part != "heads" for line in parts[part]]
+    return (heads if "heads" in config.parts else [Variant("heads", ", ".join(BASE), *BASE, {})]) + chosen
+
+
+def select(config: AttentionConfig, head: str, crops: str) -> Setting:
+    """The best learning rate and weight decay by validation mAP of the first seed."""
+    rates = config.attention_lr if head == ATTENTION else config.pooling_lr
+    grid = [Setting(lr, decay) for lr in rates for decay in config.weight_decay]
+    base = train_config(config, "grid", f"{head}-{crops}", head=head, crops=crops)
+    folder = train(dataclasses.replace(base, lr=rates, weight_decay=config.weight_decay, seed=(0,)))
+    drop_losers(folder, [])
+    return choose([folder], grid)
+
+
+def score(config: AttentionConfig, line: Variant, setting: Setting) -> Result:
+    """Train a variant's seeds, and score each on the test split."""
+    changes = {"head": line.head, "crops": line.crops, **line.changes}
+    base = train_config(config, line.part, line.name, **changes)
+    fields = {
+        "lr": (setting.lr,),
+        "weight_decay": (setting.weight_decay,),
+        "seed": tuple(range(config.seeds)),
+    }
+    run = train(dataclasses.replace(base, **fields))
+    folders = [head_folder(run, setting, seed) for seed in range(config.seeds)]
+    found = [predict(folder, device=config.device) for folder in folders]
+    return Result(line.part, line.name, setting, found, region_rates(config, line, folders))
+
+
+def train_config(config: AttentionConfig, *place: str, **changes: Any) -> TrainConfig:
+    """The settings that all variants share, in a folder of the run's own, with these changes."""
+    return TrainConfig(
+        cache=config.cache,
+        out=str(config.out_dir.joinpath("runs", *place)),
+        hidden=(config.hidden,),
+        region_cells=config.region_cells,
+        epochs=config.epochs,
+        batch=config.batch,
+        device=config.device,
+        resume=True,
+        **changes,
+    )

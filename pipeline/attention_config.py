@@ -1,0 +1,52 @@
+"""The configuration of the comparison of heads on images with several labels."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from pipeline.fields import Checked, Count, Device, OneOf, Range, slug
+
+PARTS = ("heads", "steps", "constraints", "loss")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionConfig(Checked):
+    """Does attention beat pooling on images with several labels, and what in it does? Several seeds of each.
+
+    Compares gap, gmp, csra and recurrent-attention on the full map and on its ten crops, and takes the
+    attention apart: 1 to 8 regions, constraints left out, the paper's loss. Settings are chosen by
+    validation mAP, every line is scored on the test split and compared with recurrent-attention on the same
+    images. Writes OUT/attention.json and attention.md. Interrupted, the same command goes on.
+    """
+
+    cache: str = "artifacts/demo/scenes"
+    """Folder that extract_features.py made of a multi-label dataset."""
+    out: str = ""
+    """Folder for runs and results [artifacts/ablation/CACHE]."""
+    parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
+    """heads: each head with and without ten crops; steps: 1 to --max-steps regions; constraints: each left
+    out, and all; loss: softmax-square instead of bce."""
+    max_steps: Annotated[int, Range(1, 100)] = 8
+    """The most regions."""
+    hidden: Annotated[int, Range(1, 65_536)] = 256
+    """Width of recurrent-attention."""
+    region_cells: Annotated[int, Range(0, 1024)] = 0
+    """As in train_head.py."""
+    attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3, 3e-4)
+    """Learning rates of recurrent-attention to choose from by validation score."""
+    pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 0.03)
+    """Learning rates of the other heads to choose from by validation score."""
+    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 2e-2)
+    """Weight decays to choose from by validation score."""
+    seeds: Annotated[int, Range(1, 1000)] = 5
+    """How many seeds."""
+    epochs: Count = 20
+    """Passes over the training part."""
+    batch: Annotated[int, Range(0, 65_536)] = 64
+    """Images per step."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+
+    @property
+    def out_dir(self) -> Path:
+        return Path(self.out or Path("artifacts/ablation") / slug(Path(self.cache).name))

@@ -1,0 +1,169 @@
+"""A table of multi-label images: a CSV file in UTF-8, with a line of column names.
+
+    image,labels,split
+    photos/0001.jpg,dog person,train
+    photos/0002.jpg,,test
+
+`image` is relative to the file's folder. `labels` are separated by spaces and may be none. `split` may be
+missing, and a share of the images is then drawn by seed; else it says train, or test (or val, valid,
+validation: as in a folder, the first of these that occurs is the test split, and the others are left alone).
+Other columns are passed over. Classes are all names that occur in the two splits, sorted in code-point order;
+images are sorted by path, so that moving lines changes nothing.
+"""
+
+import csv
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.datasets.base import ImageSplit, SplitName, draw_test
+from pipeline.datasets.files import FileReader, file_size
+from pipeline.datasets.folder import TEST_NAMES
+from pipeline.errors import ConfigError, DataError
+from pipeline.images import hush
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    path: str
+    """Of the image, relative to the table's folder."""
+    names: frozenset[str]
+    split: str
+    """"" in a table without such a column."""
+    place: str
+    """FILE, line N: for messages."""
+
+
+def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+    """Both splits; `test_fraction` and `seed` count where the table has no column `split`.
+
+    Raises:
+        ConfigError: there is no path.
+        DataError: the table or an image is missing, unreadable or not what it should be, with the line.
+    """
+    if not path:
+        raise ConfigError("--dataset: csv needs a path: csv:PATH")
+    hush()
+    path = os.path.expanduser(path)
+    rows = sorted(read_rows(path), key=lambda row: row.path)
+    parts = _by_column(path, rows) if rows[0].split else _drawn(rows, test_fraction, seed)
+    classes = tuple(sorted({name for part in parts.values() for row in part for name in row.names}))
+    if not classes:
+        raise DataError(f"{path}: expected names of classes in the column labels, found none in any line")
+    base = os.path.join(os.path.dirname(path), "")
+    return {name: _split(base, name, part, classes) for name, part in parts.items()}
+
+
+def _drawn(rows: Sequence[Row], test_fraction: float, seed: int) -> dict[SplitName, list[Row]]:
+    no_labels = np.zeros((len(rows), 0), np.int8)  # they would change nothing
+    train, test = draw_test(no_labels, test_fraction, seed)
+    return {"train": [rows[i] for i in train], "test": [rows[i] for i in test]}
+
+
+def _by_column(path: str, rows: Sequence[Row]) -> dict[SplitName, list[Row]]:
+    """The rows of each split, by what the column says. Raises: DataError when one has none."""
+    said = {row.split for row in rows}
+    test_name = next((name for name in TEST_NAMES if name in said), "test")
+    parts: dict[SplitName, list[Row]] = {
+        "train": [row for row in rows if row.split == "train"],
+        "test": [row for row in rows if row.split == test_name],
+    }
+    for name, part in parts.items():
+        if not part:
+            raise DataError(
+                f"{path}: expected lines of both splits, found none whose column split says {name}; "
+                "add some, or leave the column out and a test split is drawn"
+            )
+    return parts
+
+
+def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, ...]) -> ImageSplit:
+    column = {label: i for i, label in enumerate(classes)}
+    labels = np.zeros((len(rows), len(classes)), np.int8)
+    for i, row in enumerate(rows):
+        labels[i, [column[label] for label in row.names]] = 1
+    paths = tuple(row.path for row in rows)
+    return ImageSplit(
+        dataset="csv",
+        split=name,
+        classes=classes,
+        paths=paths,
+        sizes=np.array([file_size(base + row.path, row.place) for row in rows], np.int64),
+        labels=labels,
+        images=FileReader(base, paths),
+    )
+
+
+def read_rows(path: str) -> list[Row]:
+    """The table's rows, at least one, in its order. Raises: DataError."""
+    rows: dict[str, Row] = {}
+    lines = _records(path)
+    place, header = next(lines, (f"{path}, line 1", []))
+    columns = _columns(place, header)
+    for place, fields in lines:
+        if len(fields) != len(header):
+            raise DataError(
+                f"{place}: expected {len(header)} fields as in the first line, found {len(fields)}; "
+                "quote a field that has a comma in it"
+            )
+        row = _row(
+            place, *("" if i is None else fields[i] for i in columns), has_split=columns[2] is not None
+        )
+        if row.path in rows:
+            raise DataError(
+                f"{place}: expected each image once, found {row.path} again ({rows[row.path].place}); "
+                "put all its labels in one line"
+            )
+        rows[row.path] = row
+    if not rows:
+        raise DataError(f"{path}: expected a line per image below the names of the columns, found none")
+    return list(rows.values())
+
+
+def _row(place: str, image: str, labels: str, split: str, *, has_split: bool) -> Row:
+    split = split.strip()
+    if has_split and split not in ("train", *TEST_NAMES):
+        raise DataError(
+            f"{place}: column split: expected train or one of {', '.join(TEST_NAMES)}, found {split!r}"
+        )
+    if not image or "\0" in image or image.startswith("/"):
+        raise DataError(
+            f"{place}: column image: expected a path relative to the file's folder, found {image!r}"
+        )
+    return Row(posixpath.normpath(image), frozenset(labels.split()), split, place)
+
+
+def _columns(place: str, header: Sequence[str]) -> tuple[int, int, int | None]:
+    """Where image, labels and split are. Raises: DataError."""
+    names = [name.strip() for name in header]
+    for name in ("image", "labels", "split"):
+        if names.count(name) > 1 or (name != "split" and name not in names):
+            found = (
+                f"{names.count(name)} of that name" if name in names else ", ".join(names)[:200] or "nothing"
+            )
+            raise DataError(f"{place}: expected a column {name!r} (image,labels[,split]), found {found}")
+    return names.index("image"), names.index("labels"), names.index("split") if "split" in names else None
+
+
+def _records(path: str) -> Iterator[tuple[str, list[str]]]:
+    """(place, fields) of each line that isn't empty. Raises: DataError when the file is no table."""
+    line = 1
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for fields in reader:
+                if fields:
+                    yield f"{path}, line {line}", fields
+                line = reader.line_num + 1  # a quoted field may hold line breaks
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: expected a CSV file in UTF-8, found other bytes; save it as UTF-8"
+        ) from error
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path}, line {line}: expected a line of a CSV file: {error}") from error

@@ -1,0 +1,41 @@
+"""What single heads can be told, and how heads learn: the part of stage two's flags that heads read.
+
+Nothing here imports torch.
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pipeline.fields import Checked, Fraction, OneOf, Range
+
+CONSTRAINTS = ("anchor", "scale", "positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadSettings(Checked):
+    """Every head reads what concerns it, and no other flag matters to it."""
+
+    loss: Literal["auto", "cross-entropy", "bce", "softmax-square"] = "auto"
+    """bce: binary cross-entropy of each class. softmax-square: squared error of the softmax to the labels
+    divided by their number [cross-entropy where images have one label each, bce where they have several]."""
+    optimizer: Literal["auto", "sgd", "adam"] = "auto"
+    """sgd has Nesterov momentum, adam decoupled weight decay [adam for recurrent-attention, else sgd]."""
+    dropout: Fraction = 0.0
+    """After each hidden layer."""
+    crop_cells: Annotated[int, Range(0, 1024)] = 0
+    """Side of a crop, in cells of the map [3 for fullnet, for others 2 cells less than the map]."""
+    csra_lambda: Annotated[float, Range(0, 1000)] = 0.1
+    """csra: weight of the attention beside the mean of the map."""
+    csra_temperature: tuple[Annotated[float, Range(0, 99, above=True)], ...] = (1.0,)
+    """csra: sharpness of the attention, 99 for the maximum. Of several, each is a head; their scores are
+    summed."""
+    steps: Annotated[int, Range(1, 100)] = 5
+    """recurrent-attention: regions it looks at, one after the other, after the whole map."""
+    region_cells: Annotated[int, Range(0, 1024)] = 0
+    """recurrent-attention: side of what is sampled of each region, in cells [half the crop's side, rounded
+    up]."""
+    localisation: Annotated[float, Range(0, 1000)] = 0.1
+    """recurrent-attention: weight of the constraints on the regions."""
+    constraints: tuple[Annotated[str, OneOf(CONSTRAINTS)], ...] = CONSTRAINTS
+    """recurrent-attention: which constraints. anchor pulls each region towards a place of its own, scale
+    keeps regions small, positive keeps them from being mirrored or empty."""

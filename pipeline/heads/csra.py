@@ -1,0 +1,67 @@
+"""Class-specific residual attention (Zhu and Wu, ICCV 2021): each class looks where its own score is high.
+
+With a unit vector m_i per class, cell j of the map scores s_ij = m_i·x_j, and
+
+    logit_i = mean_j s_ij + λ Σ_j softmax_j(T·s_ij)·s_ij
+
+T = 99 stands for the maximum over the cells. Several T are as many heads with vectors of their own, whose
+logits are summed. Maps come centred, so that, other than in the paper, how frequent a class is takes a bias.
+
+Cells are scored once for all crops of a map; crops are windows of these scores, and their logits are
+averaged. Neither mean nor softmax minds the order of cells: a mirrored crop counts as another of its box.
+
+Shapes: M heads of the stack, P temperatures, B images, V views, C×H×W cells of a map, K classes.
+"""
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.crops import crops_of, own_crop_cells
+from pipeline.heads.base import Head, HeadSpec
+
+MAXIMUM = 99.0
+"""The temperature that stands for the maximum."""
+
+
+class ResidualAttention(Head):
+    """(B, V, C, H, W) → (B, V, H, W, C), channels last → (M, B, K)."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__(spec)
+        config, (channels, *map_cells) = spec.config, spec.map_shape
+        cells = (map_cells[0], map_cells[1])
+        crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
+        self.views = 1 + max(crop.view for crop in crops)
+        self.windows = Counter((crop.view, crop.box) for crop in crops)
+        self.share, self.temperatures = config.csra_lambda, config.csra_temperature
+        shape = (len(self.temperatures), channels, spec.classes)
+        self.weight = self.new_weight(*shape, std=channels**-0.5)
+        self.bias = self.new_bias(spec.classes)
+
+    def prepare(self, maps_BVCHW: Tensor) -> Tensor:
+        return maps_BVCHW[:, : self.views].permute(0, 1, 3, 4, 2).contiguous()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        heads, parts = len(self.seeds), len(self.temperatures)
+        columns = F.normalize(self.weight, dim=2).permute(2, 0, 1, 3).flatten(1)  # (C, M·P·K)
+        scores = (inputs @ columns.to(inputs.dtype)).to(self.weight.dtype).unflatten(-1, (heads, parts, -1))
+        total = torch.zeros((), dtype=scores.dtype, device=scores.device)
+        for (view, (top, left, height, width)), count in self.windows.items():
+            window = scores[:, view, top : top + height, left : left + width].flatten(1, 2)
+            total = total + count * self._pool(window)
+        return (total / self.windows.total()).transpose(0, 1) + self.bias[:, None]
+
+    def _pool(self, cells: Tensor) -> Tensor:
+        """Scores (B, cells, M, P, K) → logits (B, M, K)."""
+        total = cells.mean(1).sum(2)
+        for p, temperature in enumerate(self.temperatures):
+            mine = cells[:, :, :, p]
+            if temperature == MAXIMUM:
+                attended = mine.amax(1)
+            else:
+                attended = ((temperature * mine).softmax(1) * mine).sum(1)
+            total = total + self.share * attended
+        return total

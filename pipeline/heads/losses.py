@@ -1,0 +1,93 @@
+"""What heads minimise: a loss per image for its labels, and the paper's constraints on regions of attention.
+
+Labels are (B,) int64, one class per image, or (B, K) with 1 present, 0 absent and -1 not counted. Everything
+is summed over classes and over regions, as in the paper (ICCV 2017), and averaged over images by whoever
+calls: one factor for both parts, so their balance is the paper's, whatever the batch.
+
+Shapes: M heads, B images, K classes, N crops, S regions per crop.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+
+ANCHORS = ((0.0, 0.0), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5))
+"""(tx, ty) that the regions are pulled to, one after the other; after the last it goes on with the first."""
+WIDEST = 0.5  # |s| that scale asks for: half the side of the map
+LEAST = 0.1  # s that positive asks for
+SHARES = {"scale": 1.0, "anchor": 0.01, "positive": 0.1}
+"""Of the constraints in the loss of localisation."""
+
+
+def kind_of_loss(asked: str, multi_label: bool) -> str:
+    """What `--loss` comes to on such labels. Raises: ConfigError where it doesn't suit them."""
+    if asked == "auto":
+        return "bce" if multi_label else "cross-entropy"
+    if multi_label and asked == "cross-entropy":
+        raise ConfigError(
+            "--loss: expected auto, bce or softmax-square, for these images have several labels each, "
+            "found cross-entropy"
+        )
+    return asked
+
+
+def classification_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """(M, B) the loss of each image under each head, in float32 or better, summed over classes.
+
+    cross-entropy   -log softmax at the label; needs one label per image
+    bce             binary cross-entropy of each class; what isn't counted is left out
+    softmax-square  squared error of the softmax to the labels divided by their number (ICCV 2017). An image
+                    without a label contributes nothing; what isn't counted is as if absent
+    """
+    logits = logits_MBK.float() if logits_MBK.dtype.itemsize < 4 else logits_MBK
+    if kind == "cross-entropy":
+        return cross_entropy(logits, labels)
+    if labels.ndim == 1:
+        labels = F.one_hot(labels, logits.shape[2])
+    present_BK = (labels == 1).to(logits.dtype)
+    if kind == "bce":
+        losses = F.binary_cross_entropy_with_logits(logits, present_BK.expand_as(logits), reduction="none")
+        return (losses * (labels >= 0)).sum(2)
+    if kind != "softmax-square":
+        raise ValueError(f"expected cross-entropy, bce or softmax-square, found {kind!r}")
+    count_B1 = present_BK.sum(1, keepdim=True)
+    error_MBK = logits.softmax(2) - present_BK / count_B1.clamp(min=1)
+    return (error_MBK * error_MBK).sum(2) * (count_B1[:, 0] > 0)
+
+
+def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:
+    """(M, B) negative log-likelihood of each image under each head, in float32 or better."""
+    heads = len(logits_MBK)
+    logits = logits_MBK.float() if logits_MBK.dtype.itemsize < 4 else logits_MBK
+    labels = labels_B.expand(heads, -1)
+    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+
+
+def localisation_loss(theta_MBNS4: Tensor, constraints: Collection[str]) -> Tensor:
+    """(M, B) the constraints on the regions (sx, sy, tx, ty), summed over regions, averaged over crops.
+
+    anchor     ½|t - a|², a the region's own anchor
+    scale      max(|s| - ½, 0)², for both axes
+    positive   max(0.1 - s, 0), for both axes
+    """
+    s_MBNS2, t_MBNS2 = theta_MBNS4[..., :2], theta_MBNS4[..., 2:]
+    terms = {
+        "anchor": lambda: 0.5 * (t_MBNS2 - anchors(theta_MBNS4.shape[3], theta_MBNS4)).square(),
+        "scale": lambda: (s_MBNS2.abs() - WIDEST).relu().square(),
+        "positive": lambda: (LEAST - s_MBNS2).relu(),
+    }
+    total = theta_MBNS4.new_zeros(theta_MBNS4.shape[:2])
+    for name in SHARES:
+        if name in constraints:
+            total = total + SHARES[name] * terms[name]().sum((3, 4)).mean(2)
+    return total
+
+
+def anchors(regions: int, like: Tensor) -> Tensor:
+    """(S, 2) the place (tx, ty) that each region is pulled to."""
+    places: Sequence[tuple[float, float]] = [ANCHORS[k % len(ANCHORS)] for k in range(regions)]
+    return torch.tensor(places, dtype=like.dtype, device=like.device)

@@ -1,0 +1,146 @@
+"""Recurrent attention: an LSTM looks at one region of the map after another and says where to look next.
+
+*Multi-label Image Recognition by Recurrently Discovering Attentional Regions* (Wang et al., ICCV 2017). Step
+0 sees the whole map and only seeds the LSTM:
+
+    f_k = the map sampled in region M_k          M_0 = the whole map
+    x_k = ReLU(FC(f_k))
+    h_k, c_k = LSTM(x_k, h_k-1, c_k-1)           zero before the first
+    z_k = ReLU(FC(h_k))
+    M_k+1 = FC(z_k) = (sx, sy, tx, ty)           starts as the whole map: zero weights, bias (1, 1, 0, 0)
+    scores_k = FC(z_k) for k ≥ 1
+
+An image's score for a class is the highest over the regions, averaged over crops, each of which is a map of
+its own. Other than there, one width serves all layers, and the default loss is `bce`.
+
+What costs is the first layer, over all cells of a region, at each step. So its weight gradient is one product
+for all steps (`SharedLayer`); crops are rows of a batch; step 0's regions have no parameters and are prepared
+once for all epochs; the scores of all steps are one product.
+
+Shapes: M heads, B images, N crops, R = B·N rows, S regions, h width, K classes, p×q points of a region.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.crops import Box, crops_of, own_crop_cells
+from pipeline.errors import ConfigError
+from pipeline.heads.base import Head, HeadSpec
+from pipeline.heads.losses import classification_loss, localisation_loss
+from pipeline.heads.lstm import Cell, lstm_weight
+from pipeline.heads.shared_layer import SharedLayer
+from pipeline.heads.transformer import Transformer
+
+
+class Attention(NamedTuple):
+    """Where a head looked and what it saw there."""
+
+    theta: Tensor  # (M, B, N, S, 4) regions (sx, sy, tx, ty) in coordinates of the crop, see Transformer
+    step_logits: Tensor  # (M, B, N, S, K)
+
+    @property
+    def logits(self) -> Tensor:
+        """(M, B, K) the highest score over the regions, averaged over the crops."""
+        return self.step_logits.amax(3).mean(2)
+
+
+class RecurrentAttention(Head):
+    """(B, V, C, H, W) → maps and whole crops (B, ·) → (M, B, K)."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        """Raises: ConfigError when more than one width is asked for, or the crop is larger than the map."""
+        super().__init__(spec)
+        config, (channels, height, width) = spec.config, spec.map_shape
+        if len(config.hidden) > 1:
+            raise ConfigError(
+                f"--hidden: expected one width for recurrent-attention, found {len(config.hidden)}"
+            )
+        cells = (height, width)
+        self.crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
+        self.views, self.steps = 1 + max(crop.view for crop in self.crops), config.steps
+        self.map_layout = (self.views, height, channels, width)
+        self.points = own_region_cells(config.region_cells, self.crops[0].box)
+        self.transformer = Transformer(self.crops, cells, self.points)
+        self._set_up_whole(cells)
+        self.localisation, self.constraints = config.localisation, config.constraints
+        self.dropout_rate, self.recordable = config.dropout, not config.dropout
+        self._set_up_layers(channels * self.points[0] * self.points[1], config.hidden[0], spec.classes)
+
+    def _set_up_whole(self, cells: tuple[int, int]) -> None:
+        """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
+        plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
+        self.whole = Transformer(plain, cells, self.points)
+        self.boxes = [plain.index(crop._replace(mirrored=False)) for crop in self.crops]
+        mirrored = torch.tensor([crop.mirrored for crop in self.crops])[:, None, None, None]
+        self.register_buffer("mirrored", mirrored, persistent=False)
+        self.mirrored: Tensor
+
+    def _set_up_layers(self, size: int, width: int, classes: int) -> None:
+        self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, C, q
+        self.region_bias = self.new_bias(width)
+        self.lstm_weight, self.lstm_bias = lstm_weight(self, width)
+        self.state_weight, self.state_bias = (
+            self.new_weight(width, width, std=(2 / width) ** 0.5),
+            self.new_bias(width),
+        )
+        self.score_weight, self.score_bias = (
+            self.new_weight(width, classes, std=width**-0.5),
+            self.new_bias(classes),
+        )
+        self.place_weight = self.new_weight(width, 4, std=0.0)
+        self.place_bias = nn.Parameter(torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(self.seeds), 1))
+
+    def prepare(self, maps_BVCHW: Tensor) -> Tensor:
+        maps = maps_BVCHW[:, : self.views].transpose(2, 3).contiguous()  # (B, V, H, C, W)
+        return torch.cat([maps.flatten(1), self.whole.whole(maps).flatten(1)], 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.attention(inputs).logits
+
+    def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        found = self.attention(inputs)
+        losses = classification_loss(found.logits, labels, self.loss)
+        return (losses + self.localisation * localisation_loss(found.theta, self.constraints)).mean(1)
+
+    def attention(self, inputs: Tensor) -> Attention:
+        """All regions and their scores, of inputs from `prepare`."""
+        heads, batch, dtype = len(self.seeds), len(inputs), self.lstm_weight.dtype
+        region = SharedLayer(self.region_weight, self.region_bias, inputs.dtype, relu=True)
+        gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
+        state = SharedLayer(self.state_weight, self.state_bias, inputs.dtype, relu=True)
+        place = SharedLayer(self.place_weight, self.place_bias, dtype)
+        maps, rows = self._unpack(inputs)
+        hidden = memory = torch.zeros(heads, batch * len(self.crops), 1, device=inputs.device)
+        hidden = memory = hidden.to(dtype).expand(-1, -1, self.state_weight.shape[1])
+        thetas, states = [], []
+        for k in range(self.steps + 1):
+            x = self.dropout(region(rows).to(dtype), self.dropout_rate)
+            hidden, memory = Cell.apply(gates(torch.cat([x, hidden], 2)).to(dtype), memory)
+            z = self.dropout(state(hidden).to(dtype), self.dropout_rate)
+            if k:
+                states.append(z)
+            if k < self.steps:
+                thetas.append(place(z).unflatten(1, (batch, -1)))  # (M, B, N, 4)
+                rows = self.transformer(maps, thetas[-1]).flatten(1, 2)
+        scores = torch.baddbmm(self.score_bias[:, None], torch.cat(states, 1), self.score_weight)
+        scores = scores.unflatten(1, (self.steps, batch, -1)).movedim(1, 3)  # (M, B, N, S, K)
+        return Attention(torch.stack(thetas, 3), scores)
+
+    def _unpack(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, V, H, C, W) maps, and (R, p·C·q) crops as a whole."""
+        batch, (views, height, channels, width), (p, q) = len(inputs), self.map_layout, self.points
+        size = views * height * channels * width
+        maps = inputs[:, :size].view(batch, views, height, channels, width)
+        whole = inputs[:, size:].view(batch, -1, p, channels, q)
+        if len(self.crops) > 1:
+            whole = whole[:, self.boxes]
+        if any(crop.mirrored for crop in self.crops):
+            whole = torch.where(self.mirrored, whole.flip(-1), whole)
+        return maps, whole.reshape(batch * len(self.crops), -1)
+
+
+def own_region_cells(asked: int, crop: Box) -> tuple[int, int]:
+    """Points (p, q) of a region: as asked, or with 0 half the crop's cells, rounded up."""
+    return (asked, asked) if asked else ((crop.height + 1) // 2, (crop.width + 1) // 2)

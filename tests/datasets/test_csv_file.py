@@ -1,0 +1,196 @@
+"""Tables of multi-label images: read as they are meant, or refused in one line that names file and line."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import PIXELS, write
+
+from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.errors import ConfigError, DataError, UserError
+
+ROWS = [
+    ["image", "labels", "split"],
+    ["b/0.png", "dog  person", "train"],
+    ["a.png", "", "train"],
+    ["c.png", "Cat", "test"],
+]
+
+
+def table(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return folder / name
+
+
+def images(folder: Path, *names: str) -> None:
+    for i, name in enumerate(names):
+        write(folder / name, i)
+
+
+def standard(folder: Path) -> Path:
+    images(folder, "a.png", "b/0.png", "c.png")
+    return folder
+
+
+def opened(path: Path, **options: float) -> dict[str, ImageSplit]:
+    return open_dataset(f"csv:{path}", **options)  # type: ignore[arg-type]
+
+
+def refusal(path: Path | str, **options: float) -> str:
+    with pytest.raises(UserError) as caught:
+        open_dataset(f"csv:{path}", **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_labels_classes_and_paths_are_the_tables(tmp_path: Path) -> None:
+    splits = opened(table(standard(tmp_path), "\n".join(",".join(row) for row in ROWS)))
+    train, test = splits["train"], splits["test"]
+    assert train.classes == test.classes == ("Cat", "dog", "person")
+    assert (train.paths, test.paths) == (("a.png", "b/0.png"), ("c.png",))
+    assert train.labels.tolist() == [[0, 0, 0], [0, 1, 1]]
+    assert test.labels.tolist() == [[1, 0, 0]]
+    assert train.labels.dtype == np.int8
+    assert train.multi_label
+    assert train.sizes.tolist() == [(tmp_path / p).stat().st_size for p in train.paths]
+    np.testing.assert_array_equal(train.images.read(1).pixels, PIXELS ^ np.uint8(1))
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_line_ends_and_quotes_change_nothing(
+    tmp_path: Path, mark: bytes, line_end: str
+) -> None:
+    plain = opened(table(standard(tmp_path), "\n".join(",".join(row) for row in ROWS)))
+    quoted = line_end.join(",".join(f'"{field}"' for field in row) for row in ROWS)
+    other = opened(table(tmp_path, mark + (quoted + line_end * 2).encode(), "quoted.csv"))
+    for name, split in plain.items():
+        assert other[name].paths == split.paths
+        assert other[name].classes == split.classes
+        np.testing.assert_array_equal(other[name].labels, split.labels)
+
+
+def test_moved_lines_moved_columns_and_further_columns_change_nothing(tmp_path: Path) -> None:
+    plain = opened(table(standard(tmp_path), "\n".join(",".join(row) for row in ROWS)))
+    moved = [[row[2], f"note {i}", row[1], row[0]] for i, row in enumerate(ROWS)]
+    other = opened(table(tmp_path, "\n".join(",".join(row) for row in (moved[0], *moved[:0:-1])), "m.csv"))
+    for name, split in plain.items():
+        assert other[name].paths == split.paths
+        np.testing.assert_array_equal(other[name].labels, split.labels)
+
+
+def test_unicode_spaces_commas_and_quotes_in_names_work(tmp_path: Path) -> None:
+    names = ["ü ber/日本.png", 'a, "b".png', " lead.png", "🐈.png"]
+    images(tmp_path / "a folder: näme", *names)
+    path = tmp_path / "a folder: näme" / "tä ble.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["image", "labels"], *([name, "é 猫"] for name in names)])
+    splits = opened(path, test_fraction=0.5)
+    assert sorted(splits["train"].paths + splits["test"].paths) == sorted(names)
+    assert splits["train"].classes == ("é", "猫")
+    for split in splits.values():
+        for row in range(len(split)):
+            split.images.read(row)
+
+
+def test_without_a_split_a_share_of_the_images_is_drawn_by_seed(tmp_path: Path) -> None:
+    names = [f"{i:02}.png" for i in range(20)]
+    images(tmp_path, *names)
+    path = table(tmp_path, "image,labels\n" + "\n".join(f"{name},a" for name in names))
+    splits = opened(path, test_fraction=0.3, seed=1)
+    assert (len(splits["train"]), len(splits["test"])) == (14, 6)
+    assert sorted(splits["train"].paths + splits["test"].paths) == names
+    assert list(splits["test"].paths) == sorted(splits["test"].paths)
+    assert opened(path, test_fraction=0.3, seed=1)["test"].paths == splits["test"].paths
+    assert opened(path, test_fraction=0.3, seed=2)["test"].paths != splits["test"].paths
+    for fraction in (0, 0.02):
+        with pytest.raises(ConfigError, match="--test-fraction"):
+            opened(path, test_fraction=fraction)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_validation_images_are_tested_on_where_there_is_no_test(tmp_path: Path, name: str) -> None:
+    text = "\n".join(",".join(row) for row in ROWS)
+    assert opened(table(standard(tmp_path), text.replace("test", name)))["test"].paths == ("c.png",)
+    write(tmp_path / "d.png")
+    both = opened(table(tmp_path, f"{text}\nd.png,bird,{name}\n"))
+    assert both["test"].paths == ("c.png",)
+    assert "bird" not in both["train"].classes
+
+
+def test_a_path_is_relative_to_the_table_and_may_go_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images(tmp_path, "pictures/a.png", "lists/b.png")
+    table(tmp_path / "lists", "image,labels,split\n../pictures/a.png,x,train\n./b.png,x,test\n")
+    for base, spelled in ((tmp_path, "lists/t.csv"), (tmp_path / "lists", "t.csv")):
+        monkeypatch.chdir(base)
+        splits = opened(Path(spelled))
+        assert splits["train"].paths == ("../pictures/a.png",)
+        assert splits["test"].paths == ("b.png",)
+        splits["train"].images.read(0)
+
+
+HEAD = "image,labels,split\n"
+REFUSED = {
+    "no column image": (
+        "picture,labels\na.png,x\n",
+        r"line 1: expected a column 'image'.*found picture, labels",
+    ),
+    "no column labels": ("image,split\na.png,train\n", "line 1: expected a column 'labels'"),
+    "two columns labels": ("image,labels,labels\na.png,x,y\n", "line 1: .*'labels'.*found 2 of that name"),
+    "semicolons": ("image;labels\na.png;x\n", "line 1: expected a column 'image'.*found image;labels"),
+    "empty file": ("", "line 1: expected a column 'image'.*found nothing"),
+    "no lines": (HEAD, "expected a line per image"),
+    "no label at all": (HEAD + "a.png,,train\nc.png, ,test\n", "expected names of classes"),
+    "missing image": (
+        HEAD + "a.png,x,train\nnone.png,x,test\n",
+        r"line 3: the image .*/none\.png can't be read",
+    ),
+    "folder": (HEAD + "a.png,x,train\nb,x,test\n", "line 3: expected the file of an image"),
+    "empty image": (HEAD + ",x,train\n", "line 2: column image: .*found ''"),
+    "absolute": (HEAD + "/a.png,x,train\n", "line 2: column image: expected a path relative"),
+    "duplicate": (HEAD + "a.png,x,train\n\n./a.png,y,test\n", r"line 4: .*found a\.png again \(.*, line 2\)"),
+    "split": (
+        HEAD + "a.png,x,train\nc.png,x,dev\n",
+        "line 3: column split: expected train or one of .*'dev'",
+    ),
+    "empty split": (HEAD + "a.png,x,train\nc.png,x,\n", "line 3: column split: .*found ''"),
+    "train alone": (HEAD + "a.png,x,train\n", "none whose column split says test"),
+    "test alone": (HEAD + "a.png,x,val\n", "none whose column split says train"),
+    "too few fields": (HEAD + "a.png,x\n", "line 2: expected 3 fields .*found 2"),
+    "too many fields": (HEAD + "a.png,x,y,train\n", "line 2: expected 3 fields .*found 4"),
+    "open quote": (HEAD + 'a.png,x,train\nc.png,"x,test\n', "line 3: expected a line of a CSV file"),
+    "after a line break": (
+        HEAD + '"a.png","x\ny",train\nnone.png,x,test\n',
+        r"line 4: the image .*none\.png",
+    ),
+    "huge field": (
+        HEAD + f"a.png,{'x' * 200_000},train\n",
+        "line 2: expected a line of a CSV file: field larger",
+    ),
+}
+
+
+@pytest.mark.fault("csv: columns, lines, images, encodings")
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_that_is_not_one_is_refused_by_line(tmp_path: Path, case: str) -> None:
+    text, message = REFUSED[case]
+    path = table(standard(tmp_path), text)
+    with pytest.raises(DataError, match=message) as caught:
+        opened(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fault("csv: columns, lines, images, encodings")
+def test_other_encodings_and_missing_files_are_named(tmp_path: Path) -> None:
+    text = "image,labels\nä.png,x\n"
+    for encoding in ("latin-1", "utf-16"):
+        assert "in UTF-8" in refusal(table(tmp_path, text.encode(encoding)))
+    assert "none.csv: can't be read" in refusal(tmp_path / "none.csv")
+    assert "can't be read" in refusal(tmp_path)
+    assert "\\x00" in refusal(table(tmp_path, b"image,labels\na\0.png,x\n"))
+    assert "csv:PATH" in refusal("")
