@@ -94,4 +94,4 @@ def named_labels(run: Predictions, row: np.intp) -> str:
     if not run.multi_label:
         return str(run.classes[run.labels[row]])
     labels = zip(run.classes, run.labels[row], strict=True)
-    return ", ".join(f"{name}{'?' * (value < 0)}" for name, value in labels if value) or "no label"
+    return ", ".join(f"{name}{'?' if value < 0 else ''}" for name, value in labels if value) or "no label"

@@ -20,6 +20,7 @@ from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
 from pipeline.runs import read_json, write_json
+from pipeline.validation import score_in
 
 STAGES = {"train": "pipeline.evaluate:score_head", "pretrain": "pipeline.test_policies:score_trunk"}
 """What scores a run folder, by the stage that made it: (config, folder) → RUN/eval/metrics.json."""
@@ -62,7 +63,7 @@ def find_run(folder: Path) -> Path:
     """The folder itself; of a sweep, that of its best head by validation. Raises: RunError."""
     if (folder / "leaderboard.json").exists():
         best = read_json(folder / "leaderboard.json")["heads"][0]
-        score = best["val_map"] if "val_map" in best else best["val_top1"]
+        score = best[score_in(best).key]
         if score is None:
             raise RunError(f"{folder}: a sweep without validation has no best head; name one of its folders")
         print(f"{folder}: a sweep; {best['folder']} is best by validation ({score:.2f} %)")
