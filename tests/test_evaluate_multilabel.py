@@ -153,13 +153,16 @@ def test_a_comparison_is_the_paired_interval_of_map_whatever_the_order_of_classe
     assert f"mAP minus that of {made / 'linear'}" in capsys.readouterr().out
 
 
-def test_runs_with_one_label_and_with_several_are_not_compared(made: Path, tmp_path: Path) -> None:
+def test_runs_with_one_label_and_with_several_are_not_compared(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cache = write_cache(tmp_path / "cache")
     write_cache(cache, split="test")
     single = train(config(cache, tmp_path / "single", **SETTINGS))
     for runs in ([made / "linear", single], [single, made / "linear"]):
         with pytest.raises(RunError, match=r"linear: has several labels per image, .*single has one"):
             evaluate(settings(*runs))
+        assert "mAP %" not in capsys.readouterr().out  # nor is a table of both shown
         with pytest.raises(RunError, match="several labels per image"):
             compare(settings(), runs)
 
