@@ -125,8 +125,9 @@ class ExtractConfig(Checked):
 class EvaluateConfig(Checked):
     """Score runs on the test split: top-1, top-5, likelihood, calibration, per class; compare several.
 
-    Writes RUN/eval/ (metrics.json, predictions.npz, confusion.png). A folder that pretrain_trunk.py made is
-    scored as a whole network, under each policy of --test-images.
+    Of images with several labels: mAP, CF1, OF1. Writes RUN/eval/ (metrics.json, predictions.npz, and
+    confusion.png or ap.png). A folder that pretrain_trunk.py made is scored as a whole network, under each
+    policy of --test-images.
     """
 
     run: tuple[str, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)

@@ -1,6 +1,9 @@
 """Score runs on the test split.
 
-run folder + CACHE/test.h5 → RUN/eval/{predictions.npz, confusion.png, metrics.json}
+run folder + CACHE/test.h5 → RUN/eval/{predictions.npz, confusion.png or ap.png, metrics.json}
+
+Images with one label each are scored by `metrics`, with several by `multilabel_metrics`: the cache
+says which.
 """
 
 from pathlib import Path
@@ -9,17 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compare import compare
+from pipeline import metrics, multilabel_metrics
+from pipeline.compare import compare, refuse_mixed
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
-from pipeline.metrics import UNITS, score
 from pipeline.predictions import predict
 from pipeline.registry import resolve
-from pipeline.report import number, plot_confusion, table
+from pipeline.report import number, plot_ap, plot_confusion, table
 from pipeline.runs import read_json, write_json
+from pipeline.validation import score_in
 
 STAGES = {"train": "pipeline.evaluate:score_head", "pretrain": "pipeline.test_policies:score_trunk"}
 """What scores a run folder, by the stage that made it: (config, folder) → RUN/eval/metrics.json."""
+
+SINGLE = {"top-1 %": "top1", "top-5 %": "top5", "NLL": "nll", "ECE %": "ece"}
+MULTI = {
+    "mAP %": "map",
+    "11-point mAP %": "map_11_point",
+    "CF1 %": "at_half cf1",
+    "OF1 %": "at_half of1",
+    "top-3 CF1 %": "top3 cf1",
+    "top-3 OF1 %": "top3 of1",
+}
+"""The table's columns, and where metrics.json has their values."""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -34,7 +49,9 @@ def evaluate(config: EvaluateConfig) -> Path:
         whole = folders[stages.index("pretrain")]
         raise RunError(f"{whole}: a whole network can't be compared; score it alone with --run {whole}")
     written = [resolve(STAGES, s)(config, folder) for s, folder in zip(stages, folders, strict=True)]
-    print(results(folders, [read_json(path) for path in written]))
+    found = [read_json(path) for path in written]
+    refuse_mixed(folders, ["map" in scores for scores in found])
+    print(results(folders, found))
     made = [file for path in written for file in sorted(path.parent.iterdir()) if file.suffix != ".part"]
     if len(folders) > 1:
         made.append(compare(config, folders))
@@ -46,9 +63,10 @@ def find_run(folder: Path) -> Path:
     """The folder itself; of a sweep, that of its best head by validation. Raises: RunError."""
     if (folder / "leaderboard.json").exists():
         best = read_json(folder / "leaderboard.json")["heads"][0]
-        if best["val_top1"] is None:
+        score = best[score_in(best).key]
+        if score is None:
             raise RunError(f"{folder}: a sweep without validation has no best head; name one of its folders")
-        print(f"{folder}: a sweep; {best['folder']} is best by validation ({best['val_top1']:.2f} %)")
+        print(f"{folder}: a sweep; {best['folder']} is best by validation ({score:.2f} %)")
         return folder / best["folder"]
     if not (folder / "config.json").exists():
         raise RunError(f"{folder}: no run there; train_head.py --out {folder} makes one")
@@ -65,26 +83,40 @@ def stage_of(folder: Path) -> str:
 
 
 def score_head(config: EvaluateConfig, folder: Path) -> Path:
-    """Score one head; writes predictions.npz, confusion.png and metrics.json (last) in RUN/eval."""
+    """Score one head; writes predictions.npz, a picture and metrics.json (last) in RUN/eval."""
     found = predict(folder, cache=config.cache, batch=config.batch, device=config.device)
     classes, out = tuple(found.classes.tolist()), folder / "eval"
-    metrics = score(found.logits, found.labels, classes)
+    kind = multilabel_metrics if found.multi_label else metrics
+    scores = kind.score(found.logits, found.labels, classes)
     found.save(out / "predictions.npz")
-    plot_confusion(out / "confusion.png", metrics["confusion"], classes)
-    write_json(out / "metrics.json", metrics | {"classes": list(classes), "units": UNITS})
+    if found.multi_label:
+        plot_ap(out / "ap.png", scores["per_class"], scores["map"])
+    else:
+        plot_confusion(out / "confusion.png", scores["confusion"], classes)
+    write_json(out / "metrics.json", scores | {"classes": list(classes), "units": kind.UNITS})
     return out / "metrics.json"
 
 
 def score_run(folder: Path, *, device: str = "auto") -> NDArray[np.bool_]:
-    """Which of its cache's test images a head answers right, (N,); writes nothing. Raises: as `predict`."""
+    """Which of its cache's test images a head answers right, (N,); writes nothing.
+
+    Raises: as `predict`; ValueError of a multi-label run.
+    """
     return predict(folder, device=device).correct
 
 
-def results(folders: list[Path], metrics: list[dict[str, Any]]) -> str:
-    """The table: a line per run."""
-    columns = {"top1": ("top-1 %", 2), "top5": ("top-5 %", 2), "nll": ("NLL", 4), "ece": ("ECE %", 2)}
+def results(folders: list[Path], found: list[dict[str, Any]]) -> str:
+    """The table: a line per run, all of one kind."""
+    columns = MULTI if "map" in found[0] else SINGLE
     rows = [
-        [str(folder), *(number(found.get(name), digits) for name, (_, digits) in columns.items())]
-        for folder, found in zip(folders, metrics, strict=True)
+        [str(folder), *(_cell(scores, keys.split()) for keys in columns.values())]
+        for folder, scores in zip(folders, found, strict=True)
     ]
-    return table(["run", *(title for title, _ in columns.values())], rows)
+    return table(["run", *columns], rows)
+
+
+def _cell(scores: dict[str, Any], keys: list[str]) -> str:
+    value: Any = scores
+    for key in keys:
+        value = value.get(key) if value else None
+    return number(value, 4 if keys == ["nll"] else 2)

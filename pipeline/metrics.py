@@ -32,7 +32,7 @@ UNITS = {
 
 
 def score(
-    logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64], classes: tuple[str, ...]
+    logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """All metrics as JSON types; `UNITS` says what each one is.
 
@@ -57,7 +57,7 @@ def score(
     }
 
 
-def ranks(logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranks(logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many classes come before the label's, (N,): 0 is a right answer."""
     own_N1 = np.take_along_axis(logits_NK, labels_N[:, None], axis=1)
     earlier_NK = np.arange(logits_NK.shape[1]) < labels_N[:, None]
@@ -75,7 +75,7 @@ def calibration_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * binary_calibration_error(confidence, (predicted == labels).long(), BINS).item()
 
 
-def check(logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+def check(logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer], classes: tuple[str, ...]) -> None:
     """Raises: RunError when there are no images or a logit is not finite; ValueError on shapes or labels."""
     if logits_NK.shape != (len(labels_N), len(classes)):
         raise ValueError(f"logits {logits_NK.shape} for {len(labels_N)} labels and {len(classes)} classes")

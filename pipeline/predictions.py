@@ -31,13 +31,23 @@ class Predictions(NamedTuple):
     """N test images under one head."""
 
     logits: NDArray[np.float32]  # (N, K)
-    labels: NDArray[np.int64]  # (N,) positions in `classes`
+    labels: NDArray[np.integer]  # (N,) positions in `classes`; multi-label (N, K): 1, 0, or -1 not counted
     paths: NDArray[np.str_]  # (N,) of the images, relative to their dataset
     classes: NDArray[np.str_]  # (K,)
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several of the classes."""
+        return self.labels.ndim == 2
+
+    @property
     def correct(self) -> NDArray[np.bool_]:
-        """(N,) whether the label has the highest logit; of equal ones the first counts, as in `metrics`."""
+        """(N,) whether the label has the highest logit; of equal ones the first counts, as in `metrics`.
+
+        Raises: ValueError of a multi-label run, whose answers are not right or wrong image by image.
+        """
+        if self.multi_label:
+            raise ValueError("images with several labels are not right or wrong as a whole")
         return ranks(self.logits, self.labels) == 0
 
     def save(self, path: Path) -> None:
@@ -56,7 +66,8 @@ class Predictions(NamedTuple):
 
 
 def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "auto") -> Predictions:
-    """Score a head's test images, those of its classes in the order of the cache's rows.
+    """Score a head's test images in the order of the cache's rows: those of its classes, or of a multi-label
+    cache all of them, for an image with none of the classes is an answer too.
 
     Args:
         folder: the run folder of one head.
@@ -104,13 +115,18 @@ def comparable(identity: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in identity.items() if k not in OF_A_SPLIT} | {"views": views}
 
 
-def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArray[np.int64]]:
-    """Rows of these classes, ascending, and their labels as positions in `classes`. Raises: RunError."""
+def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArray[np.integer]]:
+    """Rows of these classes, ascending, and their labels as positions in `classes`; of a multi-label cache
+    every row, and the labels' columns in the order of `classes`. Raises: RunError.
+    """
     for name in classes:
         if name not in cache.classes:
             raise RunError(
                 f"{cache.path}: lacks the class {name!r} that the head knows; give another --cache"
             )
+    if cache.labels.ndim == 2:
+        columns = [cache.classes.index(name) for name in classes]
+        return np.arange(len(cache.labels)), cache.labels[:, columns]
     rows, labels = select_classes(cache.labels, cache.classes, classes)
     if not len(rows):
         raise RunError(f"{cache.path}: no image of the head's classes {', '.join(classes)}")

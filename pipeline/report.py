@@ -1,4 +1,4 @@
-"""What a stage shows: text tables, the confusion matrix and curves as PNG. Files appear whole or not."""
+"""What a stage shows: text tables; matrices, bars and curves as PNG. Files appear whole or not."""
 
 import contextlib
 import os
@@ -15,6 +15,8 @@ COUNTS_UP_TO = 20
 """With more classes than this the numbers in the cells can't be read."""
 NAMES_UP_TO = 60
 """With more classes than this neither can their names: the axes then count."""
+BARS_UP_TO = 100
+"""The same of a single list of names."""
 
 
 @contextlib.contextmanager
@@ -64,6 +66,22 @@ def plot_confusion(path: Path, confusion_KK: ArrayLike, classes: Sequence[str]) 
         axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
     if len(classes) <= COUNTS_UP_TO:
         _write_counts(figure, counts, shares)
+    save(figure, path)
+
+
+def plot_ap(path: Path, by_class: Mapping[str, float | None], mean: float) -> None:
+    """Write each class's average precision as PNG: a bar in per cent, or none, and a line at the mean."""
+    count = len(by_class)
+    height = float(np.clip(1.2 + 0.22 * count, 2.5, 15.5))
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.subplots()
+    values = [0.0 if value is None else value for value in by_class.values()]
+    axes.barh(range(count), values, height=0.75, color="tab:blue")
+    axes.axvline(mean, color="black", linestyle="--", linewidth=1)
+    axes.set(xlabel=f"average precision, % (mAP {mean:.2f}, dashed)", xlim=(0, 100), ylim=(count - 0.5, -0.5))
+    if count <= BARS_UP_TO:
+        size = 9 if count <= NAMES_UP_TO else 6
+        axes.set_yticks(range(count), [_short(name) for name in by_class], fontsize=size, parse_math=False)
     save(figure, path)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report import number, plot_confusion, plot_curves, replacing, table
+from pipeline.report import number, plot_ap, plot_confusion, plot_curves, replacing, table
 
 
 def test_table_aligns_names_to_the_left_and_numbers_to_the_right() -> None:
@@ -59,3 +59,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with replacing(path) as file:
         file.write(b"new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("classes", [1, 20, 80, 200])
+def test_bars_of_average_precision_are_a_readable_png_of_bounded_size(classes: int, tmp_path: Path) -> None:
+    values: dict[str, float | None] = {
+        f"$class_{i}^with a very long name": 100 * i / 200 for i in range(classes)
+    }
+    values["none"] = None
+    plot_ap(tmp_path / "ap.png", values, 50.0)
+    with Image.open(tmp_path / "ap.png") as image:
+        assert image.format == "PNG"
+        assert max(image.size) <= 2400
+        assert min(image.size) >= 350
