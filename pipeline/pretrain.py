@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.config import PretrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import pick_device
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.fields import flag
 from pipeline.network import Network, load_images, normalise
 from pipeline.pretraining import Trainer, writing
@@ -39,7 +39,7 @@ def pretrain(config: PretrainConfig) -> Path:
     Beside it: config.json, metrics.jsonl (a line per epoch) and classifier.safetensors, with which
     evaluate.py scores the whole network.
 
-    Raises: DataError; RunError when OUT holds a run with other settings.
+    Raises: DataError; ConfigError on a multi-label dataset; RunError when OUT holds another run.
     """
     out, device = config.out_dir, pick_device(config.device)
     weights = out / "trunk.safetensors"
@@ -48,6 +48,11 @@ def pretrain(config: PretrainConfig) -> Path:
         print(f"{weights}: up to date")
         return weights
     split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
+    if split.multi_label:
+        raise ConfigError(
+            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
+            "whose images may have several; give digits, cifar10 or folder:PATH"
+        )
     classes = config.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
     split = split.take(rows.tolist())

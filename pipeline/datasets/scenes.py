@@ -34,9 +34,9 @@ OVERLAP = 8
 """Of the smaller of two boxes, at most one part in this many is covered by the other."""
 VISIBLE = 40
 """Opacity (of 255) from which a pixel belongs to a digit, and to its box."""
-CONTRAST = (50, 120)
+CONTRAST = (70, 150)
 """Least and most that a digit, a false one or a stroke is lighter or darker than what is behind it."""
-NOISE = 24
+NOISE = 12
 """A pixel's brightness is moved by less than this, up or down."""
 
 
