@@ -10,17 +10,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cache.dtypes import DTYPES
     from cache.errors import CacheError, StaleCacheError
-    from cache.header import CacheHeader
+    from cache.header import CacheHeader, Labels
     from cache.reader import FeatureCache
     from cache.writer import CacheWriter, relabel
 
-__all__ = ["DTYPES", "CacheError", "CacheHeader", "CacheWriter", "FeatureCache", "StaleCacheError", "relabel"]
+__all__ = [
+    "DTYPES",
+    "CacheError",
+    "CacheHeader",
+    "CacheWriter",
+    "FeatureCache",
+    "Labels",
+    "StaleCacheError",
+    "relabel",
+]
 
 _MODULE = {
     "DTYPES": "cache.dtypes",
     "CacheError": "cache.errors",
     "StaleCacheError": "cache.errors",
     "CacheHeader": "cache.header",
+    "Labels": "cache.header",
     "FeatureCache": "cache.reader",
     "CacheWriter": "cache.writer",
     "relabel": "cache.writer",

@@ -59,7 +59,9 @@ def info(path: Path) -> None:
     print(f"{path}: {images:,} images, {views} views, maps of {'×'.join(map(str, sizes))}")
     print(f"  dtype: {header.dtype}, {layout.end / 1e6:,.1f} MB")
     print(f"  blocks: {contents.written.sum():,} of {layout.blocks:,} written")
-    print(f"  classes: {len(header.classes)}, {canonical(header.classes).decode()}")
+    per_image = f"multi-label, {(header.labels == 1).sum() / images:.1f} labels per image, "
+    kind = per_image if header.multi_label else ""
+    print(f"  classes: {len(header.classes)}, {kind}{canonical(header.classes).decode()}")
     print(f"  key: {header.key}")
     for name, value in _flat({"identity": header.identity, "notes": header.notes}):
         print(f"  {name}: {canonical(value).decode()}")

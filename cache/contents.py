@@ -89,7 +89,7 @@ def read_published(fd: int, file: str) -> Contents:
 def encode_header(header: CacheHeader, layout: Layout) -> dict[str, bytes]:
     """The header's datasets as they lie in the file."""
     return {
-        LABELS: header.labels.astype("<i8").tobytes(),
+        LABELS: header.labels.tobytes(),
         PATHS: _pack(header.paths, layout[PATHS].item),
         CLASSES: _pack(header.classes, layout[CLASSES].item),
         PROVENANCE: header.provenance,
@@ -103,7 +103,7 @@ def decode_header(layout: Layout, parts: dict[str, bytes]) -> CacheHeader:
     return CacheHeader(
         shape=(n, v, c, h, w),
         dtype=layout.dtype.name,
-        labels=np.frombuffer(parts[LABELS], "<i8"),
+        labels=np.frombuffer(parts[LABELS], f"<i{layout[LABELS].item}").reshape(layout[LABELS].shape),
         paths=_unpack(parts[PATHS], layout[PATHS].item),
         classes=_unpack(parts[CLASSES], layout[CLASSES].item),
         identity=provenance["identity"],

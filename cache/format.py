@@ -31,6 +31,10 @@ MARK_BYTES = 512  # somewhere in these first bytes
 LABELS, PATHS, CLASSES, PROVENANCE = "labels", "paths", "classes", "provenance"
 HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digest", "digests", "image_digests", "features"
 DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE, HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES)
+LABEL_TYPES = {
+    1: h5t.STD_I64LE,
+    2: h5t.STD_I8LE,
+}  # by rank: one class to an image, or a column for each class
 HEADER_DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE)  # what `header_digest` covers, in order
 
 
@@ -115,7 +119,7 @@ def _wanted(header: CacheHeader) -> dict[str, tuple[tuple[int, ...], h5t.TypeID]
     """Shape and type of each dataset."""
     rows, u8 = header.shape[0], h5t.STD_U8LE
     return {
-        LABELS: ((rows,), h5t.STD_I64LE),
+        LABELS: (header.labels.shape, LABEL_TYPES[header.labels.ndim]),
         PATHS: ((rows,), _text_type(header.paths)),
         CLASSES: ((len(header.classes),), _text_type(header.classes)),
         PROVENANCE: ((len(header.provenance),), u8),

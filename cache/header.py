@@ -17,22 +17,25 @@ from cache.fingerprint import canonical, differences, first_difference, full_ide
 
 MAX_TEXT = 65_535  # bytes of a path or class name
 MAX_PROVENANCE = 64 << 20
+Labels = NDArray[np.int64] | NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
 class CacheHeader:
     """Everything but the features.
 
-    shape: (N, V, C, H, W), images × views × map. dtype: a name in `cache.dtypes.DTYPES`. labels: (N,) int,
-    indices into `classes`. paths: N unique names of images. identity: what the features are made from, as
-    nested named fields. notes: facts about the making that don't change the key.
+    shape: (N, V, C, H, W), images × views × map. dtype: a name in `cache.dtypes.DTYPES`.
+    labels: (N,) integers, indices into `classes`, kept as int64; or, multi-label, (N, K) integers, a column
+    for each class: 1 present, 0 absent, -1 not counted, kept as int8. paths: N unique names of images.
+    identity: what the features are made from, as nested named fields. notes: facts about the making that
+    don't change the key.
 
     Raises: CacheError when a field has a value that the format can't hold.
     """
 
     shape: tuple[int, int, int, int, int]
     dtype: str
-    labels: NDArray[np.int64]
+    labels: Labels
     paths: Sequence[str]
     classes: Sequence[str]
     identity: dict[str, Any]
@@ -45,7 +48,7 @@ class CacheHeader:
             _refuse(f"dtype: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
         put("paths", _checked_names("paths", "path", self.paths, may_be_empty=False))
         put("classes", _checked_names("classes", "class", self.classes, may_be_empty=True))
-        put("labels", _checked_labels(self.labels, self.shape[0], len(self.classes)))
+        put("labels", _checked_labels(self.labels, self.shape[0], self.classes))
         if len(self.paths) != self.shape[0]:
             _refuse(f"paths: expected {self.shape[0]}, one for each image, found {len(self.paths)}")
         for name in ("identity", "notes"):
@@ -54,6 +57,11 @@ class CacheHeader:
             put(name, json.loads(canonical(getattr(self, name))))
         if len(self.provenance) > MAX_PROVENANCE:
             _refuse(f"identity and notes: expected at most {MAX_PROVENANCE >> 20} MiB of JSON")
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether `labels` is (N, K), any number of classes to an image, and not (N,)."""
+        return self.labels.ndim == 2
 
     @property
     def provenance(self) -> bytes:
@@ -124,13 +132,39 @@ def _text_problem(name: str) -> str:
     return f"has {size} bytes; at most {MAX_TEXT} fit" if size > MAX_TEXT else ""
 
 
-def _checked_labels(labels: NDArray[Any], images: int, classes: int) -> NDArray[np.int64]:
+def _checked_labels(labels: NDArray[Any], images: int, classes: Sequence[str]) -> Labels:
+    """A read-only copy as it is stored. Values are looked at before the conversion, which could wrap them."""
     given = np.asarray(labels)
+    if given.ndim == 2:
+        _check_multi_label(given, images, classes)
+        checked = given.astype(np.int8, order="C")
+    else:
+        _check_single_label(given, images, len(classes))
+        checked = given.astype("<i8")
+    checked.flags.writeable = False
+    return checked
+
+
+def _check_single_label(given: NDArray[Any], images: int, classes: int) -> None:
     if given.dtype.kind not in "iu" or given.shape != (images,):
-        _refuse(f"labels: expected {images} integers, found {given.dtype} of shape {given.shape}")
+        _refuse(
+            f"labels: expected {images} integers, found {given.dtype} of shape {given.shape}; "
+            f"multi-label ones have the shape {(images, classes)}"
+        )
     if given.min() < 0 or given.max() >= classes:
         row = int(np.argmax((given < 0) | (given >= classes)))
         _refuse(f"labels: expected 0 to {classes - 1}, found {given[row]} in row {row}")
-    checked = given.astype("<i8")
-    checked.flags.writeable = False
-    return checked
+
+
+def _check_multi_label(given: NDArray[Any], images: int, classes: Sequence[str]) -> None:
+    if given.dtype.kind not in "iu" or given.shape != (images, len(classes)):
+        _refuse(
+            f"labels: expected integers of shape {(images, len(classes))}, images × classes, "
+            f"found {given.dtype} of shape {given.shape}"
+        )
+    if given.min() < -1 or given.max() > 1:
+        row, column = divmod(int(np.argmax((given < -1) | (given > 1))), len(classes))
+        _refuse(
+            "labels: expected 1 (present), 0 (absent) or -1 (not counted), "
+            f"found {given[row, column]} in row {row} for class {column}, {classes[column][:80]!r}"
+        )

@@ -25,6 +25,7 @@ from cache.format import (
     FEATURES,
     HEADER_DIGEST,
     IMAGE_DIGESTS,
+    LABEL_TYPES,
     LABELS,
     MARK_BYTES,
     PATHS,
@@ -85,7 +86,7 @@ def _located(root: h5f.FileID, size: int) -> Layout:
             _forbid("the file", "only the datasets of the format", repr(name[:40].decode("utf-8", "replace")))
     datasets = {name: _dataset(root, name) for name in DATASETS}
     extents = {name: _extent(name, dataset, size) for name, dataset in datasets.items()}
-    _check_shapes({name: extent.shape for name, extent in extents.items()})
+    _check_shapes(extents)
     _check_apart(extents)
     kind = datasets[FEATURES].get_type()
     dtype = next(d for d in DTYPES.values() if kind.equal(d.hdf5()))
@@ -134,7 +135,7 @@ def _check_type(name: str, kind: h5t.TypeID) -> None:
     elif name in (PATHS, CLASSES):
         expected, fits = "NUL-padded UTF-8 strings of fixed length", _is_text(kind)
     elif name == LABELS:
-        expected, fits = "little-endian int64", kind.equal(h5t.STD_I64LE)
+        expected, fits = "little-endian int64 or int8", any(kind.equal(k) for k in LABEL_TYPES.values())
     else:
         expected, fits = "uint8", kind.equal(h5t.STD_U8LE)
     if not fits:
@@ -165,13 +166,18 @@ def _extent(name: str, dataset: h5d.DatasetID, size: int) -> Extent:
     return extent
 
 
-def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(extents: dict[str, Extent]) -> None:
+    shapes = {name: extent.shape for name, extent in extents.items()}
     features = shapes[FEATURES]
     if len(features) != 5 or not all(features):
         _forbid(repr(FEATURES), "five sizes (N, V, C, H, W), all at least 1", str(features))
-    rows = features[0]
+    if len(shapes[CLASSES]) != 1 or not shapes[CLASSES][0]:
+        _forbid(repr(CLASSES), "a list of at least one name", f"the shape {shapes[CLASSES]}")
+    if len(shapes[PROVENANCE]) != 1 or not 0 < shapes[PROVENANCE][0] <= MAX_PROVENANCE:
+        _forbid(repr(PROVENANCE), f"1 to {MAX_PROVENANCE:,} bytes of JSON", f"the shape {shapes[PROVENANCE]}")
+    rows, is_single_label = features[0], extents[LABELS].item == LABEL_TYPES[1].get_size()
     expected = {
-        LABELS: (rows,),
+        LABELS: (rows,) if is_single_label else (rows, shapes[CLASSES][0]),
         PATHS: (rows,),
         HEADER_DIGEST: (DIGEST_BYTES,),
         DIGESTS: (block_count(rows), DIGEST_BYTES),
@@ -180,10 +186,6 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
     for name, shape in expected.items():
         if shapes[name] != shape:
             _forbid(repr(name), f"the shape {shape}", str(shapes[name]))
-    if len(shapes[CLASSES]) != 1 or not shapes[CLASSES][0]:
-        _forbid(repr(CLASSES), "a list of at least one name", f"the shape {shapes[CLASSES]}")
-    if len(shapes[PROVENANCE]) != 1 or not 0 < shapes[PROVENANCE][0] <= MAX_PROVENANCE:
-        _forbid(repr(PROVENANCE), f"1 to {MAX_PROVENANCE:,} bytes of JSON", f"the shape {shapes[PROVENANCE]}")
 
 
 def _check_apart(extents: dict[str, Extent]) -> None:

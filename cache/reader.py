@@ -24,6 +24,7 @@ from cache.disk import read_all
 from cache.dtypes import Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
+from cache.header import Labels
 from cache.verify import check_blocks
 
 # Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
@@ -66,9 +67,16 @@ class FeatureCache:
         return self._contents.header.dtype
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """(N,) indices into `classes`; read-only."""
+    def labels(self) -> Labels:
+        """(N,) int64 indices into `classes`; multi-label, (N, K) int8, a column for each class: 1 present,
+        0 absent, -1 not counted. Read-only.
+        """
         return self._contents.header.labels
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of classes: `labels` is (N, K) and not (N,)."""
+        return self._contents.header.multi_label
 
     @property
     def paths(self) -> list[str]:

@@ -24,12 +24,16 @@ Buffer = bytes | bytearray | memoryview
 
 def header_digest(layout: Layout, parts: dict[str, bytes]) -> bytes:
     """16 bytes over shape and dtype of the features and the header's datasets, as they lie in the file."""
-    shape = ",".join(str(n) for n in layout.shape)
-    state = xxhash.xxh3_128(f"{SIGNATURE}\n{FEATURES} {layout.dtype.name} {shape}\n".encode())
+    start = f"{SIGNATURE}\n{FEATURES} {layout.dtype.name} {_listed(layout.shape)}\n"
+    state = xxhash.xxh3_128(start.encode())
     for name in HEADER_DATASETS:
-        state.update(f"{name} {layout[name].shape[0]} {layout[name].item}\n".encode())
+        state.update(f"{name} {_listed(layout[name].shape)} {layout[name].item}\n".encode())
         state.update(parts[name])
     return state.digest()
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return ",".join(str(n) for n in shape)
 
 
 def block_digest(block: int, pieces: Iterable[Buffer]) -> bytes:

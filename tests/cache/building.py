@@ -1,6 +1,7 @@
-"""Build HDF5 files of the format's structure, with any dataset changed, by HDF5's own calls."""
+"""Build HDF5 files of the format's structure, with any dataset changed, and read them: HDF5's own calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,13 @@ import numpy as np
 from h5py import h5d, h5p, h5s  # pyright: ignore[reportAttributeAccessIssue]
 
 Maker = Callable[[h5py.File, str], object]
+
+
+@contextmanager
+def datasets(path: Path) -> Iterator[dict[str, Any]]:
+    """What h5py finds in a file, which stays open for so long."""
+    with h5py.File(path) as file:
+        yield dict(file.items())
 
 
 def array(shape: tuple[int, ...], dtype: Any, **how: Any) -> Maker:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import structure
-from samples import extract, header
+from samples import extract, header, several_labels
 
 from cache import CacheError, FeatureCache
 from cache.contents import opened
@@ -49,10 +49,11 @@ class Base(NamedTuple):
 
 
 def bases(folder: Path) -> list[Base]:
-    """Good files to start from: every dtype, one and two views, one and two blocks."""
+    """Good files to start from: every dtype, one and two views, one and two blocks, both kinds of labels."""
     headers = [
         header(3, map_shape=(16, 4, 4)),
         header(2, views=2, map_shape=(1, 3, 2), dtype="bfloat16", notes={}),
+        header(3, labels=several_labels(3)),
         header(1030, map_shape=(1, 1, 1), dtype="float32", paths=[f"{i:x}" for i in range(1030)]),
     ]
     found = []

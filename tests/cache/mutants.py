@@ -73,6 +73,9 @@ MUTANTS = [
     Mutant("contents.py", "if not contents.written.all():", "if not contents.written.any():", "reader"),
     Mutant("contents.py", "canonical(value) != provenance", "False", "hostile_bytes"),
     Mutant("locate.py", "if extents[before].end > extents[after].offset:", "if False:", "hostile"),
+    Mutant("locate.py", "(rows, shapes[CLASSES][0])", "shapes[LABELS]", "hostile"),
+    Mutant("locate.py", "(rows,) if is_single_label else", "(rows,) if len(shapes[LABELS]) == 1 else", "hostile"),
+    Mutant("verify.py", "{_listed(layout[name].shape)}", "{layout[name].shape[0]}", "multi_label"),
     Mutant("locate.py", "if creation.get_external_count():", "if False:", "hostile"),
     Mutant("locate.py", "if by_offset[-1] != FEATURES:", "if False:", "hostile_bytes"),
     Mutant("verify.py", "xxhash.xxh3_128(seed=block)", "xxhash.xxh3_128(seed=0)", "verify"),
@@ -89,6 +92,10 @@ MUTANTS = [
     Mutant("fingerprint.py", "not math.isfinite(value)", "value != value", "fingerprint"),
     Mutant("header.py", "if found.key == wanted.key:", "if found.full_identity.keys() == wanted.full_identity.keys():", "writer"),
     Mutant("header.py", "given.max() >= classes", "given.max() > classes", "header"),
+    Mutant("header.py", "given.min() < -1 or given.max() > 1", "given.min() < -1 or given.max() > 2", "header"),
+    Mutant("header.py", "given.min() < -1 or given.max() > 1", "abs(given).max() > 1 or given.min() < 0", "header"),
+    Mutant("header.py", "given.shape != (images, len(classes))", "len(given) != images", "header"),
+    Mutant("header.py", "_check_multi_label(given, images, classes)", "_check_multi_label(given.astype(np.int8) if given.dtype.kind in 'iu' else given, images, classes)", "header"),
     Mutant("header.py", "np.array_equal(self.labels, other.labels)", "True", "writer"),
 ]  # fmt: skip
 

@@ -27,6 +27,14 @@ def header(
     return CacheHeader(**fields | changes)
 
 
+def several_labels(rows: int = 2500, classes: int = 3) -> NDArray[np.int8]:
+    """(rows, classes) of 1, 0 and -1; the first three rows are all 0, all -1 and all 1."""
+    table = (_numbers(range(rows), classes) % 3).astype(np.int8) - 1
+    for row, value in enumerate((0, -1, 1)[:rows]):
+        table[row] = value
+    return table
+
+
 def features(header: CacheHeader, rows: range) -> NDArray[np.float32]:
     """(n, V, C, H, W) between -4 and 4, the same for a row however it is asked for."""
     numbers = _numbers(rows, int(np.prod(header.shape[1:]))) % 65_521

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,16 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
+from building import datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from samples import IDENTITY, extract, features, header, image_digests
 
 from cache import DTYPES, CacheWriter, FeatureCache
 from cache.format import create
 
 NAMES = ["labels", "paths", "classes", "provenance", "header_digest", "digests", "image_digests", "features"]
-
-
-@contextmanager
-def datasets(path: Path) -> Iterator[dict[str, Any]]:
-    with h5py.File(path) as file:
-        yield dict(file.items())
 
 
 def test_the_file_holds_these_datasets_and_one_attribute(sample: Path) -> None:
@@ -132,13 +126,16 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 def headers(draw: st.DrawFn) -> Any:
     rows = draw(st.integers(1, 40))
     classes = draw(st.lists(TEXT, min_size=1, max_size=5, unique=True))
+    several = draw(st.booleans())
+    value = st.integers(-1, 1) if several else st.integers(0, len(classes) - 1)
+    shape = (rows, len(classes)) if several else (rows,)
     return header(
         rows,
         views=draw(st.integers(1, 3)),
         map_shape=draw(st.tuples(*[st.integers(1, 4)] * 3)),
         dtype=draw(st.sampled_from(sorted(DTYPES))),
         classes=classes,
-        labels=np.array(draw(st.lists(st.integers(0, len(classes) - 1), min_size=rows, max_size=rows))),
+        labels=draw(arrays(np.int64, shape, elements=value)),
         paths=draw(st.lists(TEXT.filter(len), min_size=rows, max_size=rows, unique=True)),
         identity=draw(st.dictionaries(TEXT, st.integers() | TEXT)),
         notes=draw(st.dictionaries(TEXT, st.integers() | TEXT)),
@@ -153,6 +150,7 @@ def test_whatever_a_header_can_hold_comes_back(made: Any, tmp_path_factory: pyte
     assert cache.shape == made.shape
     assert cache.dtype == made.dtype
     assert cache.labels.tolist() == made.labels.tolist()
+    assert cache.multi_label == made.multi_label
     assert cache.paths == list(made.paths)
     assert cache.classes == tuple(made.classes)
     assert cache.identity == made.identity

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import header
+from samples import header, several_labels
 
 from cache import CacheError, CacheHeader
 
@@ -26,6 +26,21 @@ def make(**changes: Any) -> CacheHeader:
         ({"labels": np.array([0, 1, 2, 3])}, "expected 0 to 2, found 3 in row 3"),
         ({"labels": np.array([0, -1, 2, 2])}, "expected 0 to 2, found -1 in row 1"),
         ({"labels": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "found 18446744073709551615 in row 3"),
+        ({"labels": several_labels(4, 2)}, "expected .* shape \\(4, 3\\), .* found int8 of shape \\(4, 2\\)"),
+        ({"labels": several_labels(4).T}, "expected .* shape \\(4, 3\\), .* found int8 of shape \\(3, 4\\)"),
+        (
+            {"labels": several_labels(4)[..., None]},
+            "expected 4 integers, .*; multi-label .* shape \\(4, 3\\)",
+        ),
+        ({"labels": np.zeros((4, 3))}, "images × classes, found float64 of shape \\(4, 3\\)"),
+        ({"labels": np.zeros((4, 3), bool)}, "images × classes, found bool of shape \\(4, 3\\)"),
+        ({"labels": np.eye(4, 3, dtype=int) * 2}, "found 2 in row 0 for class 0, 'cat'"),
+        (
+            {"labels": np.eye(4, 3, -1, int) * -2},
+            "-1 \\(not counted\\), found -2 in row 1 for class 0, 'cat'",
+        ),
+        ({"labels": np.eye(4, 3, 1, np.int16) * 257}, "found 257 in row 0 for class 1, 'dog'"),
+        ({"labels": np.eye(4, 3, 2, np.uint8) * 255}, "found 255 in row 0 for class 2, 'größer'"),
         ({"paths": ["a", "b"]}, "expected 4, one for each image, found 2"),
         ({"paths": ["a", "b", "c", "a"]}, "'a' stands there twice"),
         ({"paths": ["a", "", "c", "d"]}, "path 1, '', is empty"),
@@ -47,12 +62,24 @@ def test_wrong_fields_are_refused_by_name(changes: dict[str, Any], message: str)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_are_a_copy_that_can_t_be_written_to() -> None:
-    given = np.array([0, 1, 2, 0], np.uint8)
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        (np.array([0, 1, 2, 0], np.uint8), "int64"),
+        (np.array([0, 1, 2, 0]), "int64"),
+        (np.eye(4, 3, dtype=np.uint64), "int8"),
+        (several_labels(4), "int8"),
+        (np.asfortranarray(several_labels(4)), "int8"),
+    ],
+)
+def test_labels_are_a_copy_that_can_t_be_written_to(given: np.ndarray, dtype: str) -> None:
+    before = given.tolist()
     made = header(4, labels=given)
     given[0] = 2
-    assert made.labels.tolist() == [0, 1, 2, 0]
-    assert made.labels.dtype == np.int64
+    assert made.labels.tolist() == before
+    assert made.labels.dtype == dtype
+    assert made.labels.flags.c_contiguous
+    assert made.multi_label == (dtype == "int8")
     with pytest.raises(ValueError, match="read-only"):
         made.labels[0] = 1
 

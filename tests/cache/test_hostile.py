@@ -17,9 +17,10 @@ from cache.locate import locate
 pytestmark = pytest.mark.fault("hostile HDF5: forbidden structure")
 
 
-def test_the_unchanged_structure_is_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [array((3,), "<i8"), array((3, 2), "i1")], ids=["single", "multi"])
+def test_the_unchanged_structure_is_accepted(labels: Maker, tmp_path: Path) -> None:
     """So that the refusals below are about the change."""
-    with opened(build(tmp_path / "honest.h5", {})) as fd:
+    with opened(build(tmp_path / "honest.h5", {"labels": labels})) as fd:
         assert locate(fd, "honest.h5").shape == (3, 1, 2, 2, 2)
 
 
@@ -46,6 +47,8 @@ def named_type(file: h5py.File, name: str) -> None:
 
 
 F2, U1 = h5t.IEEE_F16LE, h5t.STD_U8LE
+EARLY = ("set_alloc_time", [h5d.ALLOC_TIME_EARLY])
+NO_LABEL_TYPE = "'labels': expected little-endian int64 or int8, found another type"
 MAP = (3, 1, 2, 2, 2)
 BOMB = (3, 1, 1 << 20, 1 << 12, 1 << 10)  # 24 TB
 
@@ -86,11 +89,11 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
     "missing": ("digests", None, "expected a dataset, found none"),
     "unknown": ("extra", array((3,), "u1"), "expected only the datasets of the format, found 'extra'"),
     "big-endian map": ("features", array(MAP, ">f2"), "float16 or float32 or bfloat16, found another type"),
-    "big-endian label": ("labels", array((3,), ">i8"), "expected little-endian int64, found another type"),
+    "big-endian label": ("labels", array((3,), ">i8"), NO_LABEL_TYPE),
     "float64": ("features", array(MAP, "<f8"), "found another type"),
     "integers": ("features", array(MAP, "<i2"), "found another type"),
-    "int32 labels": ("labels", array((3,), "<i4"), "expected little-endian int64, found another type"),
-    "unsigned labels": ("labels", array((3,), "<u8"), "expected little-endian int64, found another type"),
+    "int32 labels": ("labels", array((3,), "<i4"), NO_LABEL_TYPE),
+    "unsigned labels": ("labels", array((3,), "<u8"), NO_LABEL_TYPE),
     "signed digest": ("digests", array((1, 16), "i1"), "expected uint8, found another type"),
     "compound": ("features", array(MAP, [("a", "<f2")]), "found another type"),
     "object paths": (
@@ -101,7 +104,7 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
     "references": (
         "labels",
         lambda file, name: file.create_dataset(name, (3,), h5py.ref_dtype),
-        "expected little-endian int64, found another type",
+        NO_LABEL_TYPE,
     ),
     "ascii paths": ("paths", array((3,), "S5"), "expected NUL-padded UTF-8 strings"),
     "endless paths": ("paths", array((3,), text(65_536)), "expected NUL-padded UTF-8 strings"),
@@ -109,10 +112,20 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
     "six sizes": ("features", array((3, 1, 2, 2, 2, 1), "<f2"), "expected five sizes"),
     "too few labels": ("labels", array((2,), "<i8"), r"'labels': expected the shape \(3,\), found \(2,\)"),
     "label table": ("labels", array((3, 1), "<i8"), r"expected the shape \(3,\), found \(3, 1\)"),
+    "int64 table": ("labels", array((3, 2), "<i8"), r"expected the shape \(3,\), found \(3, 2\)"),
+    "int8 list": ("labels", array((3,), "i1"), r"'labels': expected the shape \(3, 2\), found \(3,\)"),
+    "a class too many": ("labels", array((3, 3), "i1"), r"expected the shape \(3, 2\), found \(3, 3\)"),
+    "an image too few": ("labels", array((2, 2), "i1"), r"expected the shape \(3, 2\), found \(2, 2\)"),
+    "turned table": ("labels", array((2, 3), "i1"), r"expected the shape \(3, 2\), found \(2, 3\)"),
+    "cube of labels": ("labels", array((3, 2, 1), "i1"), r"expected the shape \(3, 2\), found \(3, 2, 1\)"),
+    "int16 table": ("labels", array((3, 2), "<i2"), NO_LABEL_TYPE),
+    "unsigned table": ("labels", array((3, 2), "u1"), NO_LABEL_TYPE),
+    "table of bool": ("labels", array((3, 2), np.bool_), NO_LABEL_TYPE),
+    "big-endian table": ("labels", low_level((3, 2), h5t.STD_I8BE, EARLY), NO_LABEL_TYPE),
     "one label": ("labels", array((), "<i8"), "expected an array, found a single value or none"),
     "no label": (
         "labels",
-        low_level(None, h5t.STD_I64LE, ("set_alloc_time", [h5d.ALLOC_TIME_EARLY])),
+        low_level(None, h5t.STD_I64LE, EARLY),
         "expected an array, found a single value or none",
     ),
     "too many paths": ("paths", array((4,), text(5)), r"'paths': expected the shape \(3,\)"),

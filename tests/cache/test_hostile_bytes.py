@@ -1,7 +1,9 @@
 """Files that are no cache, lie about sizes and places, or hold a header that makes no sense."""
 
 import json
+import os
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import structure
 from building import build
-from samples import extract, header
+from samples import extract, header, several_labels
 
 from cache import CacheError, FeatureCache
 from cache.contents import opened, read_contents
@@ -160,3 +162,53 @@ def test_a_header_that_makes_no_sense_is_refused(
         FeatureCache(path)
     assert str(caught.value).startswith(f"{path}: no usable feature cache: ")
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", [2, -2, 127, -128])
+def test_a_multi_label_that_is_none_is_refused(value: int, tmp_path: Path) -> None:
+    labels = several_labels(3)
+    path = extract(tmp_path / "train.h5", header(3, labels=labels))
+    labels[2, 1] = value
+    tamper(path, "labels", labels.tobytes())
+    with pytest.raises(CacheError, match=rf"or -1 .*, found {value} in row 2 for class 1, 'dog'; delete it"):
+        FeatureCache(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "size_too", "length", "message"),
+    [
+        (4 + (1 << 30), False, None, "HDF5 can't read its structure"),
+        (4 + (1 << 30), True, None, "HDF5 can't read its structure"),
+        (4 + (1 << 62), False, None, "HDF5 can't read its structure"),
+        (4 + (1 << 62), True, None, "HDF5 can't read its structure"),
+        (4 + (1 << 30), True, 1 << 34, "expected bytes of its own, not shared with 'labels'"),
+    ],
+    ids=["too many", "too large", "as many in 64 bits", "as large in 64 bits", "sparse file"],
+)
+def test_classes_without_end_are_refused_in_little_memory(
+    classes: int, size_too: bool, length: int | None, message: str, tmp_path: Path
+) -> None:
+    """[4, K] labels of one byte and [K] classes of four, which are 16 bytes each, also modulo 2⁶⁴."""
+    path = tmp_path / "train.h5"
+    extract(path, header(4, classes=["aaaa", "b", "c", "d"], labels=several_labels(4, 4)))
+    with opened(path) as fd:
+        layout = read_contents(fd, str(path)).layout
+    data = path.read_bytes()
+    changed = bytearray(data)
+    for name, new in (("labels", (4, classes)), ("classes", (classes,))):
+        old, place = layout[name].shape, u64(layout[name].offset, 16)
+        at = data.index(place)
+        if size_too:
+            changed[at + 8 : at + 16] = u64(4 * classes % (1 << 64))
+        at = data.rindex(u64(*old) * 2, 0, at)  # the sizes, and the largest that they may grow to
+        changed[at : at + 16 * len(old)] = u64(*new) * 2
+    if length:
+        changed[28:36] = u64(length)  # in the superblock
+    path.write_bytes(structure.mended(bytes(changed), structure.spans(data)))
+    if length:
+        os.truncate(path, length)
+    tracemalloc.start()
+    with pytest.raises(CacheError, match="no usable feature cache: .*" + message):
+        FeatureCache(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
