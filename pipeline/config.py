@@ -80,7 +80,8 @@ class ExtractConfig(Checked):
     """
 
     dataset: str = "digits"
-    """digits, cifar10, or folder:PATH (train/ and test/ or val/, with a folder per class)."""
+    """digits, cifar10, or folder:PATH (train/ and test/ or val/, with a folder per class); with any number of
+    classes per image: scenes, csv:PATH, voc2007 or voc2007:PATH, coco:PATH."""
     trunk: Annotated[str, OneOf(tuple(TRUNKS))] = "alexnet-cifar"
     """Which frozen network."""
     weights: str = ""
@@ -94,8 +95,12 @@ class ExtractConfig(Checked):
     """How a number is stored."""
     image_px: Annotated[int, Range(0, 8192)] = 0
     """Side of the square image the trunk sees [the trunk's own]."""
+    resize: Literal["", "exact", "shorter-side-then-center-crop", "squash"] = ""
+    """How an image of another shape becomes square: refuse it; keep the middle; or squash all of it into the
+    square, its aspect ratio given up [the trunk's own]."""
     test_fraction: Fraction = 0.2
-    """Share of a folder dataset that has no test/ or val/ which becomes the test split, whatever the seed.
+    """Share of a dataset without a test split of its own (digits; folder: and csv: as the case may be) which
+    becomes the test split, whatever the seed.
     Give pretrain_trunk.py the same, or the trunk knows images that heads are tested on."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What to do about an image that can't be decoded: stop and name it, or leave it out and record it."""

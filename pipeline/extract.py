@@ -100,12 +100,14 @@ def refresh(job: Job) -> None:
 
 
 def load_trunk(config: ExtractConfig) -> Trunk:
-    """The trunk that --trunk, --weights and --image-px describe. Raises: WeightsError."""
+    """The trunk that --trunk, --weights, --image-px and --resize describe. Raises: WeightsError."""
     trunk: Trunk = resolve(TRUNKS, config.trunk)(Path(config.weights) if config.weights else None)
+    transform = trunk.transform
     if config.image_px:
-        transform = dataclasses.replace(trunk.transform, image_px=config.image_px)
-        trunk = dataclasses.replace(trunk, transform=transform)
-    return trunk
+        transform = dataclasses.replace(transform, image_px=config.image_px)
+    if config.resize:
+        transform = dataclasses.replace(transform, resize=config.resize)
+    return dataclasses.replace(trunk, transform=transform)
 
 
 def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit) -> Job:

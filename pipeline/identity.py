@@ -3,8 +3,6 @@
 import hashlib
 from typing import Any
 
-import numpy as np
-
 from cache import CacheHeader
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
@@ -41,7 +39,7 @@ def cache_header(
     return CacheHeader(
         shape=shape,
         dtype=config.dtype,
-        labels=np.asarray(split.labels, np.int64),
+        labels=split.labels,
         paths=split.paths,
         classes=split.classes,
         identity=identity,

@@ -39,7 +39,7 @@ def pretrain(config: PretrainConfig) -> Path:
     Beside it: config.json, metrics.jsonl (a line per epoch) and classifier.safetensors, with which
     evaluate.py scores the whole network.
 
-    Raises: DataError; RunError when OUT holds a run with other settings.
+    Raises: DataError; ConfigError on a multi-label dataset; RunError when OUT holds another run.
     """
     out, device = config.out_dir, pick_device(config.device)
     weights = out / "trunk.safetensors"
@@ -48,10 +48,10 @@ def pretrain(config: PretrainConfig) -> Path:
         print(f"{weights}: up to date")
         return weights
     split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
-    if split.labels.ndim > 1:
+    if split.multi_label:
         raise ConfigError(
-            f"--dataset: expected one label an image to pretrain on, {config.dataset} has several; take "
-            "a trunk that is trained"
+            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
+            "whose images may have several; give digits, cifar10 or folder:PATH"
         )
     classes = config.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import Labels
 from pipeline.errors import ConfigError
 
 Rows = NDArray[np.int64]
-Labels = NDArray[np.int64] | NDArray[np.int8]
-"""(N,) int64, the class of each image; or (N, K) int8 where images have several: 1 present, 0 absent, -1 not
-counted."""
 
 
 def holdout(labels: Labels, fraction: float, seed: int) -> tuple[Rows, Rows]:

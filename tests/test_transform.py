@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import tracemalloc
+import typing
 
 import numpy as np
 import pytest
 from PIL import Image
 from torchvision.transforms import v2
 
+from pipeline.config import ExtractConfig
 from pipeline.errors import DataError
-from pipeline.transform import VERSION, Transform
+from pipeline.transform import VERSION, Resize, Transform
 
 RNG = np.random.default_rng(0)
 TRANSFORM = Transform(image_px=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
@@ -22,7 +24,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 def test_an_image_of_the_right_size_passes_unchanged() -> None:
     image = noise(16, 16)
-    for resize in ("exact", "shorter-side-then-center-crop"):
+    for resize in ("exact", "shorter-side-then-center-crop", "squash"):
         out = dataclasses.replace(TRANSFORM, resize=resize).apply(image)
         np.testing.assert_array_equal(out, np.moveaxis(image, 2, 0))
         assert out.dtype == np.uint8
@@ -73,6 +75,51 @@ def test_extreme_shapes_cost_no_more_than_their_middle(size: tuple[int, int]) ->
     assert (out == 77).all()
 
 
+@pytest.mark.parametrize("size", [(8, 30), (31, 17), (100, 40), (16, 200), (1, 3), (1, 20_000), (20_000, 1)])
+def test_squashing_is_pillows_resizing_of_the_whole_image(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    squash = dataclasses.replace(TRANSFORM, resize="squash")
+    expected = Image.fromarray(image).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(squash.apply(image), np.moveaxis(np.asarray(expected), 2, 0))
+
+
+def test_the_flag_offers_every_way_of_resizing() -> None:
+    flag = typing.get_type_hints(ExtractConfig)["resize"]
+    assert typing.get_args(flag) == ("", *typing.get_args(Resize))
+
+
+@pytest.mark.parametrize("resize", ["squash", "shorter-side-then-center-crop"])
+@pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 64), (32, 80), (40, 30)])
+def test_a_box_lands_where_its_pixels_do(resize: Resize, size: tuple[int, int]) -> None:
+    """A white rectangle goes through the transform: what is white then is the mapped box."""
+    height, width = size
+    transform = dataclasses.replace(TRANSFORM, image_px=64, resize=resize)
+    box = np.array([[3, 0.4 * width, 0.3 * height, 0.65 * width, 0.7 * height]], np.float32).round()
+    _, x0, y0, x1, y1 = box[0].astype(int)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y0:y1, x0:x1] = 255
+    seen = transform.apply(image)[0] / 255
+    mapped = transform.to_input_box(box, height, width)
+    assert mapped.dtype == np.float32
+    assert mapped[0, 0] == 3
+    rows, columns = seen.max(axis=1), seen.max(axis=0)  # 1 inside, and a part of it in a pixel that is cut
+    centres = np.arange(64) + 0.5
+    for profile, low, high in ((columns, mapped[0, 1], mapped[0, 3]), (rows, mapped[0, 2], mapped[0, 4])):
+        assert profile.sum() == pytest.approx(high - low, abs=0.6)
+        assert (profile * centres).sum() / profile.sum() == pytest.approx((low + high) / 2, abs=0.2)
+
+
+def test_a_box_beyond_the_crop_lies_outside_of_the_input() -> None:
+    boxes = np.array([[0, 0, 0, 20, 40], [1, 80, 10, 100, 30]], np.float32)
+    mapped = TRANSFORM.to_input_box(boxes, 40, 100)  # columns 30 to 70 are kept, and 40 px become 16
+    np.testing.assert_allclose(mapped, [[0, -12, 0, -4, 16], [1, 20, 4, 28, 12]], atol=1e-5)
+    assert TRANSFORM.to_input_box(boxes[:0], 40, 100).shape == (0, 5)
+    exact = dataclasses.replace(TRANSFORM, resize="exact")
+    np.testing.assert_array_equal(exact.to_input_box(boxes, 16, 16), boxes)
+    with pytest.raises(DataError, match="expected 16 x 16 pixels, found 100 x 40"):
+        exact.to_input_box(boxes, 40, 100)
+
+
 def test_another_size_is_refused_when_the_size_is_to_be_exact() -> None:
     exact = dataclasses.replace(TRANSFORM, resize="exact")
     with pytest.raises(DataError, match="expected 16 x 16 pixels, found 20 x 10"):
@@ -84,5 +131,11 @@ def test_the_identity_holds_every_field_and_the_codes_version() -> None:
     assert fields == TRANSFORM.as_json()
     assert fields.pop("version") == VERSION
     assert set(fields) == {f.name for f in dataclasses.fields(Transform)}
-    for change in ({"image_px": 8}, {"resize": "exact"}, {"mean": (0, 0, 0)}, {"std": (1, 1, 1)}):
+    for change in (
+        {"image_px": 8},
+        {"resize": "exact"},
+        {"resize": "squash"},
+        {"mean": (0, 0, 0)},
+        {"std": (1, 1, 1)},
+    ):
         assert dataclasses.replace(TRANSFORM, **change).as_json() != TRANSFORM.as_json()

@@ -6,5 +6,7 @@ DATASETS: dict[str, str] = {
     "scenes": "pipeline.datasets.scenes:load",
     "folder": "pipeline.datasets.folder:load",
     "csv": "pipeline.datasets.csv_file:load",
+    "voc2007": "pipeline.datasets.voc2007:load",
+    "coco": "pipeline.datasets.coco:load",
 }
 """Name → function; see `pipeline.datasets.base.open_dataset`."""

@@ -10,13 +10,14 @@ which numpy keeps from version to version, and Pillow resizes and blends bytes i
 depend on scikit-learn's digits and on Pillow's bicubic resizing, lines and pasting, and not on the machine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.datasets.base import ArrayReader, Boxes, ImageSplit, SplitName, refuse_path
+from pipeline.datasets.draws import Draws
 
 SIZE = 64
 """Side of a scene in pixels."""
@@ -33,7 +34,9 @@ OVERLAP = 8
 """Of the smaller of two boxes, at most one part in this many is covered by the other."""
 VISIBLE = 40
 """Opacity (of 255) from which a pixel belongs to a digit, and to its box."""
-NOISE = 24
+CONTRAST = (70, 150)
+"""Least and most that a digit, a false one or a stroke is lighter or darker than what is behind it."""
+NOISE = 12
 """A pixel's brightness is moved by less than this, up or down."""
 
 
@@ -57,30 +60,6 @@ class Box(NamedTuple):
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return width > 0 and height > 0 and OVERLAP * width * height > min(self.area, other.area)
-
-
-class Draws:
-    """Integers out of PCG64's raw 64-bit words."""
-
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.PCG64(seed)
-        self._words = self._stream()
-
-    def _stream(self) -> Iterator[int]:
-        while True:
-            yield from self._bits.random_raw(4096).tolist()
-
-    def below(self, end: int) -> int:
-        """One of 0..end − 1."""
-        return next(self._words) * end >> 64
-
-    def between(self, low: int, high: int) -> int:
-        """One of low..high, both included."""
-        return low + self.below(high - low + 1)
-
-    def octets(self, count: int) -> np.ndarray:
-        """(count,) uint8; from words of their own."""
-        return self._bits.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
 
 
 def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
@@ -199,7 +178,7 @@ def stroke(canvas: Image.Image, draws: Draws) -> None:
 def ink_colour(canvas: Image.Image, box: Box, draws: Draws) -> tuple[int, int, int]:
     """A colour that stands out against a box's mean, by a little or by much, lighter or darker."""
     behind = canvas.resize((1, 1), Image.Resampling.BOX, box).tobytes()
-    contrast = draws.between(50, 120)
+    contrast = draws.between(*CONTRAST)
     brightness = sum(behind) // 3
     lighter = brightness + contrast <= 255 and (brightness < contrast or draws.below(2) == 1)
     sign = 1 if lighter else -1

@@ -3,6 +3,7 @@
 TRUNKS: dict[str, str] = {
     "alexnet-cifar": "pipeline.trunks.alexnet_cifar:load",
     "alexnet": "pipeline.trunks.alexnet:load",
+    "vgg16": "pipeline.trunks.vgg16:load",
 }
 """Name → function (weights: Path | None) -> `pipeline.trunks.base.Trunk`."""
 

@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 
 from pipeline.datasets import DATASETS
@@ -27,6 +28,8 @@ def splits(request: pytest.FixtureRequest, photos: Path) -> dict[str, ImageSplit
         return open_dataset(f"csv:{photos / 'table.csv'}")
     if request.param == "scenes":
         return request.getfixturevalue("scenes")
+    if request.param in ("voc2007", "coco"):
+        return open_dataset(f"{request.param}:{published.whole(photos, request.param)}")
     return open_dataset(f"folder:{photos}" if request.param == "folder" else request.param)
 
 

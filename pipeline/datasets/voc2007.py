@@ -1,0 +1,139 @@
+"""PASCAL VOC 2007 (Everingham et al.), classification with boxes: 5,011 trainval and 4,952 test images.
+
+torchvision finds the images of a split, and downloads them with their digests checked; the annotations are
+read here. A class is present (1) when an object of it is there that isn't marked difficult, not counted (-1)
+when all of its objects are, and absent (0) otherwise. Difficult objects have no box.
+"""
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.datasets.base import Boxes, ImageSplit, SplitName
+from pipeline.datasets.cifar10 import ROOT
+from pipeline.datasets.files import FileReader, file_size
+from pipeline.errors import DataError
+from pipeline.images import hush
+
+CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+INSIDE = "VOCdevkit/VOC2007/"
+SETS: dict[SplitName, str] = {"train": "trainval", "test": "test"}
+SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/"
+
+
+class Annotation(NamedTuple):
+    """What one XML file says of its image."""
+
+    label: np.ndarray
+    """(20,) int8."""
+    boxes: Boxes
+
+
+def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+    """Both splits of the folder that holds VOCdevkit/VOC2007, the default one being filled by a download.
+
+    The dataset has a test split of its own, so `test_fraction` and `seed` change nothing.
+
+    Raises: DataError when it is neither there nor to be had, or damaged.
+    """
+    hush()
+    root = Path(os.path.expanduser(path)) if path else ROOT
+    return {name: _split(root, name, may_download=not path) for name in SETS}
+
+
+def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
+    stems = _stems(root, name, may_download)
+    paths = tuple(f"{INSIDE}JPEGImages/{stem}.jpg" for stem in stems)
+    base = os.path.join(root, "")
+    listed = f"{base}{INSIDE}ImageSets/Main/{SETS[name]}.txt"
+    sizes = np.array([file_size(base + image, listed) for image in paths], np.int64)
+    found = [read_annotation(f"{base}{INSIDE}Annotations/{stem}.xml") for stem in stems]
+    return ImageSplit(
+        dataset="voc2007",
+        split=name,
+        classes=CLASSES,
+        paths=paths,
+        sizes=sizes,
+        labels=np.stack([annotation.label for annotation in found]),
+        images=FileReader(base, paths),
+        boxes=[annotation.boxes for annotation in found],
+    )
+
+
+def _stems(root: Path, name: SplitName, may_download: bool) -> list[str]:
+    """Names of a split's images, sorted, without their suffix. Raises: DataError."""
+    from torchvision.datasets import VOCDetection
+
+    listed = root / INSIDE / "ImageSets/Main" / f"{SETS[name]}.txt"
+    download = may_download and not listed.is_file()
+    try:
+        data = VOCDetection(root, "2007", SETS[name], download=download)
+    except (OSError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+        tried = " and the download failed" if download else ""
+        raise DataError(
+            f"voc2007: {listed} can't be read{tried} ({error}); unpack VOCtrainval_06-Nov-2007.tar and "
+            f"VOCtest_06-Nov-2007.tar from {SOURCE} in {root}, or name the folder: --dataset voc2007:PATH"
+        ) from error
+    names = {os.path.basename(image).removesuffix(".jpg") for image in data.images}
+    stems = sorted(names - {""})  # a line may be empty
+    if not stems:
+        raise DataError(f"{listed}: expected the name of an image per line, found none")
+    return stems
+
+
+def read_annotation(path: str) -> Annotation:
+    """Raises: DataError naming the file when it is missing, no XML, or has an object that makes no sense."""
+    try:
+        objects = [_object(node) for node in ET.parse(path).getroot().iter("object")]
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except (ET.ParseError, ValueError) as error:
+        raise DataError(f"{path}: expected the annotation of an image: {error}; unpack it again") from error
+    label = np.zeros(len(CLASSES), np.int8)
+    label[[class_ for class_, _, is_difficult in objects if is_difficult]] = -1
+    label[[class_ for class_, _, is_difficult in objects if not is_difficult]] = 1
+    boxes = [(class_, *box) for class_, box, is_difficult in objects if not is_difficult]
+    return Annotation(label, np.array(boxes, np.float32).reshape(-1, 5))
+
+
+def _object(node: ET.Element) -> tuple[int, tuple[float, float, float, float], bool]:
+    """(class, box, difficult). Raises: ValueError.
+
+    Pixels are counted from 1 there, and the last one belongs to the box: the first column is xmin = 1, which
+    is x0 = 0, and a box up to xmax ends where column xmax + 1 begins, at x1 = xmax.
+    """
+    name = node.findtext("name", "").strip()
+    if name not in CLASSES:
+        raise ValueError(f"expected one of the 20 classes, found an object {name!r}")
+    corners = [node.findtext(f"bndbox/{corner}", "") for corner in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        x0, y0, x1, y1 = map(float, corners)
+    except ValueError:
+        raise ValueError(f"expected a box, found {corners}") from None
+    if not (0 < x0 <= x1 and 0 < y0 <= y1):
+        raise ValueError(f"expected a box with corners in order, from 1 on, found {corners}")
+    return CLASSES.index(name), (x0 - 1, y0 - 1, x1, y1), node.findtext("difficult", "0").strip() == "1"
