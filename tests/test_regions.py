@@ -11,6 +11,7 @@ from pipeline.crops import Box, Crop, crops_of
 from pipeline.heads.transformer import Transformer
 from pipeline.region_hits import HitRate, Regions, any_inside, asked_of, hit_rate, random_centres
 from pipeline.regions import labels_of_steps, region_boxes, to_image
+from pipeline.transform import Resize, Transform
 
 WHOLE = [Crop(Box(0, 0, 4, 6))]
 
@@ -80,8 +81,9 @@ def test_hits_by_hand() -> None:
     wide = example([on], [[3, 0, 0, 200, 100]], 3)
     found = hit_rate([first, unknown, wide], draws=10)
     assert (found.hits, found.pairs) == (pytest.approx(200 / 3), 3)
-    edge = example([[110.0, 50, 130, 70]], [box], 3)  # centre (120, 60): x1 and y1 are exclusive
-    assert hit_rate([edge], draws=10).hits == 0
+    for x, y in ((120, 55), (110, 60)):  # x1 and y1 are exclusive
+        edge = example([[x - 10.0, y - 10.0, x + 10.0, y + 10.0]], [box], 3)
+        assert hit_rate([edge], draws=10).hits == 0
     assert np.isnan(hit_rate([unknown], draws=10).chance)
 
 
@@ -132,3 +134,12 @@ def test_a_sheet_is_a_png_with_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="1 to 64 images"):
         contact_sheet(tmp_path / "c.png", [])
+
+
+@pytest.mark.parametrize("resize", ["squash", "shorter-side-then-center-crop"])
+@pytest.mark.parametrize("size", [(100, 200), (90, 30), (32, 32)])
+def test_going_back_undoes_what_the_transform_does_to_boxes(resize: Resize, size: tuple[int, int]) -> None:
+    transform = Transform(image_px=32, resize=resize, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    boxes = np.random.default_rng(0).uniform(0, 90, (5, 5)).astype(np.float32)
+    there = transform.to_input_box(boxes, *size)[:, 1:].astype(np.float64)
+    np.testing.assert_allclose(to_image(there, resize, 32, size), boxes[:, 1:], rtol=1e-4, atol=1e-3)
