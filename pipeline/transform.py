@@ -13,7 +13,8 @@ from PIL import Image
 from pipeline.errors import DataError
 
 VERSION = 1
-"""Part of every cache's identity. Raise it when a change here or in `pipeline.images` moves a pixel."""
+"""Part of every cache's identity. Raise it when a change here, in `pipeline.images` or in `pipeline.jpeg`
+moves a pixel."""
 
 Resize = Literal["exact", "shorter-side-then-center-crop", "squash"]
 
