@@ -8,7 +8,7 @@ annotation of it, crowds ("iscrowd") included; boxes are those of single objects
 are kept, without a label. Any set in this format can be read, of any classes.
 
 The files are read here with json: torchvision's reader needs another package, and keeps the outlines of all
-objects, gigabytes of them.
+objects, which take twice the memory of all the rest.
 """
 
 import json

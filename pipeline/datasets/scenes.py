@@ -65,7 +65,7 @@ class Box(NamedTuple):
 def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """4,000 and 1,000 scenes, always the same; paths are train/0000 and test/0000 and on.
 
-    Made in two or three seconds. `test_fraction` and `seed` change nothing.
+    Made in a few seconds. `test_fraction` and `seed` change nothing.
     """
     refuse_path("scenes", path)
     from sklearn.datasets import load_digits
