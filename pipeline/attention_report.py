@@ -36,7 +36,8 @@ class Result(NamedTuple):
     """hits and chance of each seed, in per cent; empty where a head has no regions or boxes aren't known."""
 
     @property
-    def logits_SNK(self) -> NDArray[np.float32]:
+    def logits(self) -> NDArray[np.float32]:
+        """(seeds, N, K)"""
         return np.stack([p.logits for p in self.predictions])
 
     def figures(self) -> dict[str, list[float]]:
@@ -78,7 +79,7 @@ def write_report(out: Path, results: list[Result], base: Result, settings: dict[
 
 def against(base: Result, other: Result) -> Interval:
     """mAP of another minus the base's, with the 95 % interval over test images."""
-    return paired_map_interval(base.logits_SNK, other.logits_SNK, base.predictions[0].labels)
+    return paired_map_interval(base.logits, other.logits, base.predictions[0].labels)
 
 
 def as_table(

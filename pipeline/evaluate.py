@@ -20,6 +20,7 @@ from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
 from pipeline.runs import read_json, write_json
+from pipeline.show_regions import show_regions
 from pipeline.validation import score_in
 
 STAGES = {"train": "pipeline.evaluate:score_head", "pretrain": "pipeline.test_policies:score_trunk"}
@@ -93,6 +94,8 @@ def score_head(config: EvaluateConfig, folder: Path) -> Path:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
+    if config.show_regions:
+        show_regions(config, folder)
     write_json(out / "metrics.json", scores | {"classes": list(classes), "units": kind.UNITS})
     return out / "metrics.json"
 

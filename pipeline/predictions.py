@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from cache import CacheError, FeatureCache, StaleCacheError
@@ -135,8 +136,13 @@ def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArra
 
 def logits_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> NDArray[np.float32]:
     """(rows, K). Raises: CacheError when a block that holds one of the rows is damaged."""
+    return loaded.logits(maps_of(loaded, cache, rows)).float().cpu().numpy()
+
+
+def maps_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> Tensor:
+    """(rows, V, C, H, W) float32 maps on the head's device, in the V views it looks at. Raises: CacheError."""
     cache.verify(rows)
     maps = torch.from_numpy(cache.take(rows, slice(loaded.head.views)))  # (B, V, C, H, W)
     maps = maps.view(torch.bfloat16) if cache.dtype == "bfloat16" else maps
     device = next(loaded.head.parameters()).device
-    return loaded.logits(maps.to(device).float()).float().cpu().numpy()
+    return maps.to(device).float()

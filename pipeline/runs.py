@@ -85,13 +85,17 @@ class LoadedHead(NamedTuple):
 
         Raises: RunError when the maps have another shape than those it was trained on.
         """
+        return self.head(self.inputs(maps_BVCHW))[0]
+
+    def inputs(self, maps_BVCHW: Tensor) -> Tensor:
+        """What the head reads of such maps. Raises: RunError as `logits`."""
         views, *shape = maps_BVCHW.shape[1:]
         if tuple(shape) != self.map_shape or views < self.head.views:
             raise RunError(
                 f"--cache: expected maps of {shape_text(self.map_shape)} in {self.head.views} views, "
                 f"as in training, found {shape_text(shape)} in {views}"
             )
-        return self.head(self.head.prepare(self.normaliser(maps_BVCHW[:, : self.head.views])))[0]
+        return self.head.prepare(self.normaliser(maps_BVCHW[:, : self.head.views]))
 
 
 def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedHead:

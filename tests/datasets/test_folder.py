@@ -7,7 +7,7 @@ import pytest
 from folders import PIXELS, fill, open_folder, write
 from xxhash import xxh3_128_digest
 
-from pipeline.datasets.folder import SMALL_BYTES
+from pipeline.datasets.files import SMALL_BYTES
 from pipeline.errors import DataError
 
 
