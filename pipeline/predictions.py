@@ -140,7 +140,7 @@ def logits_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> NDArray[np
 
 
 def maps_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> Tensor:
-    """(rows, V, C, H, W) float32 maps on the head's device, in the V views it looks at. Raises: CacheError."""
+    """(rows, V, C, H, W) float32 maps on the head's device, of V views. Raises: CacheError."""
     cache.verify(rows)
     maps = torch.from_numpy(cache.take(rows, slice(loaded.head.views)))  # (B, V, C, H, W)
     maps = maps.view(torch.bfloat16) if cache.dtype == "bfloat16" else maps

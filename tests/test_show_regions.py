@@ -1,0 +1,96 @@
+"""Pictures and rates of where a head looked, from images to files, on scenes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cache import FeatureCache
+from pipeline.config import EvaluateConfig, ExtractConfig, TrainConfig
+from pipeline.datasets import scenes
+from pipeline.errors import RunError
+from pipeline.evaluate import evaluate
+from pipeline.extract import extract
+from pipeline.looking import Images, look, renumbered
+from pipeline.runs import load_head
+from pipeline.train import train
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 training and 20 test scenes through the shipped trunk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(scenes.COUNTS, "train", 60)
+        patch.setitem(scenes.COUNTS, "test", 20)
+        folder = tmp_path_factory.mktemp("scenes")
+        return extract(ExtractConfig(dataset="scenes", image_px=64, cache=str(folder), device="cpu"))
+
+
+@pytest.fixture(autouse=True)
+def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scenes.COUNTS, "train", 60)
+    monkeypatch.setitem(scenes.COUNTS, "test", 20)
+
+
+def trained(cache: Path, out: Path, head: str = "recurrent-attention", crops: str = "full") -> Path:
+    settings = {"hidden": (16,), "epochs": 1, "batch": 20, "device": "cpu", "region_cells": 3, "steps": 3}
+    return train(TrainConfig(cache=str(cache), out=str(out), head=head, crops=crops, **settings))  # type: ignore[arg-type]
+
+
+def test_the_sheet_and_the_json_hold_what_the_head_looked_at(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(cache, tmp_path / "run")
+    evaluate(EvaluateConfig(run=(str(run),), show_regions=6, device="cpu"))
+    with Image.open(run / "eval/regions.png") as sheet:
+        assert sheet.width > 400
+    facts = json.loads((run / "eval/regions.json").read_text())
+    assert [image["path"] for image in facts["images"]] == [f"test/{i:04}" for i in range(20)]
+    assert np.shape([image["regions"] for image in facts["images"]]) == (20, 1, 3, 4)
+    test = FeatureCache(cache / "test.h5")
+    loaded = load_head(run)
+    theta = loaded.head.attention(
+        loaded.inputs(torch.from_numpy(test.take(np.arange(20), None)).float())
+    ).theta  # type: ignore[operator]
+    for image, regions in zip(facts["images"], theta[0, :, 0].tolist(), strict=True):
+        for (sx, _, tx, _), (x0, _, x1, _) in zip(regions, image["regions"][0], strict=True):
+            # 13 cells over 64 pixels: centres from 1/2 to 12 1/2 cells, half a cell more on each side
+            assert (x0 + x1) / 2 == pytest.approx((6 * tx + 6.5) * 64 / 13, abs=0.02)
+            assert x1 - x0 == pytest.approx((12 * abs(sx) + 1) * 64 / 13, abs=0.02)
+    assert f"{facts['hits']:.1f} % of {facts['pairs']:,} predicted objects" in capsys.readouterr().out
+
+
+def test_what_was_looked_at_scores_as_the_predictions_do(cache: Path, tmp_path: Path) -> None:
+    for crops, shown, count in (("full", 0, 1), ("ten", 4, 10)):
+        run = trained(cache, tmp_path / crops, crops=crops)
+        evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
+        looked = look(run, batch=7, device="cpu")
+        with np.load(run / "eval/predictions.npz") as predictions:
+            assert np.allclose(looked.logits, predictions["logits"], atol=1e-5)
+            assert np.array_equal(looked.present, predictions["labels"] == 1)
+        assert (looked.crop, looked.boxes.shape[1]) == (shown, count)
+
+
+def test_a_head_without_regions_is_refused_in_one_line(cache: Path, tmp_path: Path) -> None:
+    run = trained(cache, tmp_path / "run", head="gmp")
+    with pytest.raises(RunError, match=r"--show-regions: expected .*recurrent-attention.* has gmp"):
+        evaluate(EvaluateConfig(run=(str(run),), show_regions=3, device="cpu"))
+
+
+def test_images_are_found_by_path_with_their_boxes(cache: Path) -> None:
+    images = Images.of(FeatureCache(cache / "test.h5"))
+    pixels, boxes = images.read("test/0003")
+    split = scenes.load("", test_fraction=0.2, seed=0)["test"]
+    assert np.array_equal(pixels, split.images.read(3).pixels)
+    assert split.boxes is not None
+    assert boxes is not None
+    assert np.array_equal(boxes, split.boxes[3])
+
+
+def test_boxes_take_the_numbers_of_the_heads_classes() -> None:
+    boxes = np.array([[0, 1, 2, 3, 4], [2, 5, 6, 7, 8], [1, 0, 0, 9, 9]], np.float32)
+    found = renumbered(boxes, ("ant", "bee", "cow"), ("cow", "ant"))
+    assert found.tolist() == [[1, 1, 2, 3, 4], [0, 5, 6, 7, 8]]
