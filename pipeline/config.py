@@ -150,8 +150,8 @@ class EvaluateConfig(Checked):
     draws: Annotated[int, Range(1, 1000)] = 5
     """Draws of each random policy."""
     show_regions: Annotated[int, Range(0, 64)] = 0
-    """Of recurrent-attention: draw this many test images with the regions that it looked at, eval/regions.png,
-    and write those of all images to eval/regions.json."""
+    """Of recurrent-attention: draw this many test images with the regions that it looked at (regions.png),
+    and write those of all images to regions.json."""
     batch: Annotated[int, Range(1, 65_536)] = 500
     """Images per forward pass."""
     device: Device = "auto"
