@@ -20,7 +20,7 @@ from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
 from pipeline.runs import read_json, write_json
-from pipeline.show_regions import show_regions
+from pipeline.show_regions import has_regions, show_regions
 from pipeline.validation import score_in
 
 STAGES = {"train": "pipeline.evaluate:score_head", "pretrain": "pipeline.test_policies:score_trunk"}
@@ -49,6 +49,10 @@ def evaluate(config: EvaluateConfig) -> Path:
     if len(folders) > 1 and set(stages) != {"train"}:
         whole = folders[stages.index("pretrain")]
         raise RunError(f"{whole}: a whole network can't be compared; score it alone with --run {whole}")
+    if config.show_regions and not any(map(has_regions, folders)):
+        raise RunError(
+            f"--show-regions: expected a run with --head recurrent-attention, {folders[0]} looks at no regions"
+        )
     written = [resolve(STAGES, s)(config, folder) for s, folder in zip(stages, folders, strict=True)]
     found = [read_json(path) for path in written]
     refuse_mixed(folders, ["map" in scores for scores in found])
@@ -94,7 +98,7 @@ def score_head(config: EvaluateConfig, folder: Path) -> Path:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
-    if config.show_regions:
+    if config.show_regions and has_regions(folder):
         show_regions(config, folder)
     write_json(out / "metrics.json", scores | {"classes": list(classes), "units": kind.UNITS})
     return out / "metrics.json"

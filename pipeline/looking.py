@@ -84,8 +84,7 @@ def attention_in(loaded: LoadedHead, folder: Path) -> RecurrentAttention:
     if isinstance(loaded.head, RecurrentAttention):
         return loaded.head
     raise RunError(
-        f"--show-regions: expected a run with --head recurrent-attention, {folder} has {loaded.config.head}, "
-        "which looks at no regions"
+        f"{folder}: expected --head recurrent-attention, found {loaded.config.head}, without regions"
     )
 
 

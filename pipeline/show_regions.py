@@ -13,7 +13,7 @@ from pipeline.contact_sheet import AT_MOST, Picture, contact_sheet
 from pipeline.looking import Images, Looked, look, rate
 from pipeline.predictions import open_test
 from pipeline.regions import labels_of_steps
-from pipeline.runs import load_head, write_json
+from pipeline.runs import load_head, read_json, write_json
 
 UNITS = {
     "regions": "x0, y0, x1, y1 in pixels of the image, per crop and step; they may reach beyond the image",
@@ -22,6 +22,11 @@ UNITS = {
     "region lies",
     "chance": "the same of windows of the regions' sizes, placed at random inside the image",
 }
+
+
+def has_regions(folder: Path) -> bool:
+    """Whether a run's head looks at regions."""
+    return read_json(folder / "config.json").get("head") == "recurrent-attention"
 
 
 def show_regions(config: EvaluateConfig, folder: Path) -> None:

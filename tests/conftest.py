@@ -12,6 +12,9 @@ from safetensors.torch import save_file
 from tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
 from torch import nn
 
+from pipeline.config import ExtractConfig
+from pipeline.datasets import scenes
+from pipeline.extract import extract
 from pipeline.trunks.alexnet_cifar import untrained
 
 
@@ -49,3 +52,23 @@ def photos(tmp_path: Path) -> Path:
                 image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
                 image.convert(("RGB", "L", "P")[i % 3]).save(folder / f"{i:02}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Maps (256, 13, 13) of the first 60 training and 20 test scenes, through the shipped trunk."""
+    folder = tmp_path_factory.mktemp("scenes")
+    with pytest.MonkeyPatch.context() as patch:
+        make_few(patch)
+        return extract(ExtractConfig(dataset="scenes", image_px=64, cache=str(folder), device="cpu"))
+
+
+@pytest.fixture
+def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scenes of `scenes_cache` alone."""
+    make_few(monkeypatch)
+
+
+def make_few(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(scenes.COUNTS, "train", 60)
+    patch.setitem(scenes.COUNTS, "test", 20)

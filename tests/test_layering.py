@@ -13,6 +13,7 @@ CACHE_NEEDS = {"cache", "h5py", "numpy", "xxhash"}
 # Everything that is loaded before the flags are parsed, and the scripts themselves.
 BEFORE_FLAGS = [
     "pipeline.cli",
+    "pipeline.attention_config",
     "pipeline.config",
     "pipeline.errors",
     "pipeline.fields",

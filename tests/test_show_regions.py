@@ -9,30 +9,15 @@ import torch
 from PIL import Image
 
 from cache import FeatureCache
-from pipeline.config import EvaluateConfig, ExtractConfig, TrainConfig
+from pipeline.config import EvaluateConfig, TrainConfig
 from pipeline.datasets import scenes
 from pipeline.errors import RunError
 from pipeline.evaluate import evaluate
-from pipeline.extract import extract
 from pipeline.looking import Images, look, renumbered
 from pipeline.runs import load_head
 from pipeline.train import train
 
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 training and 20 test scenes through the shipped trunk."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(scenes.COUNTS, "train", 60)
-        patch.setitem(scenes.COUNTS, "test", 20)
-        folder = tmp_path_factory.mktemp("scenes")
-        return extract(ExtractConfig(dataset="scenes", image_px=64, cache=str(folder), device="cpu"))
-
-
-@pytest.fixture(autouse=True)
-def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scenes.COUNTS, "train", 60)
-    monkeypatch.setitem(scenes.COUNTS, "test", 20)
+pytestmark = pytest.mark.usefixtures("few_scenes")
 
 
 def trained(cache: Path, out: Path, head: str = "recurrent-attention", crops: str = "full") -> Path:
@@ -41,16 +26,16 @@ def trained(cache: Path, out: Path, head: str = "recurrent-attention", crops: st
 
 
 def test_the_sheet_and_the_json_hold_what_the_head_looked_at(
-    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scenes_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trained(cache, tmp_path / "run")
+    run = trained(scenes_cache, tmp_path / "run")
     evaluate(EvaluateConfig(run=(str(run),), show_regions=6, device="cpu"))
     with Image.open(run / "eval/regions.png") as sheet:
         assert sheet.width > 400
     facts = json.loads((run / "eval/regions.json").read_text())
     assert [image["path"] for image in facts["images"]] == [f"test/{i:04}" for i in range(20)]
     assert np.shape([image["regions"] for image in facts["images"]]) == (20, 1, 3, 4)
-    test = FeatureCache(cache / "test.h5")
+    test = FeatureCache(scenes_cache / "test.h5")
     loaded = load_head(run)
     theta = loaded.head.attention(
         loaded.inputs(torch.from_numpy(test.take(np.arange(20), None)).float())
@@ -63,9 +48,9 @@ def test_the_sheet_and_the_json_hold_what_the_head_looked_at(
     assert f"{facts['hits']:.1f} % of {facts['pairs']:,} predicted objects" in capsys.readouterr().out
 
 
-def test_what_was_looked_at_scores_as_the_predictions_do(cache: Path, tmp_path: Path) -> None:
+def test_what_was_looked_at_scores_as_the_predictions_do(scenes_cache: Path, tmp_path: Path) -> None:
     for crops, shown, count in (("full", 0, 1), ("ten", 4, 10)):
-        run = trained(cache, tmp_path / crops, crops=crops)
+        run = trained(scenes_cache, tmp_path / crops, crops=crops)
         evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
         looked = look(run, batch=7, device="cpu")
         with np.load(run / "eval/predictions.npz") as predictions:
@@ -74,14 +59,25 @@ def test_what_was_looked_at_scores_as_the_predictions_do(cache: Path, tmp_path: 
         assert (looked.crop, looked.boxes.shape[1]) == (shown, count)
 
 
-def test_a_head_without_regions_is_refused_in_one_line(cache: Path, tmp_path: Path) -> None:
-    run = trained(cache, tmp_path / "run", head="gmp")
-    with pytest.raises(RunError, match=r"--show-regions: expected .*recurrent-attention.* has gmp"):
+def test_a_head_without_regions_is_refused_in_one_line(scenes_cache: Path, tmp_path: Path) -> None:
+    run = trained(scenes_cache, tmp_path / "run", head="gmp")
+    with pytest.raises(
+        RunError, match=r"--show-regions: expected .*recurrent-attention, .*run looks at no regions"
+    ):
         evaluate(EvaluateConfig(run=(str(run),), show_regions=3, device="cpu"))
+    with pytest.raises(RunError, match=r"run: expected --head recurrent-attention, found gmp"):
+        look(run, device="cpu")
 
 
-def test_images_are_found_by_path_with_their_boxes(cache: Path) -> None:
-    images = Images.of(FeatureCache(cache / "test.h5"))
+def test_of_several_runs_those_that_attend_are_shown(scenes_cache: Path, tmp_path: Path) -> None:
+    runs = [trained(scenes_cache, tmp_path / head, head=head) for head in ("gmp", "recurrent-attention")]
+    settings = {"out": str(tmp_path / "comparison.json"), "resamples": 100, "device": "cpu"}
+    evaluate(EvaluateConfig(run=tuple(map(str, runs)), show_regions=2, **settings))  # type: ignore[arg-type]
+    assert [(run / "eval/regions.json").exists() for run in runs] == [False, True]
+
+
+def test_images_are_found_by_path_with_their_boxes(scenes_cache: Path) -> None:
+    images = Images.of(FeatureCache(scenes_cache / "test.h5"))
     pixels, boxes = images.read("test/0003")
     split = scenes.load("", test_fraction=0.2, seed=0)["test"]
     assert np.array_equal(pixels, split.images.read(3).pixels)

@@ -1,0 +1,64 @@
+"""The comparison of heads on images with several labels: from a cache to a table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+from toy import write_cache
+
+from cache import FeatureCache
+from pipeline.ablate_attention import BASE, HEADS, ablate, variants
+from pipeline.attention_config import AttentionConfig
+from pipeline.errors import ConfigError
+from pipeline.predictions import predict
+
+pytestmark = pytest.mark.usefixtures("few_scenes")
+
+
+def small(cache: Path, out: Path) -> AttentionConfig:
+    settings = {"max_steps": 2, "hidden": 8, "region_cells": 2, "seeds": 2, "epochs": 1, "batch": 30}
+    return AttentionConfig(
+        cache=str(cache), out=str(out), pooling_lr=(0.1,), attention_lr=(1e-3,), device="cpu", **settings
+    )
+
+
+def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Path, tmp_path: Path) -> None:
+    config = small(scenes_cache, tmp_path / "out")
+    facts = json.loads(ablate(config).read_text())
+    names = [(line["part"], line["name"]) for line in facts["variants"]]
+    assert names == [(line.part, line.name) for line in variants(config)]
+    assert len(names) == 2 * len(HEADS) + 2 + 4 + 1
+    table = (tmp_path / "out/attention.md").read_text()
+    labels = FeatureCache(scenes_cache / "test.h5").labels
+    for line in facts["variants"]:
+        assert len(line["map"]) == 2
+        assert f"{np.mean(line['map']):.2f} ± {np.std(line['map'], ddof=1):.2f}" in table
+        assert ("hits" in line) == line["name"].startswith((BASE[0], "K =", "without", "softmax"))
+        assert (line["minus_base"] is None) == (line["name"] == ", ".join(BASE))
+    gmp = next(line for line in facts["variants"] if line["name"] == "gmp, full")
+    folder = tmp_path / "out/runs/heads/gmp, full"
+    for member, found in zip(sorted(folder.glob("lr*")), gmp["map"], strict=True):
+        logits = predict(member).logits
+        scores = [
+            average_precision_score(labels[:, k], logits[:, k])
+            for k in range(10)
+            if (labels[:, k] == 1).any()
+        ]
+        assert found == pytest.approx(100 * np.mean(scores))
+
+
+def test_it_goes_on_where_it_was(
+    scenes_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(scenes_cache, tmp_path / "out")
+    first = ablate(config).read_bytes()
+    capsys.readouterr()
+    assert ablate(config).read_bytes() == first
+    assert "trained in" not in capsys.readouterr().out
+
+
+def test_images_with_one_label_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--cache: expected images with several labels"):
+        ablate(small(write_cache(tmp_path), tmp_path / "out"))
