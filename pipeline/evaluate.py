@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         raise RunError(f"{whole}: a whole network can't be compared; score it alone with --run {whole}")
     if config.show_regions and not any(map(has_regions, folders)):
         raise RunError(
-            f"--show-regions: expected a run with --head recurrent-attention, {folders[0]} looks at no regions"
+            f"--show-regions: expected a run of --head recurrent-attention, {folders[0]} looks at no regions"
         )
     written = [resolve(STAGES, s)(config, folder) for s, folder in zip(stages, folders, strict=True)]
     found = [read_json(path) for path in written]
