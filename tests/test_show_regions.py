@@ -62,7 +62,7 @@ def test_what_was_looked_at_scores_as_the_predictions_do(scenes_cache: Path, tmp
 def test_a_head_without_regions_is_refused_in_one_line(scenes_cache: Path, tmp_path: Path) -> None:
     run = trained(scenes_cache, tmp_path / "run", head="gmp")
     with pytest.raises(
-        RunError, match=r"--show-regions: expected a run of --head recurrent-attention, .*run looks at no regions"
+        RunError, match=r"--show-regions: expected a run of .*recurrent-attention, .*run looks at no"
     ):
         evaluate(EvaluateConfig(run=(str(run),), show_regions=3, device="cpu"))
     with pytest.raises(RunError, match=r"run: expected --head recurrent-attention, found gmp"):
