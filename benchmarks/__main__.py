@@ -12,7 +12,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import extraction, head_epoch, read_cache, scale, trunk_forward, trunk_in_the_loop
+from benchmarks import (
+    attention,
+    attention_in_the_loop,
+    extraction,
+    head_epoch,
+    read_cache,
+    scale,
+    trunk_forward,
+    trunk_in_the_loop,
+)
 from pipeline.report import table
 
 
@@ -27,7 +36,16 @@ def main() -> None:
         "torch": torch.__version__,
     }
     print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
-    benchmarks = (read_cache, head_epoch, trunk_forward, trunk_in_the_loop, extraction, scale)
+    benchmarks = (
+        read_cache,
+        head_epoch,
+        trunk_forward,
+        trunk_in_the_loop,
+        attention,
+        attention_in_the_loop,
+        extraction,
+        scale,
+    )
     rows = [row for benchmark in benchmarks for row in benchmark.run(quick)]
     columns = ("name", "ours", "theirs", "unit", "ratio", "target")
     print(table(columns, [[_cell(row[column]) for column in columns] for row in rows]))

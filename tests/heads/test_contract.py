@@ -8,7 +8,12 @@ import torch
 from toy import config, write_cache
 
 from cache import FeatureCache
-from pipeline.heads import HEADS, POOLED
+from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
+from pipeline.heads import CROP_CELLS, HEADS, OPTIMIZERS, POOLED, WITH_HIDDEN, default_lr, own_optimizer
+from pipeline.heads.base import FittedHead, Head, HeadSpec
+from pipeline.optimizer import make_optimizer
+from pipeline.registry import resolve
 from pipeline.runs import load_head
 from pipeline.train import train
 
@@ -16,7 +21,8 @@ from pipeline.train import train
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_learns_is_loaded_again_and_scores_each_image_on_its_own(tmp_path: Path, name: str) -> None:
     folder = write_cache(tmp_path / "cache")
-    run = train(config(folder, tmp_path / "run", head=name, epochs=30, hidden=(16,), lr=(0.3,)))
+    lr = (0.3,) if own_optimizer(name) == "sgd" else (0.01,)
+    run = train(config(folder, tmp_path / "run", head=name, epochs=30, hidden=(16,), lr=lr))
     loaded, data = load_head(run), FeatureCache(folder / "train.h5")
     maps = torch.from_numpy(data.take(np.arange(90), view=None))
     together = loaded.logits(maps)
@@ -27,5 +33,61 @@ def test_a_head_learns_is_loaded_again_and_scores_each_image_on_its_own(tmp_path
     assert all(len(tensor) == 1 for tensor in loaded.head.state_dict().values())
 
 
-def test_heads_that_average_the_map_are_registered() -> None:
-    assert set(HEADS) >= POOLED
+def several(images: int, missing: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps (B, 1, 6, 5, 5) in which each of three classes that is there fills a window; labels (B, 3)."""
+    draw = torch.Generator().manual_seed(3)
+    maps = 0.3 * torch.randn(images, 1, 6, 5, 5, generator=draw)
+    labels = (torch.rand(images, 3, generator=draw) < 0.4).to(torch.int8)
+    for label in range(3):
+        maps[labels[:, label] == 1, 0, 2 * label, 1:4, 1:4] += 2
+    if missing:
+        labels[torch.rand(images, 3, generator=draw) < 0.2] = -1
+    return maps, labels
+
+
+@pytest.mark.parametrize("loss", ["bce", "softmax-square"])
+@pytest.mark.parametrize("name", [n for n in HEADS if not issubclass(resolve(HEADS, n), FittedHead)])  # pyright: ignore[reportArgumentType]
+def test_a_head_learns_from_several_labels_some_not_counted(name: str, loss: str) -> None:
+    settings = TrainConfig(head=name, hidden=(16,), loss=loss)  # pyright: ignore[reportArgumentType]
+    head: Head = resolve(HEADS, name)(HeadSpec(settings, (6, 5, 5), 3, (0, 1), 120, multi_label=True))
+    lr = 0.3 if own_optimizer(name) == "sgd" else 0.01
+    optimizer = make_optimizer(own_optimizer(name), dict(head.named_parameters()), [lr, lr / 2], [0.0, 0.0])
+    maps, labels = several(120, missing=True)
+    inputs = head.prepare(maps)
+    for _ in range(60):
+        losses = head.losses(inputs, labels)
+        assert losses.shape == (2,)
+        losses.sum().backward()
+        optimizer.step(1.0)
+    maps, labels = several(100, missing=False)
+    logits = head(head.prepare(maps))
+    assert logits.shape == (2, 100, 3)
+    present, absent = labels == 1, labels == 0
+    for scores in logits:  # the softmax ranks the classes of an image alone
+        for image in range(100):
+            if loss == "softmax-square" and not present[image].all() and present[image].any():
+                assert scores[image][present[image]].min() > scores[image][absent[image]].max()
+        if loss == "bce":
+            assert ((scores > 0) == present).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("name", [n for n in HEADS if issubclass(resolve(HEADS, n), FittedHead)])  # pyright: ignore[reportArgumentType]
+def test_heads_that_are_computed_refuse_several_labels(name: str) -> None:
+    spec = HeadSpec(TrainConfig(head=name), (6, 5, 5), 3, (0,), 20, multi_label=True)
+    with pytest.raises(
+        ConfigError, match=rf"^--head: {name} needs images with one label each, found several"
+    ):
+        resolve(HEADS, name)(spec)
+
+
+def test_tables_name_heads_that_are_registered() -> None:
+    assert set(HEADS) >= POOLED | WITH_HIDDEN | set(CROP_CELLS) | set(OPTIMIZERS)
+    assert not POOLED & WITH_HIDDEN
+
+
+def test_the_learning_rate_is_the_head_s_and_the_optimizer_s() -> None:
+    assert TrainConfig(head="gmp").lr == (0.1,)
+    assert TrainConfig(head="gmp", optimizer="adam").lr == (default_lr("fullnet", "adam"),)
+    assert TrainConfig(head="recurrent-attention").lr == (default_lr("recurrent-attention", "adam"),)
+    assert TrainConfig(head="recurrent-attention", optimizer="sgd").lr == (0.1,)
+    assert TrainConfig(head="recurrent-attention", lr=(0.5, 0.25)).lr == (0.5, 0.25)

@@ -1,0 +1,127 @@
+"""Recurrent attention on cached maps of vgg16 at 448 px, against the same with the trunk in the loop.
+
+    python -m benchmarks.attention_in_the_loop [--quick]
+
+    ours     the training engine on the maps of a cache, prepared once
+    theirs   the same engine, but each batch's images go through vgg16 first, in float32, as tensors in RAM
+
+The trunk has random weights, which take as long as trained ones. A few images, one epoch of each; seconds are
+per image and epoch. Both see the same images in the same order, and their losses are compared: those on the
+cache differ by the rounding to float16.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.models import vgg16
+
+from benchmarks.alone import main
+from benchmarks.attention import CLASSES, DECAY, LR, MAP, WIDTH
+from benchmarks.head_epoch import clocked
+from cache import CacheHeader, CacheWriter, FeatureCache
+from pipeline.config import TrainConfig
+from pipeline.engine import Plan, Trainer
+from pipeline.heads.base import HeadSpec
+from pipeline.heads.recurrent_attention import RecurrentAttention
+from pipeline.labels import Part
+from pipeline.maps import Batches, PreparedMaps
+from pipeline.normaliser import Normaliser
+from pipeline.optimizer import StackedAdam
+from pipeline.source import Source
+
+PX, BATCH, TOLERANCE = 448, 16, 1e-2
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Rows of name, ours, theirs, ratio, target, unit."""
+    images, width, repeats = (2, 32, 1) if quick else (BATCH, WIDTH, 4)
+    trunk = vgg16(weights=None).features.eval()
+    pixels = torch.randn(images, 3, PX, PX, generator=torch.Generator().manual_seed(0))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        cache = make_cache(Path(folder) / "train.h5", forward(trunk, pixels))
+        for crops in ("full", "ten"):
+            source = open_source(cache, crops, width)
+            maps = PreparedMaps(source, Part(np.arange(images), cache.labels), 1, "maps")
+            ours, loss = min(epoch(source, maps) for _ in range(repeats))
+            theirs, expected = epoch(source, LoopMaps(source, trunk, pixels))
+            assert abs(loss - expected) < TOLERANCE * expected, f"learned something else: {loss}, {expected}"
+            name = f"recurrent attention ({crops}) on cached maps against vgg16 at {PX} px in the loop"
+            rows.append(
+                {
+                    "name": name,
+                    "ours": ours / images,
+                    "theirs": theirs / images,
+                    "ratio": theirs / ours,
+                    "target": 10.0,
+                    "unit": "s per image and epoch",
+                }
+            )
+    return rows
+
+
+@torch.no_grad()
+def forward(trunk: torch.nn.Module, pixels: Tensor) -> Tensor:
+    """(n, 3, PX, PX) → maps (n, C, H, W), a few images at a time."""
+    return torch.cat([trunk(few) for few in pixels.split(4)])
+
+
+def make_cache(path: Path, maps: Tensor) -> FeatureCache:
+    """These maps as float16, each image of a random class."""
+    header = CacheHeader(
+        shape=(len(maps), 1, *MAP),
+        dtype="float16",
+        labels=np.random.default_rng(0).integers(CLASSES, size=len(maps)),
+        paths=[f"{i}.png" for i in range(len(maps))],
+        classes=[str(i) for i in range(CLASSES)],
+        identity={"views": "plain"},
+    )
+    with CacheWriter(path, header) as writer:
+        for rows in writer.missing:
+            block = maps[rows.start : rows.stop, None].numpy()
+            writer.write(rows, block, np.zeros((len(rows), 16), np.uint8))
+        writer.publish()
+    return FeatureCache(path)
+
+
+def open_source(cache: FeatureCache, crops: str, width: int) -> Source:
+    config = TrainConfig(head="recurrent-attention", loss="bce", hidden=(width,), crops=crops)  # type: ignore[arg-type]
+    head = RecurrentAttention(HeadSpec(config, MAP, CLASSES, (0,)))
+    source = Source(cache, head, Normaliser(MAP[0]), torch.float32, torch.device("cpu"), True)
+    source.fit_normaliser(np.arange(len(cache)))
+    return source
+
+
+def epoch(source: Source, maps: Any) -> tuple[float, float]:
+    """Seconds and the mean loss of an epoch, from the first weights."""
+    first: RecurrentAttention = source.head  # type: ignore[assignment]
+    start = {name: p.detach().clone() for name, p in first.named_parameters()}
+    optimizer = StackedAdam(dict(first.named_parameters()), [LR], [DECAY])
+    trainer = Trainer(first, optimizer, maps, None, Plan(1, BATCH, len(source.cache), 0))
+    lines: list[dict[str, Any]] = []
+    seconds = clocked(lambda: lines.extend(trainer.epoch(0)))
+    first.load_state_dict(start, strict=False)
+    return seconds, lines[0]["train_loss"]
+
+
+class LoopMaps:
+    """Batches of a head's inputs, for which the trunk runs each time."""
+
+    def __init__(self, source: Source, trunk: torch.nn.Module, pixels: Tensor) -> None:
+        self.source, self.trunk, self.pixels = source, trunk, pixels
+        self.labels = torch.tensor(source.cache.labels)
+
+    def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
+        count = len(self.labels)
+        order = np.arange(count) if rng is None else rng.permutation(count)
+        for rows in torch.from_numpy(order).split(size):
+            maps = forward(self.trunk, self.pixels[rows])[:, None].numpy()
+            yield self.source.prepare(maps), self.labels[rows]
+
+
+if __name__ == "__main__":
+    main(run)
