@@ -13,7 +13,7 @@ ARGS ?=
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test faults pretrain extract train-head eval ablate verify check format lock bench clean
+.PHONY: help setup demo demo-multilabel test faults pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,11 @@ demo: setup  ## digits from images to a table, in a minute
 	$(PY) train_head.py --cache artifacts/demo/cache --crops full --out artifacts/demo/full
 	$(PY) evaluate.py --run artifacts/demo/ten artifacts/demo/center artifacts/demo/full --out artifacts/demo/comparison.json
 
+demo-multilabel: setup  ## scenes of several digits: attention beside pooling, and where it looked
+	$(PY) extract_features.py --dataset scenes --image-px 64 --cache artifacts/demo/scenes
+	$(PY) train_head.py --cache artifacts/demo/scenes --head recurrent-attention gap gmp csra --crops full --out artifacts/demo/multilabel
+	$(PY) evaluate.py --run $(addprefix artifacts/demo/multilabel/,recurrent-attention-full-512 gap-full gmp-full csra-full) --show-regions 16 --out artifacts/demo/multilabel/comparison.json
+
 pretrain: setup  ## train the trunk as a whole network (DATASET=cifar10)
 	$(PY) pretrain_trunk.py --dataset $(DATASET) --trunk $(TRUNK) $(ARGS)
 
@@ -54,6 +59,9 @@ eval: setup  ## score RUN on the test split
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
 	$(PY) ablate.py $(ARGS)
+
+ablate-attention: setup  ## does attention help on several labels? every head, 1 to 8 regions, constraints
+	$(PY) ablate_attention.py $(ARGS)
 
 verify: setup  ## check every block of CACHE against its digest
 	$(PY) -m cache verify $(or $(wildcard $(CACHE)/*.h5),$(CACHE)/train.h5) $(ARGS)

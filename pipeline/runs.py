@@ -43,6 +43,19 @@ IMMATERIAL = {
     "train_images",
 }
 """Settings that don't decide what a run learns. The cache counts by its key."""
+OLDEST = (
+    "head",
+    "crops",
+    "hidden",
+    "lr",
+    "weight_decay",
+    "seed",
+    "data_seed",
+    "epochs",
+    "batch",
+    "crop_cells",
+)
+"""Settings that every version has written down; others may be missing, and then had their default."""
 
 
 def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
@@ -55,6 +68,7 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
         found = read_json(path)
         if "groups" in found:
             raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
+        found = {**defaults(), **found}
         names = [n for n in wanted if n not in IMMATERIAL and found.get(n) != wanted[n]]
         if names:
             differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in names)
@@ -66,6 +80,11 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
         raise RunError(f"{run_dir}: can't be made: {error.strerror}; give another --out") from error
     write_json(path, wanted)
     return False
+
+
+def defaults() -> dict[str, Any]:
+    """What a setting was before it could be set: of a run that an earlier version made."""
+    return {name: value for name, value in TrainConfig().as_json().items() if name not in OLDEST}
 
 
 class LoadedHead(NamedTuple):
@@ -113,7 +132,7 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
         raise RunError(f"{run_dir}: the run isn't finished; go on with train_head.py --resume")
     described = read_json(run_dir / "config.json")
     try:
-        fields = {name: described[name] for name in TrainConfig.__dataclass_fields__}
+        fields = {n: described[n] for n in TrainConfig.__dataclass_fields__ if n in described or n in OLDEST}
         config, classes = TrainConfig.from_json(fields), tuple(described["class_names"])
         channels, height, width = described["map_shape"]
         shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])

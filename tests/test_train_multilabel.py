@@ -12,7 +12,7 @@ from toy import config, write_cache, write_multilabel_cache
 
 from cache import FeatureCache
 from pipeline.config import SweepConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.labels import split
 from pipeline.runs import load_head, read_json
 from pipeline.sweep import sweep
@@ -90,3 +90,21 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     cut = train(config(cache, tmp_path / "cut", resume=True, **settings))
     assert lines(cut)[-1]["val_map"] == lines(whole)[-1]["val_map"]
     assert (cut / "head.safetensors").read_bytes() == (whole / "head.safetensors").read_bytes()
+
+
+def test_a_run_of_an_earlier_version_is_loaded_and_found_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its config.json lacks the settings that came later."""
+    wanted = config(write_cache(tmp_path), tmp_path / "run")
+    run = train(wanted)
+    described = read_json(run / "config.json")
+    for name in ("loss", "optimizer", "steps", "region_cells", "constraints", "csra_temperature"):
+        del described[name]
+    (run / "config.json").write_text(json.dumps(described))
+    assert load_head(run).config == wanted
+    capsys.readouterr()
+    train(wanted)
+    assert "up to date" in capsys.readouterr().out
+    with pytest.raises(RunError, match=r"--loss auto, not bce"):
+        train(config(tmp_path, run, loss="bce"))
