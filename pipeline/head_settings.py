@@ -34,6 +34,8 @@ class HeadSettings(Checked):
     region_cells: Annotated[int, Range(0, 1024)] = 0
     """recurrent-attention: side of what is sampled of each region, in cells [half the crop's side, rounded
     up]."""
+    region_average: bool = False
+    """recurrent-attention: average a region's points before the first layer, for where images are few."""
     localisation: Annotated[float, Range(0, 1000)] = 0.1
     """recurrent-attention: weight of the constraints on the regions."""
     constraints: tuple[Annotated[str, OneOf(CONSTRAINTS)], ...] = CONSTRAINTS

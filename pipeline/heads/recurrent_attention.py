@@ -17,6 +17,9 @@ What costs is the first layer, over all cells of a region, at each step. So its 
 for all steps (`SharedLayer`); crops are rows of a batch; step 0's regions have no parameters and are prepared
 once for all epochs; the scores of all steps are one product.
 
+Where images are few, `--region-average` gives the first layer the mean of a region's points instead of all of
+them: its weights then don't depend on where in a region something is.
+
 Shapes: M heads, B images, N crops, R = B·N rows, S regions, h width, K classes, p×q points of a region.
 """
 
@@ -62,17 +65,18 @@ class RecurrentAttention(Head):
         self.crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
         self.views, self.steps = 1 + max(crop.view for crop in self.crops), config.steps
         self.map_layout = (self.views, height, channels, width)
-        self.points = own_region_cells(config.region_cells, self.crops[0].box)
-        self.transformer = Transformer(self.crops, cells, self.points)
-        self._set_up_whole(cells)
+        sampled = own_region_cells(config.region_cells, self.crops[0].box)
+        self.transformer = Transformer(self.crops, cells, sampled, config.region_average)
+        self.points = self.transformer.points
+        self._set_up_whole(cells, sampled, config.region_average)
         self.localisation, self.constraints = config.localisation, config.constraints
         self.dropout_rate, self.recordable = config.dropout, not config.dropout
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
 
-    def _set_up_whole(self, cells: tuple[int, int]) -> None:
+    def _set_up_whole(self, cells: tuple[int, int], sampled: tuple[int, int], average: bool) -> None:
         """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
         plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
-        self.whole = Transformer(plain, cells, self.points)
+        self.whole = Transformer(plain, cells, sampled, average)
         self.boxes = [plain.index(crop._replace(mirrored=False)) for crop in self.crops]
         mirrored = torch.tensor([crop.mirrored for crop in self.crops])[:, None, None, None]
         self.register_buffer("mirrored", mirrored, persistent=False)
