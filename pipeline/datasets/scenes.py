@@ -1,9 +1,9 @@
-"""`scenes`: a multi-label set made here, offline: one to four handwritten digits among clutter, 64×64 RGB.
+"""`scenes`: a multi-label set made here, offline: one to three handwritten digits among clutter, 64×64 RGB.
 
-Digits are scikit-learn's, enlarged to 12 to 36 px, lighter or darker than what is behind them. The clutter is
-strokes, noise, and digits whose quarters have changed places: made of the same strokes, so that what tells a
-digit from them is the arrangement, which averaging over the whole map loses. Train and test scenes
-share no image of a digit.
+Digits are scikit-learn's, enlarged to 22 to 34 px, lighter than what is behind them. The clutter is strokes,
+noise, and digits whose quarters have changed places: made of the same strokes, so that what tells a digit
+from them is the arrangement, which averaging over the whole map loses. Train and test scenes share no image
+of a digit. Digits and clutter hardly overlap.
 
 Nothing is drawn with floating point here: places, sizes and colours are integers out of PCG64's raw words,
 which numpy keeps from version to version, and Pillow resizes and blends bytes in fixed point. So the pixels
@@ -21,20 +21,20 @@ from pipeline.datasets.draws import Draws
 
 SIZE = 64
 """Side of a scene in pixels."""
-COUNTS: dict[SplitName, int] = {"train": 4000, "test": 1000}
+COUNTS: dict[SplitName, int] = {"train": 6000, "test": 1000}
 TRAIN_DIGITS = 1347
 """Train scenes show the first three quarters of scikit-learn's 1,797 digits, test scenes the others."""
 SEEDS: dict[SplitName, int] = {"train": 2017, "test": 2018}
 
-DIGITS, FALSE_DIGITS, STROKES = (1, 4), (2, 4), (1, 3)
+DIGITS, FALSE_DIGITS, STROKES = (1, 3), (0, 1), (1, 3)
 """Fewest and most of each in a scene, as far as there is room."""
-SMALLEST, LARGEST = 12, 36
+SMALLEST, LARGEST = 22, 34
 """Side in pixels of a digit as it is pasted; its strokes fill less than that."""
-OVERLAP = 8
+OVERLAP = 1000
 """Of the smaller of two boxes, at most one part in this many is covered by the other."""
 VISIBLE = 40
 """Opacity (of 255) from which a pixel belongs to a digit, and to its box."""
-CONTRAST = (70, 150)
+CONTRAST = (120, 180)
 """Least and most that a digit, a false one or a stroke is lighter or darker than what is behind it."""
 NOISE = 12
 """A pixel's brightness is moved by less than this, up or down."""
@@ -63,7 +63,7 @@ class Box(NamedTuple):
 
 
 def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
-    """4,000 and 1,000 scenes, always the same; paths are train/0000 and test/0000 and on.
+    """6,000 and 1,000 scenes, always the same; paths are train/0000 and test/0000 and on.
 
     Made in a few seconds. `test_fraction` and `seed` change nothing.
     """
@@ -129,7 +129,7 @@ def scene(ink_NHW: np.ndarray, digits: Sequence[int], draws: Draws) -> tuple[np.
 def background(draws: Draws) -> Image.Image:
     """A grid of two to eight random colours a side, near each other, enlarged: graded, or blotched."""
     side = draws.between(2, 8)
-    low, spread = draws.between(20, 130), draws.between(20, 100)
+    low, spread = draws.between(10, 60), draws.between(20, 60)
     colours = low + draws.octets(side * side * 3).astype(np.uint16) * spread // 256
     grid = Image.fromarray(colours.astype(np.uint8).reshape(side, side, 3))
     return grid.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
