@@ -67,7 +67,7 @@ def variants(config: AttentionConfig) -> list[Variant]:
     def attention(part: str, name: str, **changes: Any) -> Variant:
         return Variant(part, name, *BASE, changes)
 
-    heads = [Variant("heads", f"{h}, {c}", h, c, {}) for h in HEADS for c in ("full", "ten")]
+    heads = [Variant("heads", f"{h}, {c}", h, c, {}) for h in HEADS for c in config.crops]
     steps = [attention("steps", f"K = {k}", steps=k) for k in range(1, config.max_steps + 1)]
     left_out = [
         attention("constraints", f"without {name}", constraints=tuple(c for c in CONSTRAINTS if c != name))
@@ -75,9 +75,14 @@ def variants(config: AttentionConfig) -> list[Variant]:
     ]
     free = attention("constraints", "without any", localisation=0.0)
     loss = [attention("loss", "softmax-square", loss="softmax-square")]
-    parts = {"heads": heads, "steps": steps, "constraints": [*left_out, free], "loss": loss}
+    other = "all points" if config.region_average else "averaged points"
+    layer = [attention("layer", f"first layer on {other}", region_average=not config.region_average)]
+    kept = {"constraints": [*left_out, free], "loss": loss, "layer": layer}
+    parts = {"heads": heads, "steps": steps, **kept}
     chosen = [line for part in config.parts if part != "heads" for line in parts[part]]
-    return (heads if "heads" in config.parts else [Variant("heads", ", ".join(BASE), *BASE, {})]) + chosen
+    base = Variant("heads", ", ".join(BASE), *BASE, {})
+    listed = heads if "heads" in config.parts else []
+    return [*listed, *([] if base in listed else [base]), *chosen]
 
 
 def select(config: AttentionConfig, head: str, crops: str) -> Setting:
@@ -115,14 +120,14 @@ def region_rates(line: Variant, folders: list[Path], images: Images, device: str
 
 def train_config(config: AttentionConfig, *place: str, **changes: Any) -> TrainConfig:
     """The settings that all variants share, in a folder of the run's own, with these changes."""
+    names = ("region_cells", "region_average", "dropout", "localisation")
+    attention = {"hidden": (config.hidden,), **{name: getattr(config, name) for name in names}}
     return TrainConfig(
         cache=config.cache,
         out=str(config.out_dir.joinpath("runs", *place)),
-        hidden=(config.hidden,),
-        region_cells=config.region_cells,
         epochs=config.epochs,
         batch=config.batch,
         device=config.device,
         resume=True,
-        **changes,
+        **(attention if changes["head"] == ATTENTION else {}) | changes,
     )

@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.fields import Checked, Count, Device, OneOf, Range, slug
+from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, slug
+from pipeline.train_config import Crops
 
-PARTS = ("heads", "steps", "constraints", "loss")
+PARTS = ("heads", "steps", "constraints", "loss", "layer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,25 +25,34 @@ class AttentionConfig(Checked):
     out: str = ""
     """Folder for runs and results [artifacts/ablation/CACHE]."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
-    """heads: each head with and without ten crops; steps: 1 to --max-steps regions; constraints: each left
-    out, and all; loss: softmax-square instead of bce."""
+    """heads: each head on --crops; steps: 1 to --max-steps regions; constraints: each left
+    out, and all; loss: softmax-square instead of bce; layer: the first layer on a region's points or on their
+    average, whichever --region-average is not."""
+    crops: tuple[Crops, ...] = ("full", "ten")
+    """What the heads of the part heads see of a map."""
     max_steps: Annotated[int, Range(1, 100)] = 8
     """The most regions."""
-    hidden: Annotated[int, Range(1, 65_536)] = 256
-    """Width of recurrent-attention."""
-    region_cells: Annotated[int, Range(0, 1024)] = 0
-    """As in train_head.py."""
-    attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3, 3e-4)
+    hidden: Annotated[int, Range(1, 65_536)] = 128
+    """Width of recurrent-attention; this and the next four as in train_head.py."""
+    region_cells: Annotated[int, Range(0, 1024)] = 7
+    """Side of what is sampled of each region, in cells [half the crop's side, rounded up]."""
+    region_average: bool = True
+    """Average a region's points before the first layer."""
+    dropout: Fraction = 0.1
+    """Of recurrent-attention."""
+    localisation: Annotated[float, Range(0, 1000)] = 1.0
+    """Weight of the constraints on the regions."""
+    attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3,)
     """Learning rates of recurrent-attention to choose from by validation score."""
-    pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 0.03)
+    pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 1.0)
     """Learning rates of the other heads to choose from by validation score."""
-    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 2e-2)
+    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 1e-2)
     """Weight decays to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
     """How many seeds."""
-    epochs: Count = 20
+    epochs: Count = 16
     """Passes over the training part."""
-    batch: Annotated[int, Range(0, 65_536)] = 64
+    batch: Annotated[int, Range(0, 65_536)] = 32
     """Images per step."""
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
