@@ -87,10 +87,12 @@ def variants(config: AttentionConfig) -> list[Variant]:
 
 def select(config: AttentionConfig, head: str, crops: str) -> Setting:
     """The best learning rate and weight decay by validation mAP of the first seed."""
-    rates = config.attention_lr if head == ATTENTION else config.pooling_lr
-    grid = [Setting(lr, decay) for lr in rates for decay in config.weight_decay]
+    rates, decays = config.pooling_lr, config.pooling_decay
+    if head == ATTENTION:
+        rates, decays = config.attention_lr, config.attention_decay
+    grid = [Setting(lr, decay) for lr in rates for decay in decays]
     base = train_config(config, "grid", f"{head}-{crops}", head=head, crops=crops)
-    folder = train(dataclasses.replace(base, lr=rates, weight_decay=config.weight_decay, seed=(0,)))
+    folder = train(dataclasses.replace(base, lr=rates, weight_decay=decays, seed=(0,)))
     drop_losers(folder, [])
     return choose([folder], grid)
 

@@ -46,8 +46,10 @@ class AttentionConfig(Checked):
     """Learning rates of recurrent-attention to choose from by validation score."""
     pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 1.0)
     """Learning rates of the other heads to choose from by validation score."""
-    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 1e-2)
-    """Weight decays to choose from by validation score."""
+    attention_decay: tuple[Annotated[float, Range(0, 10)], ...] = (1e-2, 5e-2)
+    """Weight decays of recurrent-attention to choose from by validation score."""
+    pooling_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-5, 5e-4)
+    """Weight decays of the other heads to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
     """How many seeds."""
     epochs: Count = 16
