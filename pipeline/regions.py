@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.crops import Crop
-from pipeline.transform import Resize
 
 BoxArray = NDArray[np.float64]
 
@@ -45,7 +44,7 @@ def region_boxes(
     return boxes * image_px / np.array([map_cells[1], map_cells[0]] * 2)
 
 
-def to_image(boxes: BoxArray, resize: Resize, image_px: int, size: tuple[int, int]) -> BoxArray:
+def to_image(boxes: BoxArray, resize: str, image_px: int, size: tuple[int, int]) -> BoxArray:
     """Boxes (..., 4) in pixels of the trunk's input → in pixels of the decoded image of `size` (height,
     width): the inverse of what `Transform.apply` does to places."""
     height, width = size

@@ -18,9 +18,19 @@ pytestmark = pytest.mark.usefixtures("few_scenes")
 
 
 def small(cache: Path, out: Path) -> AttentionConfig:
-    settings = {"max_steps": 2, "hidden": 8, "region_cells": 2, "seeds": 2, "epochs": 1, "batch": 30}
     return AttentionConfig(
-        cache=str(cache), out=str(out), pooling_lr=(0.1,), attention_lr=(1e-3,), device="cpu", **settings
+        cache=str(cache),
+        out=str(out),
+        max_steps=2,
+        hidden=8,
+        region_cells=2,
+        seeds=2,
+        epochs=1,
+        batch=30,
+        pooling_lr=(0.1,),
+        pooling_decay=(5e-4,),
+        attention_decay=(5e-4,),
+        device="cpu",
     )
 
 

@@ -219,5 +219,5 @@ def test_the_average_of_a_region_is_that_of_its_points() -> None:
     average = Transformer(crops, (7, 6), (3, 4), average=True).double()(maps, theta)
     expected = points.unflatten(3, (3, 3, 4)).sum((3, 5)) / 12**0.5
     assert torch.allclose(average, expected, atol=1e-12)
-    gradients = [torch.autograd.grad((found**2).sum(), theta)[0] for found in (average, expected)]
-    assert torch.allclose(*gradients, atol=1e-10)
+    one, other = (torch.autograd.grad((found**2).sum(), theta)[0] for found in (average, expected))
+    assert torch.allclose(one, other, atol=1e-10)
