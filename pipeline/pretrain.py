@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cache import Labels
 from pipeline.config import PretrainConfig
-from pipeline.datasets.base import open_dataset
+from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError, RunError
 from pipeline.fields import flag
@@ -47,15 +48,7 @@ def pretrain(config: PretrainConfig) -> Path:
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights
-    split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
-    if split.multi_label:
-        raise ConfigError(
-            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
-            "whose images may have several; give digits, cifar10 or folder:PATH"
-        )
-    classes = config.classes or split.classes
-    rows, labels = select_classes(split.labels, split.classes, classes)
-    split = split.take(rows.tolist())
+    split, labels, classes = training_split(config)
     train_rows, val_rows = holdout(labels, config.val_fraction, config.seed)
     print(
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
@@ -91,6 +84,22 @@ def pretrain(config: PretrainConfig) -> Path:
     (out / "checkpoint.pt").unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
+
+
+def training_split(config: PretrainConfig) -> tuple[ImageSplit, Labels, tuple[str, ...]]:
+    """The images to train on, their labels as positions in the classes, and these.
+
+    Raises: DataError; ConfigError on an unknown class or where images have several labels.
+    """
+    split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
+    if split.multi_label:
+        raise ConfigError(
+            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
+            "whose images may have several; give digits, cifar10 or folder:PATH"
+        )
+    classes = config.classes or split.classes
+    rows, labels = select_classes(split.labels, split.classes, classes)
+    return split.take(rows.tolist()), labels, classes
 
 
 def claim(out: Path, config: PretrainConfig) -> None:

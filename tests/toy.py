@@ -36,12 +36,16 @@ def write_cache(
         classes=CLASSES,
         identity={"views": views, "trunk": {"name": "toy"}},
     )
-    with CacheWriter(folder / f"{split}.h5", header) as writer:
+    write(folder / f"{split}.h5", header, maps)
+    return folder
+
+
+def write(path: Path, header: CacheHeader, maps: np.ndarray) -> None:
+    with CacheWriter(path, header) as writer:
         for rows in writer.missing:
             digests = np.full((len(rows), 16), 7, np.uint8)
             writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
         writer.publish()
-    return folder
 
 
 def config(cache: Path, out: Path, **settings: Any) -> TrainConfig:
@@ -70,9 +74,5 @@ def write_multilabel_cache(
         classes=CLASSES,
         identity={"views": "plain", "trunk": {"name": "toy"}},
     )
-    with CacheWriter(folder / f"{split}.h5", header) as writer:
-        for rows in writer.missing:
-            digests = np.full((len(rows), 16), 7, np.uint8)
-            writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
-        writer.publish()
+    write(folder / f"{split}.h5", header, maps)
     return folder
