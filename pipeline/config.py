@@ -42,6 +42,8 @@ class PretrainConfig(Checked):
     """Side of a square at a random place that is blanked in each training image; 0: none."""
     hidden: Annotated[int, Range(1, 65_536)] = 512
     """Units of the classifier, which looks at every 3×3 window of the map."""
+    mirror_maps: bool = False
+    """The classifier looks at every window of the mirrored map too, for heads on ten crops of a map."""
     epochs: Count = 24
     """Passes over the training part."""
     batch: Annotated[int, Range(2, 65_536)] = 64

@@ -3,7 +3,8 @@
 The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
 units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out
 of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at a
-map in the way it was trained to be looked at.
+map in the way it was trained to be looked at. With `mirror_maps` the windows of the mirrored map count too, as
+in ten-crop: the trunk then learns maps whose mirrors can be read.
 
 Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
 """
@@ -24,11 +25,14 @@ WINDOW_CELLS = 3
 
 
 class Network(nn.Module):
-    """uint8 images (B, 3, S, S) → logits (B, classes): a trunk and a classifier with `hidden` units."""
+    """uint8 images (B, 3, S, S) → logits (B, classes): a trunk and a classifier with `hidden` units.
 
-    def __init__(self, trunk: Trunk, classes: int, hidden: int) -> None:
+    With `mirror_maps` they are the mean over the map and its mirror.
+    """
+
+    def __init__(self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False) -> None:
         super().__init__()
-        self.trunk = trunk.module
+        self.trunk, self.mirror_maps = trunk.module, mirror_maps
         self.transform = trunk.transform
         image_px = trunk.transform.image_px
         with torch.no_grad():  # in evaluation mode, so that batch norm does not learn of zeros
@@ -48,7 +52,12 @@ class Network(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.trunk(normalise(images, self.transform)))
+        maps = self.trunk(normalise(images, self.transform))
+        if not self.mirror_maps:
+            return self.classifier(maps)
+        # one pass over both, so that batch norm has one mean for a map and its mirror
+        logits = self.classifier(torch.cat([maps, maps.flip(3)]))  # (2B, classes)
+        return logits.view(2, len(images), -1).mean(0)
 
     @torch.inference_mode()
     def scores(

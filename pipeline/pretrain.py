@@ -56,7 +56,7 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     torch.manual_seed(config.seed)
     trunk = resolve(UNTRAINED, config.trunk)()
-    network = Network(trunk, len(classes), config.hidden)
+    network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
     images = load_images(split, trunk.transform, config.workers)
     if config.weights:
         load_weights(trunk.module, Path(config.weights))

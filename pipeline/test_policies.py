@@ -52,7 +52,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
 
 def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
-    network = Network(resolve(UNTRAINED, trained.trunk)(), classes, trained.hidden)
+    network = Network(resolve(UNTRAINED, trained.trunk)(), classes, trained.hidden, trained.mirror_maps)
     if not (run / "trunk.safetensors").is_file():
         raise RunError(f"{run}: the pretraining isn't finished; the same command goes on with it")
     load_weights(network.classifier, run / "classifier.safetensors")

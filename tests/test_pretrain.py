@@ -1,5 +1,6 @@
 """Pretraining on a few images: resumed equals uninterrupted, other settings are refused."""
 
+import json
 import resource
 import shutil
 import signal
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache import FeatureCache
 from pipeline import pretrain as stage
@@ -19,9 +21,11 @@ from pipeline.datasets.base import ImageSplit
 from pipeline.errors import RunError
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract
+from pipeline.network import normalise
 from pipeline.pretrain import pretrain
 from pipeline.pretraining import Trainer
 from pipeline.splits import holdout, select_classes
+from pipeline.test_policies import load_network
 from pipeline.trunks.alexnet_cifar import load
 
 
@@ -103,6 +107,38 @@ def test_the_whole_network_is_scored_under_each_policy(
     for policy in ("plain", "flip", "crop-flip"):
         assert f"test images {policy}" in said
     assert "top-1 100.00" in said  # dark and light are easily told apart
+
+
+def test_a_network_with_mirrors_scores_a_map_and_its_mirror_alike(images: Path, tmp_path: Path) -> None:
+    """As a FullNet on every 3×3 window of both, one window at a time."""
+    run = tmp_path / "run"
+    pretrain(settings(images, run, epochs=1, mirror_maps=True))
+    trained = PretrainConfig.from_json(
+        {k: v for k, v in json.loads((run / "config.json").read_text()).items() if k != "stage"}
+    )
+    network = load_network(run, trained, classes=2)
+    pixels = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = network(pixels)
+        maps = network.trunk(normalise(pixels, network.transform))
+        corners = [(y, x) for y in range(3) for x in range(3)]
+        windows = [m[:, :, y : y + 3, x : x + 3] for m in (maps, maps.flip(3)) for y, x in corners]
+        expected = torch.stack([network.classifier(window) for window in windows]).mean(0)
+        assert torch.allclose(logits, expected, atol=1e-5)
+        network.trunk = _Mirrored(network.trunk)
+        assert torch.allclose(logits, network(pixels), atol=1e-5)
+    assert not torch.allclose(logits, network.classifier(maps), atol=1e-3)
+
+
+class _Mirrored(nn.Module):
+    """A trunk whose maps come out mirrored."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.trunk(images).flip(3)
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_flag(images: Path, tmp_path: Path) -> None:
