@@ -3,8 +3,8 @@
 The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
 units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out
 of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at a
-map in the way it was trained to be looked at. With `mirror_maps` the windows of the mirrored map count too, as
-in ten-crop: the trunk then learns maps whose mirrors can be read.
+map in the way it was trained to be looked at. With `mirror_maps` the windows of the mirrored map count too,
+as in ten-crop: the trunk then learns maps whose mirrors can be read.
 
 Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
 """
