@@ -54,7 +54,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 def race(crops: str, sides: tuple[str, ...], width: int, repeats: int) -> dict[str, float]:
     """Each side's best seconds per step."""
-    config = TrainConfig(head="recurrent-attention", hidden=(width,), crops=crops)  # type: ignore[arg-type]
+    config = TrainConfig(head="recurrent-attention", hidden=(width,), crops=crops, region_start="whole")  # type: ignore[arg-type]
     head = RecurrentAttention(HeadSpec(config, MAP, CLASSES, (0,), multi_label=True))
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():  # regions that differ

@@ -74,10 +74,11 @@ def variants(config: AttentionConfig) -> list[Variant]:
         for name in CONSTRAINTS
     ]
     free = attention("constraints", "without any", localisation=0.0)
+    start = [attention("start", "regions start as the whole map", region_start="whole")]
     loss = [attention("loss", "softmax-square", loss="softmax-square")]
     other = "all points" if config.region_average else "averaged points"
     layer = [attention("layer", f"first layer on {other}", region_average=not config.region_average)]
-    kept = {"constraints": [*left_out, free], "loss": loss, "layer": layer}
+    kept = {"start": start, "constraints": [*left_out, free], "loss": loss, "layer": layer}
     parts = {"heads": heads, "steps": steps, **kept}
     chosen = [line for part in config.parts if part != "heads" for line in parts[part]]
     base = Variant("heads", ", ".join(BASE), *BASE, {})

@@ -7,7 +7,7 @@ from typing import Annotated
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, slug
 from pipeline.train_config import Crops
 
-PARTS = ("heads", "steps", "constraints", "loss", "layer")
+PARTS = ("heads", "steps", "start", "constraints", "loss", "layer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class AttentionConfig(Checked):
     """Does attention beat pooling on images with several labels, and what in it does? Several seeds of each.
 
     Compares gap, gmp, csra and recurrent-attention on the full map and on its ten crops, and takes the
-    attention apart: 1 to 8 regions, constraints left out, the paper's loss. Settings are chosen by
+    attention apart: 1 to 8 regions, the paper's start and loss, constraints left out. Settings are chosen by
     validation mAP, every line is scored on the test split and compared with recurrent-attention on the same
     images. Writes OUT/attention.json and attention.md. Interrupted, the same command goes on.
     """
@@ -25,9 +25,9 @@ class AttentionConfig(Checked):
     out: str = ""
     """Folder for runs and results [artifacts/ablation/CACHE]."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
-    """heads: each head on --crops; steps: 1 to --max-steps regions; constraints: each left
-    out, and all; loss: softmax-square instead of bce; layer: the first layer on a region's points or on their
-    average, whichever --region-average is not."""
+    """heads: each head on --crops; steps: 1 to --max-steps regions; start: regions start as the whole map, as
+    in the paper; constraints: each left out, and all; loss: softmax-square instead of bce; layer: the first
+    layer on a region's points or on their average, whichever --region-average is not."""
     crops: tuple[Crops, ...] = ("full", "ten")
     """What the heads of the part heads see of a map."""
     max_steps: Annotated[int, Range(1, 100)] = 8

@@ -36,6 +36,9 @@ class HeadSettings(Checked):
     up]."""
     region_average: bool = False
     """recurrent-attention: average a region's points before the first layer, for where images are few."""
+    region_start: Literal["anchors", "whole"] = "anchors"
+    """recurrent-attention: regions before any training. anchors: half the map's side, each at its anchor;
+    whole: the whole map, as in the paper."""
     localisation: Annotated[float, Range(0, 1000)] = 0.1
     """recurrent-attention: weight of the constraints on the regions."""
     constraints: tuple[Annotated[str, OneOf(CONSTRAINTS)], ...] = CONSTRAINTS

@@ -15,8 +15,12 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 
-ANCHORS = ((0.0, 0.0), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5))
-"""(tx, ty) that the regions are pulled to, one after the other; after the last it goes on with the first."""
+ANCHORS = (
+    *((0.0, 0.0), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5)),
+    *((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)),
+)
+"""(tx, ty) that the regions are pulled to, one after the other: the paper's five, then the middles between
+its corners. After the last it goes on with the first."""
 WIDEST = 0.5  # |s| that scale asks for: half the side of the map
 LEAST = 0.1  # s that positive asks for
 SHARES = {"scale": 1.0, "anchor": 0.01, "positive": 0.1}

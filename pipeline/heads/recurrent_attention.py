@@ -7,7 +7,7 @@
     x_k = ReLU(FC(f_k))
     h_k, c_k = LSTM(x_k, h_k-1, c_k-1)           zero before the first
     z_k = ReLU(FC(h_k))
-    M_k+1 = FC(z_k) = (sx, sy, tx, ty)           starts as the whole map: zero weights, bias (1, 1, 0, 0)
+    M_k+1 = FC(z_k) = (sx, sy, tx, ty)           starts with zero weights, see below
     scores_k = FC(z_k) for k ≥ 1
 
 An image's score for a class is the highest over the regions, averaged over crops, each of which is a map of
@@ -16,6 +16,10 @@ its own. Other than there, one width serves all layers, and the default loss is 
 What costs is the first layer, over all cells of a region, at each step. So its weight gradient is one product
 for all steps (`SharedLayer`); crops are rows of a batch; step 0's regions have no parameters and are prepared
 once for all epochs; the scores of all steps are one product.
+
+The paper starts every region as the whole map: bias (1, 1, 0, 0). They then shrink and drift apart while the
+scores are learned on them, and end where chance led them. With `--region-start anchors` each step has a bias
+of its own instead, half the map at the step's anchor.
 
 Where images are few, `--region-average` gives the first layer the mean of a region's points instead of all of
 them: its weights then don't depend on where in a region something is.
@@ -31,7 +35,7 @@ from torch import Tensor, nn
 from pipeline.crops import Box, crops_of, own_crop_cells
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
-from pipeline.heads.losses import classification_loss, localisation_loss
+from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss
 from pipeline.heads.lstm import Cell, lstm_weight
 from pipeline.heads.shared_layer import SharedLayer
 from pipeline.heads.transformer import Transformer
@@ -72,6 +76,7 @@ class RecurrentAttention(Head):
         self.localisation, self.constraints = config.localisation, config.constraints
         self.dropout_rate, self.recordable = config.dropout, not config.dropout
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
+        self._set_up_places(hidden, config.region_start == "anchors")
 
     def _set_up_whole(self, cells: tuple[int, int], sampled: tuple[int, int], average: bool) -> None:
         """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
@@ -94,8 +99,15 @@ class RecurrentAttention(Head):
             self.new_weight(width, classes, std=width**-0.5),
             self.new_bias(classes),
         )
+
+    def _set_up_places(self, width: int, anchored: bool) -> None:
+        """What leads from a state to the next region."""
         self.place_weight = self.new_weight(width, 4, std=0.0)
-        self.place_bias = nn.Parameter(torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(self.seeds), 1))
+        start = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # shared by all steps
+        if anchored:
+            places = anchors(self.steps, start)
+            start = torch.cat([torch.full_like(places, WIDEST), places], 1)  # (S, 4)
+        self.place_bias = nn.Parameter(start.flatten().repeat(len(self.seeds), 1))
 
     def prepare(self, maps_BVCHW: Tensor) -> Tensor:
         maps = maps_BVCHW[:, : self.views].transpose(2, 3).contiguous()  # (B, V, H, C, W)
@@ -115,7 +127,8 @@ class RecurrentAttention(Head):
         region = SharedLayer(self.region_weight, self.region_bias, inputs.dtype, relu=True)
         gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
         state = SharedLayer(self.state_weight, self.state_bias, inputs.dtype, relu=True)
-        place = SharedLayer(self.place_weight, self.place_bias, dtype)
+        place = SharedLayer(self.place_weight, self.place_weight.new_zeros(heads, 4), dtype)
+        starts = self.place_bias.view(heads, -1, 1, 4).expand(-1, self.steps, -1, -1)  # (M, S, 1, 4)
         maps, rows = self._unpack(inputs)
         hidden = memory = torch.zeros(heads, batch * len(self.crops), 1, device=inputs.device)
         hidden = memory = hidden.to(dtype).expand(-1, -1, self.state_weight.shape[1])
@@ -127,7 +140,8 @@ class RecurrentAttention(Head):
             if k:
                 states.append(z)
             if k < self.steps:
-                thetas.append(place(z).unflatten(1, (batch, -1)))  # (M, B, N, 4)
+                theta = place(z) + starts[:, k]
+                thetas.append(theta.unflatten(1, (batch, -1)))  # (M, B, N, 4)
                 rows = self.transformer(maps, thetas[-1]).flatten(1, 2)
         scores = torch.baddbmm(self.score_bias[:, None], torch.cat(states, 1), self.score_weight)
         scores = scores.unflatten(1, (self.steps, batch, -1)).movedim(1, 3)  # (M, B, N, S, K)

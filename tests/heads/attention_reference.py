@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 ANCHORS = [(0.0, 0.0), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5)]
+ANCHORS += [(0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)]
 
 
 def sample(crop_CHW: Array, theta: Sequence[float], rows: int, columns: int) -> Array:
@@ -51,7 +52,9 @@ def look(
         if k >= 1:
             scores.append(z @ weights["score_weight"] + weights["score_bias"])
         if k < steps:
-            theta = z @ weights["place_weight"] + weights["place_bias"]
+            starts = weights["place_bias"]
+            start = starts if len(starts) == 4 else starts[4 * k : 4 * k + 4]
+            theta = z @ weights["place_weight"] + start
             thetas.append(theta)
     return thetas, scores
 
@@ -64,7 +67,7 @@ def localisation(thetas: Sequence[Array], constraints: Sequence[str]) -> float:
     """Of the regions of one crop, summed."""
     total = 0.0
     for k, (sx, sy, tx, ty) in enumerate(thetas):
-        cx, cy = ANCHORS[k % 5]
+        cx, cy = ANCHORS[k % 9]
         if "anchor" in constraints:
             total += 0.01 * 0.5 * ((tx - cx) ** 2 + (ty - cy) ** 2)
         if "scale" in constraints:

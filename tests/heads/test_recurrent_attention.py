@@ -50,9 +50,10 @@ def weights_of(head: RecurrentAttention, m: int) -> dict[str, Tensor]:
     ("crops", "shape", "settings"),
     [
         ("full", (2, 5, 4), {}),
+        ("full", (2, 5, 4), {"region_start": "whole"}),
         ("full", (2, 4, 4), {"region_cells": 4, "steps": 1}),
         ("center", (2, 6, 5), {"crop_cells": 3, "region_cells": 1}),
-        ("five", (2, 6, 5), {"steps": 7}),
+        ("five", (2, 6, 5), {"steps": 11}),
         ("ten", (2, 5, 6), {"region_cells": 3, "constraints": ("scale",), "localisation": 0.7}),
         ("ten-image", (2, 5, 5), {"crop_cells": 3}),
     ],
@@ -115,13 +116,16 @@ def by_torch(
         z = (state[0] @ leaves["state_weight"] + leaves["state_bias"]).relu()
         if k:
             scores.append(z @ leaves["score_weight"] + leaves["score_bias"])
-        theta = z @ leaves["place_weight"] + leaves["place_bias"]
-        thetas.append(theta)
-    return torch.stack(thetas[:-1], 1), torch.stack(scores, 1)
+        if k < head.steps:
+            starts = leaves["place_bias"].view(-1, 4)
+            theta = z @ leaves["place_weight"] + starts[k % len(starts)]
+            thetas.append(theta)
+    return torch.stack(thetas, 1), torch.stack(scores, 1)
 
 
-def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell() -> None:
-    head = stack((3, 7, 6), crops="full")
+@pytest.mark.parametrize("start", ["anchors", "whole"])
+def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(start: str) -> None:
+    head = stack((3, 7, 6), crops="full", region_start=start)
     maps = torch.randn(3, 1, 3, 7, 6, dtype=torch.float64)
     found = head.attention(head.prepare(maps))
     (found.logits.square().sum() + found.theta.cos().sum()).backward()
@@ -168,11 +172,20 @@ class _Losses(nn.Module):
         return self.head.losses(inputs, LABELS)
 
 
-def test_every_region_is_the_whole_map_at_the_start() -> None:
-    config = TrainConfig(head="recurrent-attention", hidden=(8,), crops="full")
-    head = RecurrentAttention(HeadSpec(config, (2, 5, 5), CLASSES, (0, 1)))
-    theta = head.attention(head.prepare(torch.randn(4, 1, 2, 5, 5))).theta
-    assert torch.equal(theta, torch.tensor([1.0, 1, 0, 0]).expand(2, 4, 1, 5, 4))
+def test_regions_start_as_the_whole_map_or_as_half_of_it_each_at_its_anchor() -> None:
+    starts = {"whole": 11 * [[1.0, 1, 0, 0]], "anchors": [[0.5, 0.5, *at] for at in plain.ANCHORS]}
+    starts["anchors"] += starts["anchors"][:2]
+    for start, expected in starts.items():
+        config = TrainConfig(
+            head="recurrent-attention",
+            hidden=(8,),
+            crops="full",
+            steps=11,
+            region_start=start,  # pyright: ignore[reportArgumentType]
+        )
+        head = RecurrentAttention(HeadSpec(config, (2, 5, 5), CLASSES, (0, 1)))
+        theta = head.attention(head.prepare(torch.randn(4, 1, 2, 5, 5))).theta
+        assert torch.equal(theta, torch.tensor(expected).expand(2, 4, 1, 11, 4))
 
 
 @pytest.mark.parametrize("crops", ["full", "ten"])
