@@ -76,9 +76,7 @@ def variants(config: AttentionConfig) -> list[Variant]:
     free = attention("constraints", "without any", localisation=0.0)
     start = [attention("start", "regions start as the whole map", region_start="whole")]
     loss = [attention("loss", "softmax-square", loss="softmax-square")]
-    other = "all points" if config.region_average else "averaged points"
-    layer = [attention("layer", f"first layer on {other}", region_average=not config.region_average)]
-    kept = {"start": start, "constraints": [*left_out, free], "loss": loss, "layer": layer}
+    kept = {"start": start, "constraints": [*left_out, free], "loss": loss}
     parts = {"heads": heads, "steps": steps, **kept}
     chosen = [line for part in config.parts if part != "heads" for line in parts[part]]
     base = Variant("heads", ", ".join(BASE), *BASE, {})
@@ -123,7 +121,7 @@ def region_rates(line: Variant, folders: list[Path], images: Images, device: str
 
 def train_config(config: AttentionConfig, *place: str, **changes: Any) -> TrainConfig:
     """The settings that all variants share, in a folder of the run's own, with these changes."""
-    names = ("region_cells", "region_average", "dropout", "localisation")
+    names = ("region_cells", "dropout", "localisation")
     attention = {"hidden": (config.hidden,), **{name: getattr(config, name) for name in names}}
     return TrainConfig(
         cache=config.cache,

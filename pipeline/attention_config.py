@@ -7,7 +7,7 @@ from typing import Annotated
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, slug
 from pipeline.train_config import Crops
 
-PARTS = ("heads", "steps", "start", "constraints", "loss", "layer")
+PARTS = ("heads", "steps", "start", "constraints", "loss")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,7 @@ class AttentionConfig(Checked):
     """Folder for runs and results [artifacts/ablation/CACHE]."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
     """heads: each head on --crops; steps: 1 to --max-steps regions; start: regions start as the whole map, as
-    in the paper; constraints: each left out, and all; loss: softmax-square instead of bce; layer: the first
-    layer on a region's points or on their average, whichever --region-average is not."""
+    in the paper; constraints: each left out, and all; loss: softmax-square instead of bce."""
     crops: tuple[Crops, ...] = ("full", "ten")
     """What the heads of the part heads see of a map."""
     max_steps: Annotated[int, Range(1, 100)] = 8
@@ -36,8 +35,6 @@ class AttentionConfig(Checked):
     """Width of recurrent-attention; this and the next four as in train_head.py."""
     region_cells: Annotated[int, Range(0, 1024)] = 7
     """Side of what is sampled of each region, in cells [half the crop's side, rounded up]."""
-    region_average: bool = True
-    """Average a region's points before the first layer."""
     dropout: Fraction = 0.1
     """Of recurrent-attention."""
     localisation: Annotated[float, Range(0, 1000)] = 1.0

@@ -34,8 +34,6 @@ class HeadSettings(Checked):
     region_cells: Annotated[int, Range(0, 1024)] = 0
     """recurrent-attention: side of what is sampled of each region, in cells [half the crop's side, rounded
     up]."""
-    region_average: bool = False
-    """recurrent-attention: average a region's points before the first layer, for where images are few."""
     region_start: Literal["anchors", "whole"] = "anchors"
     """recurrent-attention: regions before any training. anchors: half the map's side, each at its anchor;
     whole: the whole map, as in the paper."""

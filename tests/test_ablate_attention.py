@@ -39,15 +39,13 @@ def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Pa
     facts = json.loads(ablate(config).read_text())
     names = [(line["part"], line["name"]) for line in facts["variants"]]
     assert names == [(line.part, line.name) for line in variants(config)]
-    assert len(names) == 2 * len(HEADS) + 2 + 1 + 4 + 1 + 1
+    assert len(names) == 2 * len(HEADS) + 2 + 1 + 4 + 1
     table = (tmp_path / "out/attention.md").read_text()
     labels = FeatureCache(scenes_cache / "test.h5").labels
     for line in facts["variants"]:
         assert len(line["map"]) == 2
         assert f"{np.mean(line['map']):.2f} ± {np.std(line['map'], ddof=1):.2f}" in table
-        assert ("hits" in line) == line["name"].startswith(
-            (BASE[0], "K =", "regions", "without", "softmax", "first")
-        )
+        assert ("hits" in line) == line["name"].startswith((BASE[0], "K =", "regions", "without", "softmax"))
         assert (line["minus_base"] is None) == (line["name"] == ", ".join(BASE))
     gmp = next(line for line in facts["variants"] if line["name"] == "gmp, full")
     folder = tmp_path / "out/runs/heads/gmp, full"

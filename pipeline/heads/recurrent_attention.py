@@ -21,9 +21,6 @@ The paper starts every region as the whole map: bias (1, 1, 0, 0). They then shr
 scores are learned on them, and end where chance led them. With `--region-start anchors` each step has a bias
 of its own instead, half the map at the step's anchor.
 
-Where images are few, `--region-average` gives the first layer the mean of a region's points instead of all of
-them: its weights then don't depend on where in a region something is.
-
 Shapes: M heads, B images, N crops, R = B·N rows, S regions, h width, K classes, p×q points of a region.
 """
 
@@ -37,7 +34,7 @@ from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss
 from pipeline.heads.lstm import Cell, lstm_weight
-from pipeline.heads.shared_layer import SharedLayer
+from pipeline.heads.shared_layer import Reused, SharedLayer
 from pipeline.heads.transformer import Transformer
 
 
@@ -69,19 +66,18 @@ class RecurrentAttention(Head):
         self.crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
         self.views, self.steps = 1 + max(crop.view for crop in self.crops), config.steps
         self.map_layout = (self.views, height, channels, width)
-        sampled = own_region_cells(config.region_cells, self.crops[0].box)
-        self.transformer = Transformer(self.crops, cells, sampled, config.region_average)
-        self.points = self.transformer.points
-        self._set_up_whole(cells, sampled, config.region_average)
+        self.points = own_region_cells(config.region_cells, self.crops[0].box)
+        self.transformer = Transformer(self.crops, cells, self.points)
+        self._set_up_whole(cells)
         self.localisation, self.constraints = config.localisation, config.constraints
         self.dropout_rate, self.recordable = config.dropout, not config.dropout
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
         self._set_up_places(hidden, config.region_start == "anchors")
 
-    def _set_up_whole(self, cells: tuple[int, int], sampled: tuple[int, int], average: bool) -> None:
+    def _set_up_whole(self, cells: tuple[int, int]) -> None:
         """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
         plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
-        self.whole = Transformer(plain, cells, sampled, average)
+        self.whole = Transformer(plain, cells, self.points)
         self.boxes = [plain.index(crop._replace(mirrored=False)) for crop in self.crops]
         mirrored = torch.tensor([crop.mirrored for crop in self.crops])[:, None, None, None]
         self.register_buffer("mirrored", mirrored, persistent=False)
@@ -90,6 +86,7 @@ class RecurrentAttention(Head):
     def _set_up_layers(self, size: int, width: int, classes: int) -> None:
         self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, C, q
         self.region_bias = self.new_bias(width)
+        self._region_gradient = Reused()
         self.lstm_weight, self.lstm_bias = lstm_weight(self, width)
         self.state_weight, self.state_bias = (
             self.new_weight(width, width, std=(2 / width) ** 0.5),
@@ -124,7 +121,9 @@ class RecurrentAttention(Head):
     def attention(self, inputs: Tensor) -> Attention:
         """All regions and their scores, of inputs from `prepare`."""
         heads, batch, dtype = len(self.seeds), len(inputs), self.lstm_weight.dtype
-        region = SharedLayer(self.region_weight, self.region_bias, inputs.dtype, relu=True)
+        region = SharedLayer(
+            self.region_weight, self.region_bias, inputs.dtype, relu=True, memory=self._region_gradient
+        )
         gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
         state = SharedLayer(self.state_weight, self.state_bias, inputs.dtype, relu=True)
         place = SharedLayer(self.place_weight, self.place_weight.new_zeros(heads, 4), dtype)

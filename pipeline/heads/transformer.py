@@ -22,22 +22,11 @@ from pipeline.crops import Crop
 
 
 class Transformer(nn.Module):
-    """Samples regions of crops. The crops of each view lie next to each other, as many for each.
+    """Samples regions of crops. The crops of each view lie next to each other, as many for each."""
 
-    With `average` the points of a region are summed over their number's root, which keeps the variance of
-    points that have nothing to do with each other: p = q = 1 in what comes out. The mean of products that are
-    separable is one: it costs a row of each matrix instead of all.
-    """
-
-    def __init__(
-        self,
-        crops: Sequence[Crop],
-        map_cells: tuple[int, int],
-        points: tuple[int, int],
-        average: bool = False,
-    ) -> None:
+    def __init__(self, crops: Sequence[Crop], map_cells: tuple[int, int], points: tuple[int, int]) -> None:
         super().__init__()
-        self.sampled, self.points = points, (1, 1) if average else points
+        self.points = points
         self.crop_cells = (crops[0].box.height, crops[0].box.width)
         rows = [_numbers(box.top, box.height, map_cells[0], False) for box, _, _ in crops]
         columns = [_numbers(box.left, box.width, map_cells[1], mirrored) for box, mirrored, _ in crops]
@@ -50,13 +39,10 @@ class Transformer(nn.Module):
         """Regions of the crops of maps → (M, B, N, p·C·q). No gradient for the maps."""
         batch, views, height, channels, width = maps_BVHCW.shape
         heads, _, crops, _ = theta_MBN4.shape
-        (p, q), dtype = self.sampled, maps_BVHCW.dtype
+        (p, q), dtype = self.points, maps_BVHCW.dtype
         sx, sy, tx, ty = theta_MBN4.permute(1, 2, 0, 3)[..., None].unbind(3)  # each (B, N, M, 1)
         y_BNMpH = _weights(sy * _grid(p, sy) + ty, self.rows, self.crop_cells[0])
         x_BNMqW = _weights(sx * _grid(q, sx) + tx, self.columns, self.crop_cells[1])
-        if self.points != self.sampled:
-            y_BNMpH, x_BNMqW = (w.sum(3, keepdim=True) / w.shape[3] ** 0.5 for w in (y_BNMpH, x_BNMqW))
-            p = q = 1
         lines = y_BNMpH.to(dtype).reshape(batch * views, -1, height)  # each view's crops and heads as one
         sampled = torch.bmm(lines, maps_BVHCW.reshape(batch * views, height, channels * width))
         points = x_BNMqW.to(dtype).reshape(-1, q, width).transpose(1, 2)

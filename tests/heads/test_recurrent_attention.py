@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import TrainConfig
-from pipeline.crops import crops_of
 from pipeline.errors import ConfigError
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.recurrent_attention import RecurrentAttention
-from pipeline.heads.transformer import Transformer
 
 CLASSES = 3
 LABELS = torch.tensor([[1, 0, 1], [0, 0, 0], [-1, 1, 0]], dtype=torch.int8)
@@ -147,9 +145,8 @@ def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(start: 
             torch.testing.assert_close(mine, leaf.grad, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("average", [False, True])
-def test_gradients_through_regions_lstm_and_constraints_are_those_of_differences(average: bool) -> None:
-    head = stack((2, 4, 5), crops="ten", hidden=(3,), steps=3, region_average=average)
+def test_gradients_through_regions_lstm_and_constraints_are_those_of_differences() -> None:
+    head = stack((2, 4, 5), crops="ten", hidden=(3,), steps=3)
     inputs = head.prepare(torch.randn(3, 1, 2, 4, 5, dtype=torch.float64))
     names = [name for name, _ in head.named_parameters()]
 
@@ -223,14 +220,25 @@ def test_several_widths_are_refused() -> None:
         stack((2, 5, 5), hidden=(4, 4))
 
 
-def test_the_average_of_a_region_is_that_of_its_points() -> None:
-    """Over the root of their number, for every crop and head, with the same gradient for the region."""
-    crops = crops_of("ten", (7, 6), (5, 4))
-    maps = torch.randn(2, 1, 7, 3, 6, dtype=torch.float64)
-    theta = (0.4 * torch.randn(2, 2, 10, 4, dtype=torch.float64)).requires_grad_()
-    points = Transformer(crops, (7, 6), (3, 4)).double()(maps, theta)
-    average = Transformer(crops, (7, 6), (3, 4), average=True).double()(maps, theta)
-    expected = points.unflatten(3, (3, 3, 4)).sum((3, 5)) / 12**0.5
-    assert torch.allclose(average, expected, atol=1e-12)
-    one, other = (torch.autograd.grad((found**2).sum(), theta)[0] for found in (average, expected))
-    assert torch.allclose(one, other, atol=1e-10)
+def test_gradients_add_up_until_they_are_used_and_then_take_the_same_memory_again() -> None:
+    head = stack((2, 5, 4), crops="ten")
+    one, other = (head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)) for _ in range(2))
+    weight = head.region_weight
+
+    def gradient(inputs: Tensor) -> Tensor:
+        head.losses(inputs, LABELS).sum().backward()
+        assert weight.grad is not None
+        return weight.grad
+
+    first = gradient(one).clone()
+    both = gradient(other).clone()
+    weight.grad = None
+    second = gradient(other)
+    torch.testing.assert_close(both, first + second, rtol=0, atol=1e-12)
+    place = second.data_ptr()
+    weight.grad = None
+    torch.testing.assert_close(gradient(one), first, rtol=0, atol=0)
+    assert weight.grad.data_ptr() == place
+    head.float()  # other numbers, other memory
+    head.zero_grad()
+    torch.testing.assert_close(gradient(one.float()), first.float(), rtol=1e-4, atol=1e-5)
