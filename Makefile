@@ -7,7 +7,8 @@ VIEWS ?= plain
 HEAD ?= fullnet
 CROPS ?= ten
 CACHE ?= artifacts/cache/$(subst /,-,$(subst :,-,$(DATASET)))-$(TRUNK)-$(subst :,-,$(VIEWS))
-RUN ?= artifacts/runs/$(notdir $(CACHE))-$(HEAD)-$(CROPS)
+SPACE := $() $()
+RUN ?= artifacts/runs/$(notdir $(CACHE))-$(subst $(SPACE),-,$(HEAD) $(CROPS))
 ARGS ?=
 
 PY := .venv/bin/python

@@ -89,7 +89,7 @@ class ExtractConfig(Checked):
     weights: str = ""
     """The trunk's weights, .safetensors or .pth [those it ships with]."""
     cache: str = ""
-    """Folder of the cache [artifacts/cache/DATASET-TRUNK-VIEWS]."""
+    """Folder of the cache [artifacts/cache/DATASET-TRUNK-VIEWS, with --image-px and --resize where given]."""
     views: str = "plain"
     """plain; mirror (the image and its mirror image); augment:K (the image and K random crop-and-flip
     versions of it; the test split stays plain)."""
@@ -125,7 +125,8 @@ class ExtractConfig(Checked):
     def cache_dir(self) -> Path:
         if self.cache:
             return Path(self.cache)
-        return Path("artifacts/cache") / slug(self.dataset, self.trunk, self.views)
+        size = f"{self.image_px}px" if self.image_px else ""
+        return Path("artifacts/cache") / slug(self.dataset, self.trunk, self.views, size, self.resize)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

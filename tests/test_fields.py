@@ -117,3 +117,18 @@ def test_an_unknown_field_is_refused() -> None:
 def test_views_that_do_not_exist_are_refused(views: str) -> None:
     with pytest.raises(ConfigError, match="--views: expected plain, mirror or augment:K"):
         stages.ExtractConfig(views=views)
+
+
+def test_caches_that_differ_in_their_images_have_different_folders_by_default() -> None:
+    """Else the second extraction would be refused for what the user didn't name."""
+    changes = [
+        {},
+        {"dataset": "scenes"},
+        {"trunk": "alexnet"},
+        {"views": "mirror"},
+        {"image_px": 64},
+        {"resize": "squash"},
+        {"image_px": 64, "resize": "squash"},
+    ]
+    folders = {stages.ExtractConfig(**change).cache_dir for change in changes}
+    assert len(folders) == len(changes)
