@@ -13,8 +13,8 @@ from cache import FeatureCache
 from pipeline.attention_config import AttentionConfig
 from pipeline.attention_report import Result, spread, write_report
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError
-from pipeline.head_settings import CONSTRAINTS
+from pipeline.errors import ConfigError, DataError
+from pipeline.head_settings import CONSTRAINTS, HeadSettings
 from pipeline.looking import Images, look, rate
 from pipeline.predictions import predict
 from pipeline.selection import Setting, choose, drop_losers, head_folder
@@ -22,6 +22,7 @@ from pipeline.train import train
 
 ATTENTION = "recurrent-attention"
 HEADS = ("gap", "gmp", "csra", ATTENTION)
+STEPS = HeadSettings().steps
 BASE = (ATTENTION, "full")
 """What every variant is compared with, and what the parts other than `heads` change."""
 
@@ -46,7 +47,7 @@ def ablate(config: AttentionConfig) -> Path:
         raise ConfigError(
             f"--cache: expected images with several labels, those of {cache.path} have one each"
         )
-    images = Images.of(FeatureCache(Path(config.cache) / "test.h5"))
+    images = with_boxes(FeatureCache(Path(config.cache) / "test.h5"))
     lines = variants(config)
     print(f"{len(lines)} variants, {config.seeds} seeds of each, into {config.out_dir}")
     settings: dict[tuple[str, str], Setting] = {}
@@ -68,7 +69,7 @@ def variants(config: AttentionConfig) -> list[Variant]:
         return Variant(part, name, *BASE, changes)
 
     heads = [Variant("heads", f"{h}, {c}", h, c, {}) for h in HEADS for c in config.crops]
-    steps = [attention("steps", f"K = {k}", steps=k) for k in range(1, config.max_steps + 1)]
+    steps = [attention("steps", f"K = {k}", steps=k) for k in range(1, config.max_steps + 1) if k != STEPS]
     left_out = [
         attention("constraints", f"without {name}", constraints=tuple(c for c in CONSTRAINTS if c != name))
         for name in CONSTRAINTS
@@ -96,7 +97,7 @@ def select(config: AttentionConfig, head: str, crops: str) -> Setting:
     return choose([folder], grid)
 
 
-def score(config: AttentionConfig, line: Variant, setting: Setting, images: Images) -> Result:
+def score(config: AttentionConfig, line: Variant, setting: Setting, images: Images | None) -> Result:
     """Train a variant's seeds, and score each on the test split."""
     changes = {"head": line.head, "crops": line.crops, **line.changes}
     base = train_config(config, line.part, line.name, **changes)
@@ -111,9 +112,20 @@ def score(config: AttentionConfig, line: Variant, setting: Setting, images: Imag
     return Result(line.part, line.name, setting, found, region_rates(line, folders, images, config.device))
 
 
-def region_rates(line: Variant, folders: list[Path], images: Images, device: str) -> list[dict[str, float]]:
+def with_boxes(test: FeatureCache) -> Images | None:
+    """The images that the test maps are of. None, and a line that says so, where they are gone."""
+    try:
+        return Images(test)
+    except DataError as error:
+        print(f"regions can't be compared with boxes: {error}")
+        return None
+
+
+def region_rates(
+    line: Variant, folders: list[Path], images: Images | None, device: str
+) -> list[dict[str, float]]:
     """How often regions lie on predicted objects, per seed, in per cent; nothing where it can't be known."""
-    if line.head != ATTENTION:
+    if line.head != ATTENTION or images is None:
         return []
     rates = [rate(look(folder, device=device), images) for folder in folders]
     return [{"hits": found.hits, "chance": found.chance} for found in rates if found is not None]

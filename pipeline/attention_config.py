@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, slug
-from pipeline.train_config import Crops
+from pipeline.train_config import Crops, refuse_twins
 
 PARTS = ("heads", "steps", "start", "constraints", "loss")
 
@@ -25,14 +25,14 @@ class AttentionConfig(Checked):
     out: str = ""
     """Folder for runs and results [artifacts/ablation/CACHE]."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
-    """heads: each head on --crops; steps: 1 to --max-steps regions; start: regions start as the whole map, as
-    in the paper; constraints: each left out, and all; loss: softmax-square instead of bce."""
+    """heads: each head on --crops; steps: 1 to --max-steps regions instead of 5; start: regions start as the
+    whole map, as in the paper; constraints: each left out, and all; loss: softmax-square instead of bce."""
     crops: tuple[Crops, ...] = ("full", "ten")
     """What the heads of the part heads see of a map."""
     max_steps: Annotated[int, Range(1, 100)] = 8
     """The most regions."""
     hidden: Annotated[int, Range(1, 65_536)] = 128
-    """Width of recurrent-attention; this and the next four as in train_head.py."""
+    """Width of recurrent-attention; this and the next three as in train_head.py."""
     region_cells: Annotated[int, Range(0, 1024)] = 7
     """Side of what is sampled of each region, in cells [half the crop's side, rounded up]."""
     dropout: Fraction = 0.1
@@ -55,6 +55,12 @@ class AttentionConfig(Checked):
     """Images per step."""
     device: Device = "auto"
     """Where to compute [cuda, mps or cpu, what there is]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grids = ("attention_lr", "pooling_lr", "attention_decay", "pooling_decay")
+        for name in ("parts", "crops", *grids):
+            refuse_twins(name, getattr(self, name))
 
     @property
     def out_dir(self) -> Path:

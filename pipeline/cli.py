@@ -52,6 +52,11 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `| head` does
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"{program}: out of memory; give a smaller --batch, then {again}", file=sys.stderr)
+        return 2
     except OSError as error:
         if not error.strerror:
             raise
@@ -59,6 +64,13 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
         print(f"{program}: {where}{error.strerror}; mend that, then {again}", file=sys.stderr)
         return 2
     return 0
+
+
+def out_of_memory(error: Exception) -> bool:
+    """numpy's, CUDA's and torch's on the CPU, which has no class of its own. torch is not imported here."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)
 
 
 def parse(config_class: type[C], program: str, flags: list[str]) -> C:

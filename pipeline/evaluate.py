@@ -20,7 +20,7 @@ from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
 from pipeline.runs import read_json, write_json
-from pipeline.show_regions import has_regions, show_regions
+from pipeline.show_regions import REGIONS, has_regions, show_regions
 from pipeline.validation import score_in
 
 STAGES = {"train": "pipeline.evaluate:score_head", "pretrain": "pipeline.test_policies:score_trunk"}
@@ -93,13 +93,15 @@ def score_head(config: EvaluateConfig, folder: Path) -> Path:
     classes, out = tuple(found.classes.tolist()), folder / "eval"
     kind = multilabel_metrics if found.multi_label else metrics
     scores = kind.score(found.logits, found.labels, classes)
+    for name in REGIONS:  # of an earlier evaluation, maybe on another cache
+        (out / name).unlink(missing_ok=True)
+    if config.show_regions and has_regions(folder):
+        show_regions(config, folder)
     found.save(out / "predictions.npz")
     if found.multi_label:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
-    if config.show_regions and has_regions(folder):
-        show_regions(config, folder)
     write_json(out / "metrics.json", scores | {"classes": list(classes), "units": kind.UNITS})
     return out / "metrics.json"
 

@@ -6,7 +6,7 @@ Shapes: B images, N crops, S regions, K classes.
 """
 
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def look(folder: Path, *, cache: str = "", batch: int = 500, device: str = "auto
     head = attention_in(loaded, folder)
     test = open_test(Path(cache or loaded.config.cache) / "test.h5", folder)
     rows, labels = rows_of(test, loaded.classes)
-    thetas, logits = [], []
+    thetas, logits, batch = [], [], head.share_of(batch)
     for start in tqdm(range(0, len(rows), batch), desc="looking", unit="batch", leave=False, disable=None):
         with torch.inference_mode():
             found = head.attention(loaded.inputs(maps_of(loaded, test, rows[start : start + batch])))
@@ -88,36 +88,52 @@ def attention_in(loaded: LoadedHead, folder: Path) -> RecurrentAttention:
     )
 
 
-class Images(NamedTuple):
-    """The images of a dataset by path, whichever split they are in now."""
+class Images:
+    """The images that a cache was made from, by path, whichever split they are in now."""
 
-    splits: tuple[ImageSplit, ...]
-    places: dict[str, tuple[int, int]]
+    def __init__(self, test: FeatureCache) -> None:
+        """Raises: DataError when the dataset isn't there any more."""
+        self.splits = tuple(open_dataset(str(test.notes["dataset"])).values())
+        self._places = {path: (split, row) for split in self.splits for row, path in enumerate(split.paths)}
+        self._digests = dict(zip(test.paths, test.image_digests, strict=True))
+        self._sizes: dict[str, tuple[int, int]] = {}
 
-    @classmethod
-    def of(cls, test: FeatureCache) -> Self:
-        """Those that a cache was made from. Raises: DataError when the dataset isn't there any more."""
-        splits = tuple(open_dataset(str(test.notes["dataset"])).values())
-        return cls(
-            splits, {path: (s, row) for s, split in enumerate(splits) for row, path in enumerate(split.paths)}
-        )
+    def read(self, path: str) -> NDArray[np.uint8]:
+        """(H, W, 3) pixels.
 
-    def read(self, path: str) -> tuple[np.ndarray, Boxes | None]:
-        """(H, W, 3) uint8 pixels, and the boxes of its objects if they are known.
-
-        Raises: StaleCacheError when the dataset doesn't have the image any more, DataError when it's damaged.
+        Raises: StaleCacheError when the dataset has another image there by now, or none; DataError when it is
+        damaged.
         """
-        if path not in self.places:
+        split, row = self._place(path)
+        image, known = split.images.read(row), self._digests[path].tobytes()
+        if any(known) and image.digest != known:
             raise StaleCacheError(
-                f"{path}: no such image in the dataset {self.splits[0].dataset} any more; extract it again"
+                f"{path}: another image of {split.dataset} than the cache was made from; extract it again"
             )
-        s, row = self.places[path]
-        boxes = self.splits[s].boxes
-        return self.splits[s].images.read(row).pixels, None if boxes is None else boxes[row]
+        self._sizes[path] = image.pixels.shape[0], image.pixels.shape[1]
+        return image.pixels
+
+    def size(self, path: str) -> tuple[int, int]:
+        """(height, width). Raises: as `read`, which it takes once for each image."""
+        if path not in self._sizes:
+            self.read(path)
+        return self._sizes[path]
+
+    def boxes(self, path: str) -> Boxes | None:
+        """Those of its objects, if they are known. Raises: StaleCacheError when there is no such image."""
+        split, row = self._place(path)
+        return None if split.boxes is None else split.boxes[row]
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.splits[0].classes
+
+    def _place(self, path: str) -> tuple[ImageSplit, int]:
+        if path not in self._places:
+            raise StaleCacheError(
+                f"{path}: no such image in the dataset {self.splits[0].dataset} any more; extract it again"
+            )
+        return self._places[path]
 
 
 def rate(looked: Looked, images: Images) -> HitRate | None:
@@ -125,10 +141,10 @@ def rate(looked: Looked, images: Images) -> HitRate | None:
     logits = looked.logits
     found = []
     for row, path in enumerate(looked.paths):
-        pixels, boxes = images.read(path)
+        boxes = images.boxes(path)
         if boxes is None:
             return None
-        size = pixels.shape[0], pixels.shape[1]
+        size = images.size(path)
         asked = asked_of(logits[row], looked.present[row])
         objects = renumbered(boxes, images.classes, looked.classes)
         found.append(Regions(size, looked.on_image(row, size)[looked.crop], objects, asked))

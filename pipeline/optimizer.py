@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from pipeline.gradients import drop_gradient
+
 MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -61,7 +63,7 @@ class StackedSGD:
             torch.add(gradient, momentum, alpha=MOMENTUM, out=momentum)
             gradient.add_(momentum, alpha=MOMENTUM)
             parameter.addcmul_(gradient, self._lr[name] * factor, value=-1)
-            parameter.grad = None
+            drop_gradient(parameter)
 
 
 class StackedAdam:
@@ -113,7 +115,7 @@ class StackedAdam:
                 maximize=False,
             )
         for parameter in self.parameters.values():
-            parameter.grad = None
+            drop_gradient(parameter)
 
 
 def make_optimizer(

@@ -73,7 +73,7 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
     Args:
         folder: the run folder of one head.
         cache: folder of the cache to score on; the head's own by default.
-        batch: images per forward pass.
+        batch: images per forward pass, fewer where a head holds several crops of each.
 
     Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError when the
     test maps were made otherwise than the training maps; CacheError, ConfigError, WeightsError.
@@ -81,7 +81,7 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
     loaded = load_head(folder, pick_device(device))
     test = open_test(Path(cache or loaded.config.cache) / "test.h5", folder)
     rows, labels = rows_of(test, loaded.classes)
-    logits = np.empty((len(rows), len(loaded.classes)), np.float32)
+    logits, batch = np.empty((len(rows), len(loaded.classes)), np.float32), loaded.head.share_of(batch)
     for start in tqdm(range(0, len(rows), batch), desc="scoring", unit="batch", leave=False, disable=None):
         logits[start : start + batch] = logits_of(loaded, test, rows[start : start + batch])
     return Predictions(logits, labels, np.array(test.paths)[rows], np.array(loaded.classes))

@@ -6,7 +6,6 @@ Everything random in an epoch comes from (seed, epoch), so a run that was killed
 checkpoint and ends as if it had not been.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from pipeline.fields import flag
 from pipeline.network import Network, load_images, normalise
 from pipeline.pretraining import Trainer, writing
 from pipeline.registry import resolve
-from pipeline.runs import append_line, keep_lines
+from pipeline.runs import append_line, keep_lines, read_json, write_json
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights
@@ -44,22 +43,22 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     out, device = config.out_dir, pick_device(config.device)
     weights = out / "trunk.safetensors"
-    claim(out, config)
+    split, labels, classes = training_split(config)
+    torch.manual_seed(config.seed)
+    trunk = resolve(UNTRAINED, config.trunk)()
+    network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
+    if config.weights:
+        load_weights(trunk.module, Path(config.weights))
+    claim(out, config)  # now that the flags are known to be good
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights
-    split, labels, classes = training_split(config)
     train_rows, val_rows = holdout(labels, config.val_fraction, config.seed)
     print(
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
     )
-    torch.manual_seed(config.seed)
-    trunk = resolve(UNTRAINED, config.trunk)()
-    network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
     images = load_images(split, trunk.transform, config.workers)
-    if config.weights:
-        load_weights(trunk.module, Path(config.weights))
     sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
     for layer in network.modules():
         if isinstance(layer, Whitening) and not config.weights:
@@ -107,15 +106,16 @@ def claim(out: Path, config: PretrainConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path, wanted = out / "config.json", {"stage": "pretrain", **config.as_json()}
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [k for k in wanted if k not in IMMATERIAL and found.get(k, wanted[k]) != wanted[k]]
+        found = PretrainConfig().as_json() | read_json(path)  # what is missing couldn't be set then
+        differing = [k for k in wanted if k not in IMMATERIAL and found.get(k) != wanted[k]]
         if differing:
             name = differing[0]
             raise RunError(
                 f"{out}: holds a run with {flag(name)} {found.get(name)}, not {wanted[name]}; "
                 "give another --out"
             )
-    path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    else:
+        write_json(path, wanted)
 
 
 def _half_matrices(module: nn.Module) -> dict[str, Tensor]:

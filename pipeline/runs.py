@@ -56,6 +56,10 @@ OLDEST = (
     "crop_cells",
 )
 """Settings that every version has written down; others may be missing, and then had their default."""
+FORMERLY = {"recurrent-attention": {"region_start": "whole"}}
+"""What settings of a head were before they could be set, where it isn't their default."""
+GONE = {"region_average": False}
+"""Settings that can't be set any more, and what they always are now."""
 
 
 def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
@@ -68,10 +72,11 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
         found = read_json(path)
         if "groups" in found:
             raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
-        found = {**defaults(), **found}
-        names = [n for n in wanted if n not in IMMATERIAL and found.get(n) != wanted[n]]
+        found = defaults(found.get("head", "")) | found
+        asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
+        names = [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]
         if names:
-            differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in names)
+            differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in names)
             raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
         return (run_dir / "summary.json").exists() or (run_dir / LEADERBOARD).exists()
     try:
@@ -82,9 +87,10 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
     return False
 
 
-def defaults() -> dict[str, Any]:
+def defaults(head: str) -> dict[str, Any]:
     """What a setting was before it could be set: of a run that an earlier version made."""
-    return {name: value for name, value in TrainConfig().as_json().items() if name not in OLDEST}
+    known = TrainConfig().as_json() | FORMERLY.get(head, {})
+    return {name: value for name, value in known.items() if name not in OLDEST}
 
 
 class LoadedHead(NamedTuple):
@@ -131,8 +137,14 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
     if not (run_dir / "summary.json").exists():
         raise RunError(f"{run_dir}: the run isn't finished; go on with train_head.py --resume")
     described = read_json(run_dir / "config.json")
+    for name, value in GONE.items():
+        if described.get(name, value) != value:
+            raise RunError(
+                f"{run_dir}: made with {flag(name)} {described[name]}, which is gone; train the head again"
+            )
     try:
-        fields = {n: described[n] for n in TrainConfig.__dataclass_fields__ if n in described or n in OLDEST}
+        known = defaults(described["head"]) | described
+        fields = {name: known[name] for name in TrainConfig.__dataclass_fields__}
         config, classes = TrainConfig.from_json(fields), tuple(described["class_names"])
         channels, height, width = described["map_shape"]
         shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])

@@ -12,9 +12,11 @@ from pipeline.config import EvaluateConfig
 from pipeline.contact_sheet import AT_MOST, Picture, contact_sheet
 from pipeline.looking import Images, Looked, look, rate
 from pipeline.predictions import open_test
+from pipeline.region_hits import HitRate
 from pipeline.regions import labels_of_steps
 from pipeline.runs import load_head, read_json, write_json
 
+REGIONS = ("regions.png", "regions.json")
 UNITS = {
     "regions": "x0, y0, x1, y1 in pixels of the image, per crop and step; they may reach beyond the image",
     "adds": "classes with a score above 0 whose highest score over the shown crop's regions is this region's",
@@ -35,26 +37,35 @@ def show_regions(config: EvaluateConfig, folder: Path) -> None:
     Raises: RunError when the head looks at no regions; DataError, StaleCacheError when its images are gone.
     """
     looked = look(folder, cache=config.cache, batch=config.batch, device=config.device)
-    images = Images.of(open_test(Path(config.cache or load_head(folder).config.cache) / "test.h5", folder))
+    images = Images(open_test(Path(config.cache or load_head(folder).config.cache) / "test.h5", folder))
     rows = np.linspace(0, len(looked.paths) - 1, min(config.show_regions, len(looked.paths), AT_MOST))
     pictures = [picture(looked, images, int(row)) for row in np.unique(rows.astype(np.int64))]
-    contact_sheet(folder / "eval/regions.png", pictures)
+    sheet, listed = (folder / "eval" / name for name in REGIONS)
+    sheet.parent.mkdir(exist_ok=True)
+    contact_sheet(sheet, pictures)
     found = rate(looked, images)
     facts: dict[str, Any] = {"units": UNITS, "shown_crop": looked.crop}
     if found is not None:
-        facts |= found._asdict()
-        print(
-            f"{folder}: a region lies on {found.hits:.1f} % of {found.pairs:,} predicted objects, "
-            f"random windows on {found.chance:.1f} %"
-        )
+        facts |= found._asdict() if found.pairs else {"pairs": 0}
+        print(f"{folder}: {said(found)}")
     facts["images"] = [as_json(looked, images, row) for row in range(len(looked.paths))]
-    write_json(folder / "eval/regions.json", facts)
+    write_json(listed, facts)
+
+
+def said(found: HitRate) -> str:
+    """In a sentence."""
+    if not found.pairs:
+        return "no object that is there was predicted, so there is no rate of regions on objects"
+    return (
+        f"a region lies on {found.hits:.1f} % of {found.pairs:,} predicted objects, "
+        f"random windows on {found.chance:.1f} %"
+    )
 
 
 def picture(looked: Looked, images: Images, row: int) -> Picture:
     """A test image with the shown crop's regions."""
     path = looked.paths[row]
-    pixels, _ = images.read(path)
+    pixels = images.read(path)
     names = [name for name, present in zip(looked.classes, looked.present[row], strict=True) if present]
     boxes = looked.on_image(row, (pixels.shape[0], pixels.shape[1]))[looked.crop]
     return Picture(f"{path}: {', '.join(names) or '–'}", pixels, boxes, added(looked, row))
@@ -70,7 +81,7 @@ def added(looked: Looked, row: int) -> list[list[str]]:
 def as_json(looked: Looked, images: Images, row: int) -> dict[str, Any]:
     """One image's regions, and what each adds."""
     path = looked.paths[row]
-    height, width, _ = images.read(path)[0].shape
+    height, width = images.size(path)
     boxes = looked.on_image(row, (height, width))
     return {
         "path": path,

@@ -57,7 +57,7 @@ class Settings(HeadSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("lr", "weight_decay", "seed"):
-            _refuse_twins(name, getattr(self, name))
+            refuse_twins(name, getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class SweepConfig(Settings, _Shapes):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("head", "crops", "hidden_shapes"):
-            _refuse_twins(name, getattr(self, name))
+            refuse_twins(name, getattr(self, name))
         self._hidden_layers()
 
     @property
@@ -177,6 +177,7 @@ def _widths(shape: str) -> tuple[int, ...]:
     return widths
 
 
-def _refuse_twins(name: str, values: tuple[object, ...]) -> None:
+def refuse_twins(name: str, values: tuple[object, ...]) -> None:
+    """Raises: ConfigError when a flag has a value twice."""
     if len(set(values)) < len(values):
         raise ConfigError(f"{flag(name)}: expected values that differ, found one twice")

@@ -16,6 +16,7 @@ from pipeline.multilabel_metrics import mean_average_precision
 from pipeline.splits import Labels
 
 BATCH = 512
+"""Maps that validation runs at once."""
 
 
 class Score(NamedTuple):
@@ -46,7 +47,7 @@ def validate(head: Head, val: Maps) -> tuple[NDArray[np.float64], NDArray[np.flo
     device = next(head.parameters()).device
     total = torch.zeros(len(head.seeds), device=device)
     hits, logits_MBK, seen = torch.zeros_like(total), [], []
-    for inputs, labels in val.batches(BATCH, None):
+    for inputs, labels in val.batches(head.share_of(BATCH), None):
         logits = head(inputs)
         total = total + classification_loss(logits, labels, head.loss).sum(1)
         seen.append(labels)

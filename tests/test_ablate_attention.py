@@ -1,5 +1,6 @@
 """The comparison of heads on images with several labels: from a cache to a table."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from toy import write_cache
 from cache import FeatureCache
 from pipeline.ablate_attention import BASE, HEADS, ablate, variants
 from pipeline.attention_config import AttentionConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.predictions import predict
 
 pytestmark = pytest.mark.usefixtures("few_scenes")
@@ -67,6 +68,29 @@ def test_it_goes_on_where_it_was(
     capsys.readouterr()
     assert ablate(config).read_bytes() == first
     assert "trained in" not in capsys.readouterr().out
+
+
+def test_without_its_dataset_heads_are_compared_all_the_same(
+    scenes_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise DataError("scenes: no such folder")
+
+    monkeypatch.setattr("pipeline.looking.open_dataset", gone)
+    config = dataclasses.replace(small(scenes_cache, tmp_path / "out"), parts=("start",))
+    facts = json.loads(ablate(config).read_text())
+    assert not any("hits" in line for line in facts["variants"])
+    assert "regions can't be compared with boxes: scenes: no such folder" in capsys.readouterr().out
+
+
+def test_five_regions_are_the_base_and_no_line_of_their_own() -> None:
+    config = AttentionConfig(parts=("steps",), max_steps=6)
+    assert [line.name for line in variants(config)[1:]] == [f"K = {k}" for k in (1, 2, 3, 4, 6)]
+
+
+def test_a_crop_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--crops: expected values that differ"):
+        AttentionConfig(crops=("ten", "ten"))
 
 
 def test_images_with_one_label_are_refused(tmp_path: Path) -> None:

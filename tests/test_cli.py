@@ -107,3 +107,19 @@ def test_messages_are_one_line_in_any_encoding(encoding: str) -> None:
         "train_head.py: Error parsing --epochs: invalid literal for int() with base 10: 'many'"
         "; see train_head.py --help\n"
     )
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    ["torch.empty(1 << 60, dtype=torch.uint8)", "numpy.empty(1 << 60, numpy.uint8)"],
+)
+def test_memory_that_runs_out_is_one_line(allocate: str, tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text(f"import numpy, torch\ndef begin(config): {allocate}\n")
+    program = (
+        "import sys; from pipeline.cli import main; from pipeline.config import TrainConfig\n"
+        "sys.path.insert(0, sys.argv.pop()); sys.exit(main(TrainConfig, 'stage:begin'))"
+    )
+    done = run("-c", program, tmp_path)
+    assert done.returncode == 2
+    advice = "give a smaller --batch, then the same command goes on from here"
+    assert done.stderr == f"-c: out of memory; {advice}\n"

@@ -18,7 +18,7 @@ from cache import FeatureCache
 from pipeline import pretrain as stage
 from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig
 from pipeline.datasets.base import ImageSplit
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract
 from pipeline.network import normalise
@@ -146,6 +146,32 @@ def test_other_settings_in_the_same_folder_are_refused_by_flag(images: Path, tmp
     pretrain(settings(images, tmp_path, epochs=1))  # up to date
     with pytest.raises(RunError, match="--weight-decay"):
         pretrain(settings(images, tmp_path, epochs=1, weight_decay=0.1))
+
+
+def test_a_setting_that_a_run_does_not_know_was_off(images: Path, tmp_path: Path) -> None:
+    pretrain(settings(images, tmp_path, epochs=1))
+    described = json.loads((tmp_path / "config.json").read_text())
+    del described["mirror_maps"]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    pretrain(settings(images, tmp_path, epochs=1))  # up to date
+    with pytest.raises(RunError, match="--mirror-maps False, not True"):
+        pretrain(settings(images, tmp_path, epochs=1, mirror_maps=True))
+    assert json.loads((tmp_path / "config.json").read_text()) == described
+
+
+def test_a_damaged_config_is_refused_by_name(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    with pytest.raises(RunError, match=r"config\.json"):
+        pretrain(settings(images, tmp_path))
+
+
+@pytest.mark.parametrize("wrong", [{"weights": "nowhere.safetensors"}, {"classes": ("dark", "blue")}])
+def test_a_wrong_flag_leaves_the_folder_to_the_right_one(
+    images: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError):
+        pretrain(settings(images, tmp_path, epochs=1, **wrong))
+    assert pretrain(settings(images, tmp_path, epochs=1)).is_file()
 
 
 def test_no_image_of_the_test_cache_was_trained_on(

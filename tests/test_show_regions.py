@@ -11,10 +11,12 @@ from PIL import Image
 from cache import FeatureCache
 from pipeline.config import EvaluateConfig, TrainConfig
 from pipeline.datasets import scenes
-from pipeline.errors import RunError
+from pipeline.errors import RunError, StaleCacheError
 from pipeline.evaluate import evaluate
 from pipeline.looking import Images, look, renumbered
+from pipeline.region_hits import HitRate
 from pipeline.runs import load_head
+from pipeline.show_regions import REGIONS, said
 from pipeline.train import train
 
 pytestmark = pytest.mark.usefixtures("few_scenes")
@@ -77,13 +79,35 @@ def test_of_several_runs_those_that_attend_are_shown(scenes_cache: Path, tmp_pat
 
 
 def test_images_are_found_by_path_with_their_boxes(scenes_cache: Path) -> None:
-    images = Images.of(FeatureCache(scenes_cache / "test.h5"))
-    pixels, boxes = images.read("test/0003")
+    images = Images(FeatureCache(scenes_cache / "test.h5"))
+    pixels, boxes = images.read("test/0003"), images.boxes("test/0003")
     split = scenes.load("", test_fraction=0.2, seed=0)["test"]
     assert np.array_equal(pixels, split.images.read(3).pixels)
     assert split.boxes is not None
     assert boxes is not None
     assert np.array_equal(boxes, split.boxes[3])
+
+
+def test_another_image_at_the_same_path_is_refused(
+    scenes_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenes, "SEEDS", {"train": 1, "test": 2})
+    images = Images(FeatureCache(scenes_cache / "test.h5"))
+    with pytest.raises(StaleCacheError, match=r"^test/0003: another image of scenes than the cache was made"):
+        images.size("test/0003")
+
+
+def test_regions_of_an_earlier_evaluation_do_not_stay(scenes_cache: Path, tmp_path: Path) -> None:
+    run = trained(scenes_cache, tmp_path / "run")
+    evaluate(EvaluateConfig(run=(str(run),), show_regions=1, device="cpu"))
+    assert {path.name for path in (run / "eval").iterdir()} > set(REGIONS)
+    evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
+    assert not {path.name for path in (run / "eval").iterdir()} & set(REGIONS)
+
+
+def test_without_a_prediction_there_is_no_rate() -> None:
+    assert said(HitRate(float("nan"), float("nan"), 0)).startswith("no object that is there was predicted")
+    assert "on 50.0 % of 1,200 predicted objects" in said(HitRate(50, 25, 1200))
 
 
 def test_boxes_take_the_numbers_of_the_heads_classes() -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from toy import config, write_cache, write_multilabel_cache
 
 from cache import FeatureCache
-from pipeline.config import SweepConfig
+from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import ConfigError, RunError
 from pipeline.labels import split
 from pipeline.runs import load_head, read_json
@@ -108,3 +108,23 @@ def test_a_run_of_an_earlier_version_is_loaded_and_found_finished(
     assert "up to date" in capsys.readouterr().out
     with pytest.raises(RunError, match=r"--loss auto, not bce"):
         train(config(tmp_path, run, loss="bce"))
+
+
+def test_attention_of_an_earlier_version_keeps_the_start_it_had_or_is_refused(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path)
+
+    def wanted(**settings: str) -> TrainConfig:
+        return config(cache, tmp_path / "run", head="recurrent-attention", crops="full", **settings)
+
+    run = train(wanted(region_start="whole"))
+    described = read_json(run / "config.json")
+    del described["region_start"]
+    (run / "config.json").write_text(json.dumps(described))
+    assert load_head(run).config.region_start == "whole"
+    with pytest.raises(RunError, match=r"--region-start whole, not anchors"):
+        train(wanted())
+    (run / "config.json").write_text(json.dumps(described | {"region_average": True}))
+    with pytest.raises(RunError, match=r"--region-average True, which is gone; train the head again"):
+        load_head(run)
+    with pytest.raises(RunError, match=r"--region-average True, not False"):
+        train(wanted(region_start="whole"))

@@ -111,7 +111,7 @@ def read_annotation(path: str) -> Annotation:
         objects = [_object(node) for node in ET.parse(path).getroot().iter("object")]
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # Lookup: an encoding that nobody knows
         raise DataError(f"{path}: expected the annotation of an image: {error}; unpack it again") from error
     label = np.zeros(len(CLASSES), np.int8)
     label[[class_ for class_, _, is_difficult in objects if is_difficult]] = -1

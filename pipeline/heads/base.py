@@ -39,6 +39,8 @@ class Head(nn.Module):
 
     views: int = 1
     """How many views of an image `prepare` looks at; the first of them is the image as it is."""
+    maps_per_image: int = 1
+    """How many maps, or crops with the area of one, a forward pass holds for each image."""
     recordable: bool = True
     """Whether a step can be recorded on a GPU and replayed: not if it draws random numbers."""
 
@@ -47,6 +49,10 @@ class Head(nn.Module):
         self.seeds = tuple(spec.seeds)
         self.loss = kind_of_loss(spec.config.loss, spec.multi_label)
         self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+
+    def share_of(self, maps: int) -> int:
+        """How many images make about as many maps."""
+        return max(1, maps // self.maps_per_image)
 
     def prepare(self, maps_BVCHW: Tensor) -> Tensor:
         """What the head reads of the maps: (B, ...), same dtype. Pooling, cropping, folding: whatever has no

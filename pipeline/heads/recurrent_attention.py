@@ -34,7 +34,7 @@ from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss
 from pipeline.heads.lstm import Cell, lstm_weight
-from pipeline.heads.shared_layer import Reused, SharedLayer
+from pipeline.heads.shared_layer import SharedLayer
 from pipeline.heads.transformer import Transformer
 
 
@@ -64,6 +64,7 @@ class RecurrentAttention(Head):
             )
         cells = (height, width)
         self.crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
+        self.maps_per_image = len(self.seeds) * len(self.crops)
         self.views, self.steps = 1 + max(crop.view for crop in self.crops), config.steps
         self.map_layout = (self.views, height, channels, width)
         self.points = own_region_cells(config.region_cells, self.crops[0].box)
@@ -86,7 +87,6 @@ class RecurrentAttention(Head):
     def _set_up_layers(self, size: int, width: int, classes: int) -> None:
         self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, C, q
         self.region_bias = self.new_bias(width)
-        self._region_gradient = Reused()
         self.lstm_weight, self.lstm_bias = lstm_weight(self, width)
         self.state_weight, self.state_bias = (
             self.new_weight(width, width, std=(2 / width) ** 0.5),
@@ -121,9 +121,7 @@ class RecurrentAttention(Head):
     def attention(self, inputs: Tensor) -> Attention:
         """All regions and their scores, of inputs from `prepare`."""
         heads, batch, dtype = len(self.seeds), len(inputs), self.lstm_weight.dtype
-        region = SharedLayer(
-            self.region_weight, self.region_bias, inputs.dtype, relu=True, memory=self._region_gradient
-        )
+        region = SharedLayer(self.region_weight, self.region_bias, inputs.dtype, relu=True)
         gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
         state = SharedLayer(self.state_weight, self.state_bias, inputs.dtype, relu=True)
         place = SharedLayer(self.place_weight, self.place_weight.new_zeros(heads, 4), dtype)

@@ -3,7 +3,7 @@
 Autograd would make the weight's gradient step by step: K products over a batch's few rows, each written out
 in the weight's full size and added up. Here each step's backward pass leaves its inputs and its gradient
 behind, and when the last of them is through, the weight's gradient is made in one product over all K·R rows.
-A large gradient's memory is kept for the next one: fresh pages from the system cost as much as the product.
+It is written into the memory of the last one (`pipeline.gradients`).
 
     layer = SharedLayer(weight, bias, torch.float32)
     for k in range(K):
@@ -18,45 +18,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.gradients import empty_gradient
+
 Step = tuple[Tensor, Tensor]
 
 
-class Reused:
-    """The memory of a parameter's gradient, to be written again once an optimizer has used that up."""
-
-    def __init__(self) -> None:
-        self._memory: Tensor | None = None
-
-    def empty_like(self, parameter: Tensor) -> Tensor:
-        """For the parameter's next gradient. Fresh memory where it still has one."""
-        if not parameter.is_leaf or parameter.grad is not None:
-            return torch.empty_like(parameter)
-        if self._memory is None or (self._memory.dtype, self._memory.device) != (
-            parameter.dtype,
-            parameter.device,
-        ):
-            self._memory = torch.empty_like(parameter)
-        return self._memory.detach()  # a tensor of its own, which autograd adopts instead of copying
-
-
 class SharedLayer:
-    """x·W + b for weight (M, D, h) and bias (M, h), in `dtype`; made anew for each forward pass.
+    """x·W + b for weight (M, D, h) and bias (M, h), in `dtype`; made anew for each forward pass."""
 
-    `memory` outlives it. A gradient in there is overwritten by the next backward pass that finds none.
-    """
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        dtype: torch.dtype,
-        *,
-        relu: bool = False,
-        memory: Reused | None = None,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, relu: bool = False) -> None:
         self.weight, self.bias, self.relu = weight.detach().to(dtype), bias.detach().to(dtype), relu
         self.steps: list[Step] = []
-        self._token = _Gather.apply(weight, bias, self.steps, memory)
+        self._token = _Gather.apply(weight, bias, self.steps)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(M, R, D), or (R, D) for all heads alike → (M, R, h)."""
@@ -101,22 +74,22 @@ class _Gather(torch.autograd.Function):
     """Stands between a parameter and the steps that use it."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, steps: list[Step], memory: Reused | None) -> Tensor:
-        ctx.steps, ctx.weight, ctx.memory = steps, weight, memory
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, steps: list[Step]) -> Tensor:
+        ctx.steps, ctx.weight = steps, weight
         return weight.new_zeros(())
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, _: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None]:
         if not ctx.steps:
-            return None, None, None, None
+            return None, None, None
         parameter: Tensor = ctx.weight
         heads, dtype = len(parameter), parameter.dtype
         inputs = torch.cat([x if x.ndim == 3 else x.expand(heads, -1, -1) for x, _ in ctx.steps], 1)
         grads = torch.cat([grad for _, grad in ctx.steps], 1)
         ctx.steps.clear()
-        out = ctx.memory.empty_like(parameter) if ctx.memory and inputs.dtype == dtype else None
+        out = empty_gradient(parameter) if inputs.dtype == dtype else None
         weight = torch.bmm(inputs.transpose(1, 2), grads, out=out)
-        return weight.to(dtype), grads.sum(1, dtype=dtype), None, None
+        return weight.to(dtype), grads.sum(1, dtype=dtype), None

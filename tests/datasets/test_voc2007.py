@@ -127,6 +127,7 @@ def test_a_folder_that_is_named_is_not_filled(tmp_path: Path) -> None:
 
 
 XML = {
+    "encoding": ('<?xml version="1.0" encoding="foo"?><annotation/>', "unknown encoding"),
     "cut short": ("<annotation><object>", "expected the annotation of an image"),
     "another class": ("<annotation><object><name>unicorn</name></object></annotation>", "'unicorn'"),
     "no box": ("<annotation><object><name>dog</name></object></annotation>", "expected a box, found"),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.gradients import drop_gradient
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.recurrent_attention import RecurrentAttention
 
@@ -220,25 +221,27 @@ def test_several_widths_are_refused() -> None:
         stack((2, 5, 5), hidden=(4, 4))
 
 
-def test_gradients_add_up_until_they_are_used_and_then_take_the_same_memory_again() -> None:
+def test_a_dropped_gradients_memory_is_written_again_and_none_that_is_in_use() -> None:
     head = stack((2, 5, 4), crops="ten")
     one, other = (head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)) for _ in range(2))
     weight = head.region_weight
 
-    def gradient(inputs: Tensor) -> Tensor:
-        head.losses(inputs, LABELS).sum().backward()
+    def gradient(*batches: Tensor) -> Tensor:
+        torch.stack([head.losses(inputs, LABELS).sum() for inputs in batches]).sum().backward()
         assert weight.grad is not None
         return weight.grad
 
     first = gradient(one).clone()
-    both = gradient(other).clone()
-    weight.grad = None
+    both = gradient(other).clone()  # added to what was there
+    place = gradient(one).data_ptr()
+    drop_gradient(weight)
     second = gradient(other)
+    assert second.data_ptr() == place
     torch.testing.assert_close(both, first + second, rtol=0, atol=1e-12)
-    place = second.data_ptr()
-    weight.grad = None
-    torch.testing.assert_close(gradient(one), first, rtol=0, atol=0)
-    assert weight.grad.data_ptr() == place
+    drop_gradient(weight)
+    torch.testing.assert_close(gradient(one, other), both, rtol=0, atol=1e-12)  # two in one backward pass
+    drop_gradient(weight)
+    (kept,), (_,) = (torch.autograd.grad(head.losses(x, LABELS).sum(), weight) for x in (one, other))
+    torch.testing.assert_close(kept, first, rtol=0, atol=1e-12)
     head.float()  # other numbers, other memory
-    head.zero_grad()
     torch.testing.assert_close(gradient(one.float()), first.float(), rtol=1e-4, atol=1e-5)
