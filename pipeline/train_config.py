@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pipeline.errors import ConfigError
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, flag, slug
 from pipeline.head_settings import HeadSettings
-from pipeline.heads import CROP_CELLS, HEADS, POOLED, WITH_HIDDEN, default_lr
+from pipeline.heads import BATCHES, CROP_CELLS, HEADS, POOLED, WITH_HIDDEN, default_lr
 
 Crops = Literal["center", "five", "ten", "ten-image", "full"]
 HeadName = Annotated[str, OneOf(tuple(HEADS))]
@@ -36,7 +36,7 @@ class Settings(HeadSettings):
     epochs: Count = 20
     """Passes over the training part."""
     batch: Annotated[int, Range(0, 65_536)] = 0
-    """Images per step [a sixteenth of the training part, from 16 to 512]."""
+    """Images per step [32 for recurrent-attention, else a sixteenth of the training part, from 16 to 512]."""
     classes: tuple[str, ...] = ()
     """Use these classes alone [all]."""
     per_class: Annotated[int, Range(0, 10_000_000)] = 0
@@ -82,7 +82,11 @@ class TrainConfig(Settings, _Shape):
     def __post_init__(self) -> None:
         super().__post_init__()
         # What a head has a default of its own for, so that config.json says what was used.
-        own = {"lr": (default_lr(self.head, self.optimizer),), "crop_cells": CROP_CELLS.get(self.head, 0)}
+        own = {
+            "lr": (default_lr(self.head, self.optimizer),),
+            "batch": BATCHES.get(self.head, 0),
+            "crop_cells": CROP_CELLS.get(self.head, 0),
+        }
         for name, value in own.items():
             if not getattr(self, name):
                 object.__setattr__(self, name, value)

@@ -132,3 +132,10 @@ def test_caches_that_differ_in_their_images_have_different_folders_by_default() 
     ]
     folders = {stages.ExtractConfig(**change).cache_dir for change in changes}
     assert len(folders) == len(changes)
+
+
+def test_a_heads_own_settings_are_written_down_unless_others_are_asked_for() -> None:
+    attention = stages.TrainConfig(head="recurrent-attention")
+    assert (attention.lr, attention.batch) == ((1e-3,), 32)
+    assert stages.TrainConfig(head="recurrent-attention", lr=(0.5,), batch=7).as_json()["batch"] == 7
+    assert (stages.TrainConfig().lr, stages.TrainConfig().batch) == ((0.1,), 0)

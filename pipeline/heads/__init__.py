@@ -22,6 +22,8 @@ OPTIMIZERS = {"recurrent-attention": "adam"}
 """Where --optimizer isn't given; for others it is sgd."""
 LEARNING_RATES = {"recurrent-attention": 1e-3}
 """Of a head with its own optimizer, where --lr isn't given; for others as below."""
+BATCHES = {"recurrent-attention": 32}
+"""Images per step where --batch isn't given; for others it follows from their number."""
 USUAL = {"sgd": 0.1, "adam": 1e-3}
 
 
