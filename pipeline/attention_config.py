@@ -39,7 +39,7 @@ class AttentionConfig(Checked):
     """Of recurrent-attention."""
     localisation: Annotated[float, Range(0, 1000)] = 1.0
     """Weight of the constraints on the regions."""
-    attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3,)
+    attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3, 2e-3)
     """Learning rates of recurrent-attention to choose from by validation score."""
     pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 1.0)
     """Learning rates of the other heads to choose from by validation score."""
