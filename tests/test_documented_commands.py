@@ -1,0 +1,67 @@
+"""Every command that README, docs and the Makefile name is understood: a flag that is gone is found here."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.attention_config import AttentionConfig
+from pipeline.cli import parse
+from pipeline.config import AblateConfig, EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
+from pipeline.fields import Checked
+
+ROOT = Path(__file__).parents[1]
+CONFIGS: dict[str, type[Checked]] = {
+    "extract_features.py": ExtractConfig,
+    "train_head.py": SweepConfig,
+    "evaluate.py": EvaluateConfig,
+    "pretrain_trunk.py": PretrainConfig,
+    "ablate.py": AblateConfig,
+    "ablate_attention.py": AttentionConfig,
+}
+SCRIPT = "|".join(map(re.escape, CONFIGS))
+TARGETS = (
+    *("demo", "demo-multilabel", "pretrain", "extract"),
+    *("train-head", "eval", "ablate", "ablate-attention"),
+)
+PLACEHOLDERS = {"D": "digits", "T": "alexnet-cifar", "H": "fullnet"}
+
+
+def documented() -> list[str]:
+    """Whole commands: in backticks, or on a line of a block of code. A script's bare name is none."""
+    found = []
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        found += re.findall(rf"`((?:{SCRIPT})\s[^`]*)`", text)
+        found += re.findall(rf"^((?:{SCRIPT})\s[^#\n]*)", text, flags=re.MULTILINE)
+    return found
+
+
+def of_make() -> list[str]:
+    """What the targets would call."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    done = subprocess.run(["make", "-n", *TARGETS], cwd=ROOT, capture_output=True, text=True, check=True)
+    return re.findall(rf"((?:{SCRIPT}).*)", done.stdout)
+
+
+def understand(command: str) -> None:
+    script, *flags = shlex.split(command)
+    known = [PLACEHOLDERS.get(flag, flag) for flag in flags if not re.search(r"[\[\]…]", flag)]
+    parse(CONFIGS[script], script, known)
+
+
+@pytest.mark.parametrize("command", documented())
+def test_a_documented_command_is_understood(command: str) -> None:
+    understand(command)
+
+
+def test_commands_are_found_in_the_documents_and_all_that_make_calls_are_understood() -> None:
+    assert len(documented()) >= 8
+    commands = of_make()
+    assert len(commands) > 10
+    for command in commands:
+        understand(command)
