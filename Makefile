@@ -44,7 +44,7 @@ demo: setup  ## digits from images to a table, in a minute
 demo-multilabel: setup  ## scenes of several digits: attention beside pooling, and where it looked
 	$(PY) extract_features.py --dataset scenes --image-px 64 --cache artifacts/demo/scenes
 	$(PY) train_head.py --cache artifacts/demo/scenes --head gap gmp csra --crops full --lr 0.3 --out artifacts/demo/pooling
-	$(PY) train_head.py --cache artifacts/demo/scenes --head recurrent-attention --crops full --hidden 128 --region-cells 7 --localisation 1 --dropout 0.1 --weight-decay 1e-2 --batch 32 --epochs 16 --out artifacts/demo/attention
+	$(PY) train_head.py --cache artifacts/demo/scenes --head recurrent-attention --crops full --hidden 128 --localisation 1 --dropout 0.1 --weight-decay 1e-2 --epochs 12 --out artifacts/demo/attention
 	$(PY) evaluate.py --run artifacts/demo/attention $(addprefix artifacts/demo/pooling/,gap-full gmp-full csra-full) --show-regions 16 --out artifacts/demo/multilabel.json
 
 pretrain: setup  ## train the trunk as a whole network (DATASET=cifar10)
