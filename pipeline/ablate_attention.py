@@ -75,7 +75,10 @@ def variants(config: AttentionConfig) -> list[Variant]:
         for name in CONSTRAINTS
     ]
     free = attention("constraints", "without any", localisation=0.0)
-    start = [attention("start", "regions start as the whole map", region_start="whole")]
+    start = [
+        attention("start", "regions start as the whole map", region_start="whole"),
+        attention("start", "regions stay at their anchors", region_start="fixed"),
+    ]
     loss = [attention("loss", "softmax-square", loss="softmax-square")]
     kept = {"start": start, "constraints": [*left_out, free], "loss": loss}
     parts = {"heads": heads, "steps": steps, **kept}

@@ -26,7 +26,8 @@ class AttentionConfig(Checked):
     """Folder for runs and results [artifacts/ablation/CACHE]."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
     """heads: each head on --crops; steps: 1 to --max-steps regions instead of 5; start: regions start as the
-    whole map, as in the paper; constraints: each left out, and all; loss: softmax-square instead of bce."""
+    whole map, as in the paper, or never leave their anchors; constraints: each left out, and all; loss:
+    softmax-square instead of bce."""
     crops: tuple[Crops, ...] = ("full", "ten")
     """What the heads of the part heads see of a map."""
     max_steps: Annotated[int, Range(1, 100)] = 8

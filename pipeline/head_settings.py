@@ -34,9 +34,9 @@ class HeadSettings(Checked):
     region_cells: Annotated[int, Range(0, 1024)] = 0
     """recurrent-attention: side of what is sampled of each region, in cells [half the crop's side, rounded
     up]."""
-    region_start: Literal["anchors", "whole"] = "anchors"
+    region_start: Literal["anchors", "whole", "fixed"] = "anchors"
     """recurrent-attention: regions before any training. anchors: half the map's side, each at its anchor;
-    whole: the whole map, as in the paper."""
+    whole: the whole map, as in the paper; fixed: at the anchors for good, to see what looking is worth."""
     localisation: Annotated[float, Range(0, 1000)] = 0.1
     """recurrent-attention: weight of the constraints on the regions."""
     constraints: tuple[Annotated[str, OneOf(CONSTRAINTS)], ...] = CONSTRAINTS

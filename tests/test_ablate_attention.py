@@ -40,7 +40,7 @@ def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Pa
     facts = json.loads(ablate(config).read_text())
     names = [(line["part"], line["name"]) for line in facts["variants"]]
     assert names == [(line.part, line.name) for line in variants(config)]
-    assert len(names) == 2 * len(HEADS) + 2 + 1 + 4 + 1
+    assert len(names) == 2 * len(HEADS) + 2 + 2 + 4 + 1
     table = (tmp_path / "out/attention.md").read_text()
     labels = FeatureCache(scenes_cache / "test.h5").labels
     for line in facts["variants"]:

@@ -19,7 +19,7 @@ once for all epochs; the scores of all steps are one product.
 
 The paper starts every region as the whole map: bias (1, 1, 0, 0). They then shrink and drift apart while the
 scores are learned on them, and end where chance led them. With `--region-start anchors` each step has a bias
-of its own instead, half the map at the step's anchor.
+of its own instead, half the map at the step's anchor; with `fixed` regions never leave it.
 
 Shapes: M heads, B images, N crops, R = B·N rows, S regions, h width, K classes, p×q points of a region.
 """
@@ -73,7 +73,8 @@ class RecurrentAttention(Head):
         self.localisation, self.constraints = config.localisation, config.constraints
         self.dropout_rate, self.recordable = config.dropout, not config.dropout
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
-        self._set_up_places(hidden, config.region_start == "anchors")
+        self.fixed = config.region_start == "fixed"
+        self._set_up_places(hidden, config.region_start != "whole")
 
     def _set_up_whole(self, cells: tuple[int, int]) -> None:
         """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
@@ -125,7 +126,8 @@ class RecurrentAttention(Head):
         gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
         state = SharedLayer(self.state_weight, self.state_bias, inputs.dtype, relu=True)
         place = SharedLayer(self.place_weight, self.place_weight.new_zeros(heads, 4), dtype)
-        starts = self.place_bias.view(heads, -1, 1, 4).expand(-1, self.steps, -1, -1)  # (M, S, 1, 4)
+        starts = self.place_bias.detach() if self.fixed else self.place_bias
+        starts = starts.view(heads, -1, 1, 4).expand(-1, self.steps, -1, -1)  # (M, S, 1, 4)
         maps, rows = self._unpack(inputs)
         hidden = memory = torch.zeros(heads, batch * len(self.crops), 1, device=inputs.device)
         hidden = memory = hidden.to(dtype).expand(-1, -1, self.state_weight.shape[1])
@@ -137,7 +139,7 @@ class RecurrentAttention(Head):
             if k:
                 states.append(z)
             if k < self.steps:
-                theta = place(z) + starts[:, k]
+                theta = starts[:, k].expand(-1, z.shape[1], -1) if self.fixed else place(z) + starts[:, k]
                 thetas.append(theta.unflatten(1, (batch, -1)))  # (M, B, N, 4)
                 rows = self.transformer(maps, thetas[-1]).flatten(1, 2)
         scores = torch.baddbmm(self.score_bias[:, None], torch.cat(states, 1), self.score_weight)

@@ -221,6 +221,16 @@ def test_several_widths_are_refused() -> None:
         stack((2, 5, 5), hidden=(4, 4))
 
 
+def test_fixed_regions_neither_depend_on_the_image_nor_learn() -> None:
+    head = stack((2, 5, 4), crops="full", region_start="fixed")
+    inputs = head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64))
+    expected = head.place_bias.view(2, 1, 1, 5, 4).expand(-1, 3, -1, -1, -1)
+    assert torch.equal(head.attention(inputs).theta, expected)
+    head.losses(inputs, LABELS).sum().backward()
+    idle = {name for name, p in head.named_parameters() if p.grad is None}
+    assert idle == {"place_weight", "place_bias"}
+
+
 def test_a_dropped_gradients_memory_is_written_again_and_none_that_is_in_use() -> None:
     head = stack((2, 5, 4), crops="ten")
     one, other = (head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)) for _ in range(2))
