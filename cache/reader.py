@@ -24,6 +24,7 @@ from cache.disk import read_all
 from cache.dtypes import Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
+from cache.gather import gather
 from cache.header import Labels
 from cache.verify import check_blocks
 
@@ -156,8 +157,7 @@ class FeatureCache:
             out = np.empty(shape, source.dtype)
         elif out.shape != shape or out.dtype != source.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out: expected a contiguous {source.dtype} array of shape {shape}")
-        # mode="clip" lets numpy write straight into `out`; the range was checked above.
-        np.take(source, index, axis=0, out=out.reshape(index.size, source.shape[1]), mode="clip")
+        gather(source, index, out.reshape(index.size, source.shape[1]))
         return out
 
     def verify(self, rows: ArrayLike | None = None) -> None:

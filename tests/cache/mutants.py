@@ -49,6 +49,12 @@ MUTANTS = [
     Mutant("writer.py", "refuse_if_stale(str(part.path), there.header, self.header)", "pass", "writer"),
     Mutant("writer.py", "if not there.header.labelled_like(self.header):", "if False:", "writer"),
     Mutant("writer.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "writer"),
+    # rows by several threads
+    Mutant("gather.py", "helpers = min(_cores(), THREADS, pieces) - 1", "helpers = 0", "gather"),
+    Mutant("gather.py", "out[start : start + step])", "out[start : start + step - 1])", "gather"),
+    Mutant("gather.py", "starts.clear()", "pass", "gather"),
+    Mutant("gather.py", "future.result()", "pass", "gather"),
+    Mutant("gather.py", "after_in_child=_helpers.cache_clear", "after_in_child=int", "gather"),
     # the file that is being written
     Mutant("part.py", "if not part.is_locked:", "if False:", "writer"),
     Mutant("part.py", "if disk.is_file_at(part.fd, path):", "if True:", "rivals"),

@@ -1,0 +1,66 @@
+"""Rows of a large array into a small one, by a few threads: one core can't ask memory for all it has to give.
+
+The rows are cut into pieces. The caller copies piece after piece and so does each helper that has woken up by
+then, so that a helper which is late, or has no core to run on, costs nothing.
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.dtypes import Raw
+
+PIECE_BYTES = 1 << 20  # some 0.1 ms, as long as it takes a thread to wake up
+THREADS = 4  # where one has 12 GB/s, four have most of what a memory gives
+
+
+def gather(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
+    """out[i] ← source[index[i]], for (N, D), indices from 0 to N - 1 and contiguous (n, D) of one dtype."""
+    pieces = out.nbytes // PIECE_BYTES
+    helpers = min(_cores(), THREADS, pieces) - 1
+    if helpers < 1 or multiprocessing.parent_process():  # its siblings have the other cores
+        _copy(source, index, out)
+        return
+    step = -(-len(index) // pieces)
+    starts = deque(range(0, len(index), step))
+
+    def work() -> None:
+        while starts:
+            try:
+                start = starts.popleft()
+            except IndexError:  # another thread was faster
+                return
+            _copy(source, index[start : start + step], out[start : start + step])
+
+    started = [_helpers().submit(work) for _ in range(helpers)]
+    try:
+        work()
+    finally:
+        starts.clear()  # after Ctrl-C: nobody writes into `out` once this function is left
+        for future in started:
+            if not future.cancel():
+                future.result()
+
+
+def _copy(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
+    source.take(index, axis=0, out=out, mode="clip")  # "clip" lets numpy write straight into `out`
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS - 1, thread_name_prefix="cache-gather")
+
+
+@cache
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads stay behind in the parent

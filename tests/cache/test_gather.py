@@ -1,0 +1,117 @@
+"""Gathering by several threads against plain numpy indexing."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from cache import gather as module
+from cache.gather import PIECE_BYTES, gather
+
+ROW = 64 << 10  # bytes, so that few rows make many pieces
+RNG = np.random.default_rng(0)
+SOURCE = RNG.integers(0, 1 << 16, (64, ROW // 2), np.uint16)
+
+
+def copied(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random rows, some of them several times, as gather gives them and as numpy does."""
+    index = np.random.default_rng(seed).integers(0, len(SOURCE), count).astype(np.intp)
+    out = np.zeros((count, SOURCE.shape[1]), np.uint16)
+    gather(SOURCE, index, out)
+    return out, SOURCE[index]
+
+
+@pytest.mark.parametrize("pieces", [0, 0.5, 1, 1.9, 2, 2.5, 3, 7.3, 20])
+def test_any_number_of_pieces_is_copied_whole(pieces: float) -> None:
+    out, expected = copied(int(pieces * PIECE_BYTES / ROW))
+    assert np.array_equal(out, expected)
+
+
+def test_several_threads_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cores", lambda: 4)
+    seen: set[str] = set()
+    copy = module._copy  # pyright: ignore[reportPrivateUsage]
+
+    def noted(*arrays: np.ndarray) -> None:
+        seen.add(threading.current_thread().name)
+        time.sleep(0.02)
+        copy(*arrays)
+
+    monkeypatch.setattr(module, "_copy", noted)
+    out, expected = copied(20 * PIECE_BYTES // ROW)
+    assert np.array_equal(out, expected)
+    assert len(seen) == 4
+
+
+def test_callers_in_many_threads_get_their_own_rows() -> None:
+    with ThreadPoolExecutor(8) as callers:
+        for out, expected in callers.map(lambda seed: copied(4 * PIECE_BYTES // ROW, seed), range(64)):
+            assert np.array_equal(out, expected)
+
+
+def test_an_error_in_a_helper_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cores", lambda: 2)
+    caller = threading.current_thread()
+
+    def fails_elsewhere(*arrays: np.ndarray) -> None:
+        time.sleep(0.02)
+        if threading.current_thread() is not caller:
+            raise MemoryError("in a helper")
+
+    monkeypatch.setattr(module, "_copy", fails_elsewhere)
+    with pytest.raises(MemoryError, match="in a helper"):
+        copied(8 * PIECE_BYTES // ROW)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux's fork and affinity")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_gathers_with_threads_of_its_own() -> None:
+    copied(8 * PIECE_BYTES // ROW)  # threads that the child won't have
+    child = os.fork()
+    if not child:
+        out, expected = copied(8 * PIECE_BYTES // ROW, seed=1)
+        own = any(thread.name.startswith("cache-gather") for thread in threading.enumerate())
+        os._exit(0 if np.array_equal(out, expected) and (own or len(os.sched_getaffinity(0)) == 1) else 1)
+    deadline = time.monotonic() + 60
+    while not (done := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            pytest.fail("the child still hangs after a minute")
+        time.sleep(0.01)
+    assert done[1] == 0
+
+
+def test_nothing_is_written_after_an_interruption() -> None:
+    """Ctrl-C in the caller while a helper copies: `gather` waits for the helper before it lets go of `out`."""
+    code = f"""
+import signal, threading, time
+import numpy as np
+from cache import gather as module
+copy, main = module._copy, threading.current_thread()
+module._cores = lambda: 2
+def slow(source, index, out):
+    if threading.current_thread() is main:
+        time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+    time.sleep(0.3)
+    copy(source, index, out)
+module._copy = slow
+source, out = np.ones((64, {ROW}), np.uint8), np.zeros((512, {ROW}), np.uint8)
+try:
+    module.gather(source, np.zeros(512, np.intp), out)
+except KeyboardInterrupt:
+    left = out.copy()
+    time.sleep(1)
+    assert left.any(), "no helper was at work"
+    assert (left == out).all(), "a helper went on"
+    assert out.mean() < 0.5, "the caller waited for all the rest"
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted\n", done.stderr
