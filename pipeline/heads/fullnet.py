@@ -57,9 +57,10 @@ class FullNet(Head):
             stack = self._deeper(stack)
         if self.mask is not None:
             stack = stack * self.mask.to(dtype)
-        mean = stack.sum(0).sum(1) / self.folding.crops  # (B, M·h); ten times as fast as mean((0, 2))
-        mean_MBh = mean.unflatten(-1, (heads, -1)).transpose(0, 1).to(self.output_weight.dtype)
-        return torch.baddbmm(self.output_bias[:, None], mean_MBh, self.output_weight)
+        total = stack.sum(2).sum(0)  # (B, M·h); ten times as fast as sum((0, 2))
+        total_MBh = total.unflatten(-1, (heads, -1)).transpose(0, 1).to(self.output_weight.dtype)
+        # The mean's division is done on the small factor of the product.
+        return torch.baddbmm(self.output_bias[:, None], total_MBh, self.output_weight / self.folding.crops)
 
     def _deeper(self, stack: Tensor) -> Tensor:
         """Dropout and the hidden layers after the first: (F, B, S, M·h) → (F, B, S, M·h')."""
