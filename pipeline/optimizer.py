@@ -73,7 +73,7 @@ class StackedSGD:
                 fused=True,
                 weight_decay=decay,
                 momentum=MOMENTUM,
-                lr=lr * factor,  # pyright: ignore[reportArgumentType] (a tensor is taken too)
+                lr=lr * factor,
                 dampening=0,
                 nesterov=True,
                 maximize=False,
