@@ -73,6 +73,7 @@ def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
             classes=known,
             out=config.trunk_out,
             epochs=config.pretrain_epochs,
+            mirror_maps=config.mirror_maps,
             device=config.device,
             workers=config.workers,
         )

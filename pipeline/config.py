@@ -182,6 +182,8 @@ class AblateConfig(Checked):
     """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
     pretrain_epochs: Count = 24
     """Passes over the training part when that trunk is pretrained."""
+    mirror_maps: bool = False
+    """Pretrain that trunk with --mirror-maps, as the shipped one was."""
     per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
     """Labelled images per class in the regime `transfer`; 0 means all."""
     lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.03, 0.1)
