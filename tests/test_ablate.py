@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.ablate import HEADS, ablate
 from pipeline.ablation_report import Result, tables
@@ -58,3 +59,25 @@ def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.Ca
     again = json.loads(ablate(config).read_text())
     assert again["cells"] == found["cells"]
     assert "trained in" not in capsys.readouterr().out
+
+
+def test_the_trunk_of_other_classes_sees_the_first_half_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for level, name in enumerate("abcd"):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(60 * level, 60 * level + 70, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{i}.png")
+    config = AblateConfig(
+        dataset=f"folder:{tmp_path / 'images'}", out=str(tmp_path / "out"), trunk_out=str(tmp_path / "trunk"),
+        regime=("transfer",), pretrain_epochs=1, mirror_maps=True, per_class=(0,), seeds=1, hidden=(4,),
+        lr=(0.1,), weight_decay=(5e-4,), epochs=1, min_steps=1, workers=1,
+    )  # fmt: skip
+    found = json.loads(ablate(config).read_text())
+    assert [cell["head"] for cell in found["cells"]] == list(HEADS)
+    trunk = json.loads((tmp_path / "trunk" / "config.json").read_text())
+    assert trunk["classes"] == ["a", "b"]
+    assert trunk["mirror_maps"] is True
+    run = json.loads(next((tmp_path / "out" / "runs" / "transfer").rglob("config.json")).read_text())
+    assert run["classes"] == ["c", "d"]
