@@ -23,6 +23,7 @@ def test_regions_start_as_the_whole_map_or_as_half_of_it_each_at_its_anchor() ->
         head = RecurrentAttention(HeadSpec(config, (2, 5, 5), CLASSES, (0, 1)))
         theta = head.attention(head.prepare(torch.randn(4, 1, 2, 5, 5))).theta
         assert torch.equal(theta, torch.tensor(expected).expand(2, 4, 1, 11, 4))
+        assert head.place_bias.shape == (2, 4 if start == "whole" else 11 * 4)  # the paper's is one for all
 
 
 def test_fixed_regions_neither_depend_on_the_image_nor_learn() -> None:
