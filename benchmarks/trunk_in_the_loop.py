@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from benchmarks.alone import main
-from benchmarks.head_epoch import BATCH, EPOCHS, make_trainer, prepare
+from benchmarks.head_epoch import EPOCHS, make_trainer, prepare
+from benchmarks.head_rivals import BATCH
 from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig

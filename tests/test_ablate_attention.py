@@ -41,6 +41,9 @@ def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Pa
     names = [(line["part"], line["name"]) for line in facts["variants"]]
     assert names == [(line.part, line.name) for line in variants(config)]
     assert len(names) == 2 * len(HEADS) + 2 + 2 + 4 + 1
+    for line in variants(config):
+        trained = json.loads((config.out_dir / "runs" / line.part / line.name / "config.json").read_text())
+        assert {name: trained[name] for name in line.changes} == json.loads(json.dumps(line.changes))
     table = (tmp_path / "out/attention.md").read_text()
     labels = FeatureCache(scenes_cache / "test.h5").labels
     for line in facts["variants"]:
@@ -68,6 +71,22 @@ def test_it_goes_on_where_it_was(
     capsys.readouterr()
     assert ablate(config).read_bytes() == first
     assert "trained in" not in capsys.readouterr().out
+
+
+def test_a_variant_changes_what_its_name_says() -> None:
+    lines = [line for line in variants(AttentionConfig(max_steps=2)) if line.part != "heads"]
+    assert {(line.head, line.crops) for line in lines} == {BASE}
+    assert {(line.part, line.name): line.changes for line in lines} == {
+        ("steps", "K = 1"): {"steps": 1},
+        ("steps", "K = 2"): {"steps": 2},
+        ("start", "regions start as the whole map"): {"region_start": "whole"},
+        ("start", "regions stay at their anchors"): {"region_start": "fixed"},
+        ("constraints", "without anchor"): {"constraints": ("scale", "positive")},
+        ("constraints", "without scale"): {"constraints": ("anchor", "positive")},
+        ("constraints", "without positive"): {"constraints": ("anchor", "scale")},
+        ("constraints", "without any"): {"localisation": 0.0},
+        ("loss", "softmax-square"): {"loss": "softmax-square"},
+    }
 
 
 def test_without_its_dataset_heads_are_compared_all_the_same(

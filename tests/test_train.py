@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from toy import CLASSES, config, write_cache
+from toy import config, write_cache
+from trained import assert_same, lines, weights
 
-from cache import CacheError, FeatureCache
-from pipeline import train as stage
-from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError, RunError, WeightsError
+from cache import FeatureCache
+from pipeline.errors import RunError
 from pipeline.runs import load_head
 from pipeline.train import train
 
@@ -20,23 +18,6 @@ from pipeline.train import train
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cache(tmp_path_factory.mktemp("cache"))
-
-
-def lines(run: Path) -> list[dict]:
-    """metrics.jsonl without the seconds."""
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "head.safetensors")
-
-
-def assert_same(one: Path, other: Path, tolerance: float = 0.0) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("head", ["fullnet", "linear"])
@@ -114,64 +95,6 @@ def test_training_is_torchs_own_sgd(tmp_path: Path, cache: Path) -> None:
     torch.testing.assert_close(found["head.bias"][0], layer.bias.detach(), rtol=0, atol=1e-6)
 
 
-class Killed(BaseException):
-    """Stands for a signal."""
-
-
-@pytest.mark.parametrize("doing", ["epoch", "save"])
-@pytest.mark.parametrize("stop_at", [2, 5])
-def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str, stop_at: int
-) -> None:
-    """Killed in an epoch, or after its line was logged and before its checkpoint was there."""
-    noisy = write_cache(tmp_path / "noisy", noise=6.0)
-    settings = {"dropout": 0.3, "lr": (0.3, 0.05), "val_fraction": 0.3, "epochs": 7}
-    whole = train(config(noisy, tmp_path / "whole", **settings))
-    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
-    done = []
-
-    def dies(self: stage.Trainer, *args: object) -> object:
-        done.append(args)
-        if len(done) > stop_at:
-            raise Killed
-        return works(self, *args)
-
-    with monkeypatch.context() as patch:
-        works = getattr(stage.Trainer, doing)
-        patch.setattr(stage.Trainer, doing, dies)
-        with pytest.raises(Killed):
-            train(config(noisy, tmp_path / "run", **settings))
-    with pytest.raises(RunError, match="unfinished run; add --resume"):
-        train(config(noisy, tmp_path / "run", **settings))
-    run = train(config(noisy, tmp_path / "run", resume=True, **settings))
-    best = []
-    for member in ("lr0.3-wd0.0005-seed0", "lr0.05-wd0.0005-seed0"):
-        assert lines(run / member) == lines(whole / member)
-        assert_same(run / member, whole / member)
-        best.append(json.loads((run / member / "summary.json").read_text())["best_epoch"])
-    assert min(best) < stop_at or stop_at == 2  # so that a best epoch comes out of the checkpoint
-    assert not (run / "checkpoint.safetensors").exists()
-
-
-def test_a_finished_run_is_up_to_date_and_left_alone(
-    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = train(config(cache, tmp_path / "run"))
-    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
-    train(config(cache, tmp_path / "run", memory_budget_mb=1, verify=False))
-    assert "up to date" in capsys.readouterr().out
-    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
-
-
-def test_another_run_in_the_folder_is_refused_by_what_differs(tmp_path: Path, cache: Path) -> None:
-    train(config(cache, tmp_path / "run"))
-    with pytest.raises(RunError, match=r"--lr 0.1, not 0.3; --epochs 4, not 5; give another --out"):
-        train(config(cache, tmp_path / "run", epochs=5, lr=(0.3,)))
-    other = write_cache(tmp_path / "other", images=60)
-    with pytest.raises(RunError, match="--cache-key"):
-        train(config(other, tmp_path / "run"))
-
-
 def test_the_best_epoch_is_kept_and_without_validation_the_last(tmp_path: Path) -> None:
     noisy = write_cache(tmp_path / "noisy", noise=6.0)
     run = train(config(noisy, tmp_path / "run", epochs=6, val_fraction=0.3, lr=(0.3,)))
@@ -181,27 +104,6 @@ def test_the_best_epoch_is_kept_and_without_validation_the_last(tmp_path: Path) 
     assert (summary["val_top1"], -summary["val_loss"]) == max(scores)
     last = train(config(noisy, tmp_path / "last", epochs=6, val_fraction=0.0))
     assert json.loads((last / "summary.json").read_text())["best_epoch"] == 5
-
-
-def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
-    noisy = write_cache(tmp_path / "noisy", noise=4.0)
-    settings = config(noisy, tmp_path / "run", val_fraction=0.3, crops="five", dropout=0.5, hidden=(32,))
-    run = train(settings)
-    data, loaded = FeatureCache(noisy / "train.h5"), load_head(run)
-    _, val = stage.split(data.labels, data.classes, settings)
-    logits = loaded.logits(torch.from_numpy(data.take(val.rows, view=None)))
-    top1 = 100 * float((logits.argmax(1).numpy() == val.labels).mean())
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels)).item()
-    summary = json.loads((run / "summary.json").read_text())
-    assert (top1, loss) == pytest.approx((summary["val_top1"], summary["val_loss"]), rel=1e-4)
-
-
-def test_classes_are_numbered_in_the_order_given(tmp_path: Path, cache: Path) -> None:
-    run = train(config(cache, tmp_path / "run", classes=("cow", "ant"), epochs=20, hidden=(32,)))
-    loaded, data = load_head(run), FeatureCache(cache / "train.h5")
-    assert loaded.classes == ("cow", "ant")
-    cows = np.flatnonzero(data.labels == CLASSES.index("cow"))
-    assert (loaded.logits(torch.from_numpy(data.take(cows, view=None))).argmax(1) == 0).all()
 
 
 def test_a_leaderboard_has_means_and_deviations_over_seeds(tmp_path: Path) -> None:
@@ -221,77 +123,3 @@ def test_a_leaderboard_has_means_and_deviations_over_seeds(tmp_path: Path) -> No
     ):
         load_head(run)
     assert load_head(run / board["heads"][0]["folder"]).config.lr == (board["heads"][0]["lr"],)
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "message"),
-    [
-        ({"crop_cells": 6}, ConfigError, "--crop-cells: .*5×5"),
-        ({"crops": "ten-image"}, ConfigError, "--crops: ten-image needs a cache made with --views mirror"),
-        ({"classes": ("dog",)}, ConfigError, "--classes"),
-        ({"lr": (1e6,), "hidden": (64,)}, ConfigError, "--lr"),
-        ({"cache": "nowhere"}, CacheError, "nowhere/train.h5: no such file"),
-    ],
-)
-def test_mistakes_leave_no_run_behind(
-    tmp_path: Path, cache: Path, settings: dict, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        train(config(**{"cache": cache, "out": tmp_path / "run", **settings}))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_diverged_run_says_so(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(RunError, match=r"not finite .* smaller --lr"):
-        train(config(cache, tmp_path / "run", lr=(1000.0,), weight_decay=(10.0,), epochs=30))
-
-
-def test_damage_in_the_cache_is_found_before_training(tmp_path: Path) -> None:
-    folder = write_cache(tmp_path / "cache")
-    file = folder / "train.h5"
-    with open(file, "r+b") as stream:
-        stream.seek(-5000, 2)
-        byte = stream.read(1)
-        stream.seek(-5000, 2)
-        stream.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(CacheError, match=r"train\.h5"):
-        train(config(folder, tmp_path / "run"))
-    train(config(folder, tmp_path / "trusting", verify=False))
-
-
-@pytest.mark.parametrize("damage", ["truncate", "shape", "missing", "extra"])
-def test_damaged_weights_are_refused_by_file(tmp_path: Path, cache: Path, damage: str) -> None:
-    run = train(config(cache, tmp_path / "run"))
-    path, tensors = run / "head.safetensors", weights(run)
-    if damage == "truncate":
-        path.write_bytes(path.read_bytes()[:-9])
-    else:
-        if damage == "missing":
-            del tensors["head.weight0"]
-        else:
-            tensors["head.weight0" if damage == "shape" else "head.spare"] = torch.zeros(3)
-        save_file(tensors, path)
-    with pytest.raises(WeightsError, match=r"head\.safetensors: "):
-        load_head(run)
-
-
-def test_maps_of_another_shape_are_refused(tmp_path: Path, cache: Path) -> None:
-    loaded = load_head(train(config(cache, tmp_path / "run")))
-    with pytest.raises(RunError, match="expected maps of 4×5×5 in 1 views, as in training, found 4×6×5"):
-        loaded.logits(torch.zeros(2, 1, 4, 6, 5))
-
-
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run there"):
-        load_head(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RunError, match="isn't finished"):
-        load_head(tmp_path)
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(RunError, match=r"config\.json is not that of a trained head"):
-        load_head(tmp_path)
-
-
-def test_flags_that_take_several_values_want_different_ones() -> None:
-    with pytest.raises(ConfigError, match="--lr: expected values that differ"):
-        TrainConfig(lr=(0.1, 0.1))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from cache import CacheHeader, CacheWriter
 
 IDENTITY = {"trunk": {"name": "net", "version": 1, "weights": "ab" * 32}, "transform": {"mean": [0.5, 0.25]}}
+BLOCKS = [range(1024), range(1024, 2048), range(2048, 2500)]
+"""Those of `header()`."""
 
 
 def header(
@@ -55,6 +57,10 @@ def _numbers(rows: range, per_row: int) -> NDArray[np.uint64]:
 def extract(path: Path, header: CacheHeader, *, stop_after: int | None = None) -> Path:
     """What stage one does: write what is missing, publish. Given `stop_after` blocks, it doesn't publish."""
     with CacheWriter(path, header) as writer:
-        for rows in writer.missing[:stop_after]:
-            writer.write(rows, features(header, rows), image_digests(rows))
+        fill(writer, header, writer.missing[:stop_after])
         return path if stop_after is not None else writer.publish()
+
+
+def fill(writer: CacheWriter, header: CacheHeader, blocks: list[range]) -> None:
+    for rows in blocks:
+        writer.write(rows, features(header, rows), image_digests(rows))

@@ -1,0 +1,51 @@
+"""A cache of another identity is neither gone on with nor relabelled, and what differs is named."""
+
+from pathlib import Path
+
+import pytest
+from samples import IDENTITY, extract, header
+
+from cache import CacheWriter, StaleCacheError, relabel
+
+OTHERS = {
+    r"trunk\.version: 1 → 2": {"identity": IDENTITY | {"trunk": IDENTITY["trunk"] | {"version": 2}}},
+    r"trunk\.weights: \S*ab\" → \S*ac\"": {
+        "identity": IDENTITY | {"trunk": IDENTITY["trunk"] | {"weights": "ab" * 31 + "ac"}}
+    },
+    r"transform\.mean: \[0\.5,0\.25\] → \[0\.5,0\.5\]": {
+        "identity": IDENTITY | {"transform": {"mean": [0.5, 0.5]}}
+    },
+    r"views: absent → \"mirror\"": {"identity": IDENTITY | {"views": "mirror"}},
+    r"dtype: \"float16\" → \"bfloat16\"": {"dtype": "bfloat16"},
+    r"shape: \[3,1,2,2,2\] → \[3,2,2,2,2\]": {"views": 2},
+    r"paths: row 3: absent → train/0/00003\.png; shape: \[3,1,2,2,2\] → \[4,1,2,2,2\]": {"rows": 4},
+    r"paths: row 0: train/0/00000\.png → b\.png": {"paths": ["b.png", "a.png", "c.png"]},
+}
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("message", OTHERS)
+def test_another_identity_is_refused_and_the_field_named(
+    message: str, published: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.h5"
+    extract(path, header(3), stop_after=None if published else 0)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    other = header(**{"rows": 3} | OTHERS[message])
+    with pytest.raises(StaleCacheError, match=message) as caught:
+        CacheWriter.status(path, other)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StaleCacheError, match=message), CacheWriter(path, other):
+        pass
+    if published:
+        with pytest.raises(StaleCacheError, match=message):
+            relabel(path, other)
+    after = {file.name: file.read_bytes()[: len(before[file.name]) - 128] for file in tmp_path.iterdir()}
+    assert after == {name: data[:-128] for name, data in before.items()}
+
+
+def test_many_different_fields_are_counted(tmp_path: Path) -> None:
+    path = extract(tmp_path / "train.h5", header(3, identity={f"f{i:02}": i for i in range(20)}))
+    with pytest.raises(StaleCacheError, match=r"f07: 7 → 8; and 12 more; delete it"):
+        CacheWriter.status(path, header(3, identity={f"f{i:02}": i + 1 for i in range(20)}))

@@ -1,0 +1,114 @@
+"""Gradients of recurrent attention against torch's own and against differences, and their memory."""
+
+import pytest
+import torch
+from attending import LABELS, stack, weights_of
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.gradients import drop_gradient
+from pipeline.heads.recurrent_attention import RecurrentAttention
+
+
+def by_torch(
+    head: RecurrentAttention, m: int, maps: Tensor, leaves: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Regions (B, S, 4) and step scores (B, S, K) of whole maps, by grid_sample and LSTMCell."""
+    width, (p, q) = len(leaves["region_bias"]), head.points
+    cell = nn.LSTMCell(width, width).double()
+    split = {"weight_ih": leaves["lstm_weight"][:width].t(), "weight_hh": leaves["lstm_weight"][width:].t()}
+    split |= {"bias_ih": leaves["lstm_bias"], "bias_hh": torch.zeros(4 * width, dtype=torch.float64)}
+    state = torch.zeros(2, len(maps), width, dtype=torch.float64).unbind()
+    theta = torch.tensor([1, 1, 0, 0], dtype=torch.float64).expand(len(maps), 4)
+    thetas, scores = [], []
+    for k in range(head.steps + 1):
+        zero = torch.zeros_like(theta[:, 0])
+        matrix = torch.stack([theta[:, 0], zero, theta[:, 2], zero, theta[:, 1], theta[:, 3]], 1).view(
+            -1, 2, 3
+        )
+        grid = F.affine_grid(matrix, [len(maps), maps.shape[1], p, q], align_corners=True)
+        region = F.grid_sample(maps, grid, "bilinear", "zeros", align_corners=True)
+        x = (region.flatten(1) @ leaves["region_weight"] + leaves["region_bias"]).relu()
+        state = torch.func.functional_call(cell, split, (x, state))
+        z = (state[0] @ leaves["state_weight"] + leaves["state_bias"]).relu()
+        if k:
+            scores.append(z @ leaves["score_weight"] + leaves["score_bias"])
+        if k < head.steps:
+            starts = leaves["place_bias"].view(-1, 4)
+            theta = z @ leaves["place_weight"] + starts[k % len(starts)]
+            thetas.append(theta)
+    return torch.stack(thetas, 1), torch.stack(scores, 1)
+
+
+@pytest.mark.parametrize("start", ["anchors", "whole"])
+def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(start: str) -> None:
+    head = stack((3, 7, 6), crops="full", region_start=start)
+    maps = torch.randn(3, 1, 3, 7, 6, dtype=torch.float64)
+    found = head.attention(head.prepare(maps))
+    (found.logits.square().sum() + found.theta.cos().sum()).backward()
+    for m in range(2):
+        leaves = {name: w.clone().requires_grad_() for name, w in weights_of(head, m).items()}
+        theta, scores = by_torch(head, m, maps[:, 0], leaves)
+        torch.testing.assert_close(found.theta[m, :, 0], theta, rtol=0, atol=1e-10)
+        torch.testing.assert_close(found.step_logits[m, :, 0], scores, rtol=0, atol=1e-10)
+        (scores.amax(1).square().sum() + theta.cos().sum()).backward()
+        gradients = {name: p.grad for name, p in head.named_parameters()}
+        for name, leaf in leaves.items():
+            ours = gradients[name]
+            assert ours is not None
+            assert leaf.grad is not None
+            mine = ours[m]
+            if name == "region_weight":
+                p, q = head.points
+                mine = mine.view(p, -1, q, mine.shape[-1]).transpose(0, 1).reshape(mine.shape)
+            torch.testing.assert_close(mine, leaf.grad, rtol=1e-8, atol=1e-9)
+
+
+def test_gradients_through_regions_lstm_and_constraints_are_those_of_differences() -> None:
+    head = stack((2, 4, 5), crops="ten", hidden=(3,), steps=3)
+    inputs = head.prepare(torch.randn(3, 1, 2, 4, 5, dtype=torch.float64))
+    names = [name for name, _ in head.named_parameters()]
+
+    def losses(*values: Tensor) -> Tensor:
+        parameters = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(
+            _Losses(head), {f"head.{n}": p for n, p in parameters.items()}, inputs
+        )
+
+    parameters = tuple(p.detach().clone().requires_grad_() for p in head.parameters())
+    assert torch.autograd.gradcheck(losses, parameters, fast_mode=True)
+
+
+class _Losses(nn.Module):
+    def __init__(self, head: RecurrentAttention) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head.losses(inputs, LABELS)
+
+
+def test_a_dropped_gradients_memory_is_written_again_and_none_that_is_in_use() -> None:
+    head = stack((2, 5, 4), crops="ten")
+    one, other = (head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)) for _ in range(2))
+    weight = head.region_weight
+
+    def gradient(*batches: Tensor) -> Tensor:
+        torch.stack([head.losses(inputs, LABELS).sum() for inputs in batches]).sum().backward()
+        assert weight.grad is not None
+        return weight.grad
+
+    first = gradient(one).clone()
+    both = gradient(other).clone()  # added to what was there
+    place = gradient(one).data_ptr()
+    drop_gradient(weight)
+    second = gradient(other)
+    assert second.data_ptr() == place
+    torch.testing.assert_close(both, first + second, rtol=0, atol=1e-12)
+    drop_gradient(weight)
+    torch.testing.assert_close(gradient(one, other), both, rtol=0, atol=1e-12)  # two in one backward pass
+    drop_gradient(weight)
+    (kept,), (_,) = (torch.autograd.grad(head.losses(x, LABELS).sum(), weight) for x in (one, other))
+    torch.testing.assert_close(kept, first, rtol=0, atol=1e-12)
+    head.float()  # other numbers, other memory
+    torch.testing.assert_close(gradient(one.float()), first.float(), rtol=1e-4, atol=1e-5)
