@@ -4,8 +4,8 @@
 
 512 rows of 256×5×5 float16 at a time, in random order. Every way has read every row before it is timed. They
 take turns, in an order drawn each time, on the same rows; each batch is compared, and the median time of each
-is reported, so that a busy machine and warm processor caches favour none of them. The chunked file, which takes
-a second per batch and leaves cores asleep and caches empty, takes its turns with ours alone.
+is reported, so that a busy machine and warm processor caches favour none of them. The chunked file, which
+takes a second per batch and leaves cores asleep and caches empty, takes its turns with ours alone.
 """
 
 import statistics

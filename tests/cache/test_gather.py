@@ -133,7 +133,7 @@ def test_a_forked_process_gathers_with_threads_of_its_own() -> None:
 
 
 def test_nothing_is_written_after_an_interruption() -> None:
-    """Ctrl-C in the caller while a helper copies: `gather` waits for the helper before it lets go of `out`."""
+    """Ctrl-C in the caller while a helper copies: `gather` waits for it before it lets go of `out`."""
     code = f"""
 import signal, threading, time
 import numpy as np
