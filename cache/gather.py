@@ -4,8 +4,10 @@ The rows are cut into pieces. The caller copies piece after piece and so does ea
 then, so that a helper which is late, or has no core to run on, costs nothing.
 """
 
+import contextlib
 import multiprocessing
 import os
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -28,6 +30,7 @@ def gather(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
         return
     step = -(-len(index) // pieces)
     starts = deque(range(0, len(index), step))
+    changed, busy, errors = threading.Condition(), 0, list[BaseException]()
 
     def work() -> None:
         while starts:
@@ -37,14 +40,30 @@ def gather(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
                 return
             _copy(source, index[start : start + step], out[start : start + step])
 
-    started = [_helpers().submit(work) for _ in range(helpers)]
+    def help_out() -> None:
+        nonlocal busy
+        with changed:
+            busy += 1
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+        finally:
+            with changed:
+                busy -= 1
+                changed.notify()
+
     try:
+        with contextlib.suppress(RuntimeError):  # no room for a thread, or the interpreter is ending: alone
+            for _ in range(helpers):
+                _helpers().submit(help_out)
         work()
     finally:
-        starts.clear()  # after Ctrl-C: nobody writes into `out` once this function is left
-        for future in started:
-            if not future.cancel():
-                future.result()
+        with changed:  # after Ctrl-C: nobody writes into `out` once this function is left
+            starts.clear()
+            changed.wait_for(lambda: not busy)
+    if errors:
+        raise errors[0]
 
 
 def _copy(source: Raw, index: NDArray[np.intp], out: Raw) -> None:

@@ -1,5 +1,9 @@
 """The pipeline's members of the error family; see `cache.errors`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from cache.errors import CacheError, StaleCacheError, UserError
 
 
@@ -19,6 +23,17 @@ class RunError(UserError):
     """A run folder is missing, incomplete, or was made with other settings."""
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError says which file it is about: that of a full disk, which comes with the writing, doesn't."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 __all__ = [
     "CacheError",
     "ConfigError",
@@ -27,4 +42,5 @@ __all__ = [
     "StaleCacheError",
     "UserError",
     "WeightsError",
+    "naming",
 ]

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.errors import naming
+
 COUNTS_UP_TO = 20
 """With more classes than this the numbers in the cells can't be read."""
 NAMES_UP_TO = 60
@@ -25,7 +27,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
+        with naming(path), open(part, "wb") as file:
             yield file
         part.replace(path)
     finally:

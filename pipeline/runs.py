@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError, UserError, naming
 from pipeline.fields import flag
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
@@ -169,8 +169,9 @@ def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normali
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON, whole or not at all; what isn't finite becomes null."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with naming(path):
+        part.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
     """One line of JSON, flushed."""
-    with open(path, "a", encoding="utf-8") as log:
+    with naming(path), open(path, "a", encoding="utf-8") as log:
         log.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
 
@@ -194,8 +195,9 @@ def keep_lines(path: Path, count: int) -> None:
     """Cut a log to its first lines: those of the epochs before a checkpoint."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     part = path.with_name(path.name + ".part")
-    part.write_text("".join(lines[:count]), encoding="utf-8")
-    os.replace(part, path)
+    with naming(path):
+        part.write_text("".join(lines[:count]), encoding="utf-8")
+        os.replace(part, path)
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Which of a sweep's settings is best by validation, and where its heads are."""
 
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ def choose(sweeps: list[Path], grid: list[Setting]) -> Setting:
     for folder in sweeps:
         for setting in grid:
             summary = runs.read_json(head_folder(folder, setting, None) / "summary.json")
-            scores[setting].append((summary[score_in(summary).key], -summary["val_loss"]))
+            score, loss = summary[score_in(summary).key], summary["val_loss"]  # null where a head diverged
+            scores[setting].append((-inf if score is None else score, -inf if loss is None else -loss))
     return max(grid, key=lambda s: tuple(sum(part) / len(part) for part in zip(*scores[s], strict=True)))
 
 

@@ -54,7 +54,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) 
         save_file(plain, part, {"facts": json.dumps(facts)})
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: can't be written: {error}; mend that and go on with --resume") from error
+        raise WeightsError(
+            f"{path}: can't be written: {error}; mend that and run it again, train_head.py with --resume"
+        ) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

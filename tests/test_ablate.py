@@ -13,7 +13,7 @@ from pipeline.config import AblateConfig
 from pipeline.selection import Setting, choose
 
 
-def write_sweep(folder: Path, scores: dict[Setting, tuple[float, float]]) -> Path:
+def write_sweep(folder: Path, scores: dict[Setting, tuple[float | None, float | None]]) -> Path:
     """A sweep's leaderboard with one head per setting: (validation top-1, validation loss)."""
     heads = []
     for i, (setting, (top1, loss)) in enumerate(scores.items()):
@@ -32,6 +32,12 @@ def test_the_setting_with_the_best_mean_validation_score_is_chosen(tmp_path: Pat
     assert choose([first, second], [a, b, c]) == b
     equal = write_sweep(tmp_path / "3", {a: (50, 1.0), b: (50, 0.4), c: (50, 0.9)})
     assert choose([equal], [a, b, c]) == b, "of equal scores the lowest loss"
+
+
+def test_a_setting_whose_head_diverged_is_not_chosen(tmp_path: Path) -> None:
+    fine, first_epoch, never = Setting(0.1, 0.0), Setting(30, 0.0), Setting(1000, 0.0)
+    folder = write_sweep(tmp_path, {never: (None, None), first_epoch: (9.8, None), fine: (9.8, 2.3)})
+    assert choose([folder], [never, first_epoch, fine]) == fine
 
 
 def test_the_tables_show_means_deviations_and_paired_differences() -> None:

@@ -69,6 +69,51 @@ def test_an_error_in_a_helper_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
         copied(8 * PIECE_BYTES // ROW)
 
 
+@pytest.mark.parametrize("room", [0, 1])
+def test_where_no_thread_can_be_started_the_caller_copies_alone(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[threading.Thread] = []
+    start, copy = threading.Thread.start, module._copy  # pyright: ignore[reportPrivateUsage]
+
+    def scarce(thread: threading.Thread) -> None:
+        if len(begun) == room:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    def slow(*arrays: np.ndarray) -> None:
+        time.sleep(0.02)
+        copy(*arrays)
+
+    module._helpers.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_cores", lambda: 4)
+    monkeypatch.setattr(module, "_copy", slow)
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    out, expected = copied(8 * PIECE_BYTES // ROW)
+    assert np.array_equal(out, expected)
+    module._helpers.cache_clear()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_thread_that_outlives_the_main_thread_can_still_read() -> None:
+    """No pool takes work once the interpreter is ending, which it is while it waits for other threads."""
+    code = f"""
+import threading, time
+import numpy as np
+from cache import gather as module
+module._cores = lambda: 2
+def reader():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    source, out = np.ones((64, {ROW}), np.uint8), np.zeros((512, {ROW}), np.uint8)
+    module.gather(source, np.zeros(512, np.intp), out)
+    print(out.min())
+threading.Thread(target=reader).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1\n", done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux's fork and affinity")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_gathers_with_threads_of_its_own() -> None:
