@@ -100,9 +100,11 @@ def fill(config: AblateConfig, cell: Cell, jobs: int) -> Result:
     else:
         first = sweep(base, "grid", config, seed=(0,), data_seed=0)
         best = choose([first], grid)
-        chosen = dataclasses.replace(config, lr=(best.lr,), weight_decay=(best.weight_decay,))
-        rest = sweep(base, "seeds", chosen, seed=tuple(seeds)[1:], data_seed=0)
-        heads = [head_folder(first, best, 0), *(head_folder(rest, best, s) for s in seeds[1:])]
+        heads = [head_folder(first, best, 0)]
+        if config.seeds > 1:
+            chosen = dataclasses.replace(config, lr=(best.lr,), weight_decay=(best.weight_decay,))
+            rest = sweep(base, "seeds", chosen, seed=tuple(seeds)[1:], data_seed=0)
+            heads += [head_folder(rest, best, s) for s in seeds[1:]]
         sweeps = [first]
     correct = [score_run(folder, device=config.device) for folder in heads]
     for folder in sweeps:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import tyro
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, out_of_memory
 from pipeline.fields import Checked
 
 C = TypeVar("C", bound=Checked)
@@ -64,13 +64,6 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
         print(f"{program}: {where}{error.strerror}; mend that, then {again}", file=sys.stderr)
         return 2
     return 0
-
-
-def out_of_memory(error: Exception) -> bool:
-    """numpy's, CUDA's and torch's on the CPU, which has no class of its own. torch is not imported here."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return "can't allocate memory" in str(error)
 
 
 def parse(config_class: type[C], program: str, flags: list[str]) -> C:

@@ -34,6 +34,13 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def out_of_memory(error: Exception) -> bool:
+    """numpy's, CUDA's and torch's on the CPU, which has no class of its own. torch is not imported here."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)
+
+
 __all__ = [
     "CacheError",
     "ConfigError",
@@ -43,4 +50,5 @@ __all__ = [
     "UserError",
     "WeightsError",
     "naming",
+    "out_of_memory",
 ]

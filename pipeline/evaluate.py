@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import metrics, multilabel_metrics
+from pipeline import leaderboard, metrics, multilabel_metrics
 from pipeline.compare import compare, refuse_mixed
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
-from pipeline.runs import read_json, write_json
+from pipeline.runs import LEADERBOARD, read_json, write_json
 from pipeline.show_regions import REGIONS, has_regions, show_regions
 from pipeline.validation import score_in
 
@@ -66,8 +66,8 @@ def evaluate(config: EvaluateConfig) -> Path:
 
 def find_run(folder: Path) -> Path:
     """The folder itself; of a sweep, that of its best head by validation. Raises: RunError."""
-    if (folder / "leaderboard.json").exists():
-        best = read_json(folder / "leaderboard.json")["heads"][0]
+    if (folder / LEADERBOARD).exists():
+        best = leaderboard.read(folder)[0]
         score = best[score_in(best).key]
         if score is None:
             raise RunError(f"{folder}: a sweep without validation has no best head; name one of its folders")
@@ -81,7 +81,7 @@ def find_run(folder: Path) -> Path:
 def stage_of(folder: Path) -> str:
     """What made the folder. Raises: RunError when it is none of `STAGES`."""
     stage = read_json(folder / "config.json").get("stage")
-    if stage not in STAGES:
+    if not isinstance(stage, str) or stage not in STAGES:
         expected = " or ".join(STAGES)
         raise RunError(f"{folder / 'config.json'}: expected the stage {expected}, found {stage!r}")
     return stage

@@ -53,8 +53,8 @@ def extract(config: ExtractConfig) -> Path:
     """
     trunk = load_trunk(config)
     prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
-    config.cache_dir.mkdir(parents=True, exist_ok=True)
     splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
+    config.cache_dir.mkdir(parents=True, exist_ok=True)
     jobs = [plan(config, trunk, prepared, split) for split in splits.values()]
     announce(config, prepared, jobs)
     for job in jobs:

@@ -33,7 +33,10 @@ def split(labels: Labels, known: Sequence[str], config: TrainConfig) -> tuple[Pa
     rows, labels = select_classes(labels, known, config.classes)
     counts = images_per_class(labels, len(classes))
     if not counts.all():
-        raise ConfigError(f"--classes: {classes[int(counts.argmin())]} has no image in the training cache")
+        raise ConfigError(
+            f"{config.cache}: class {classes[int(counts.argmin())]} has no image in the training cache; "
+            "leave it out with train_head.py --classes, or extract with images of it"
+        )
     kept, held = np.flatnonzero(~is_held[rows]), np.flatnonzero(is_held[rows])
     if config.per_class:
         kept, held = _few(labels, kept, held, classes, config)

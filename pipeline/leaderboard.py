@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline import runs
 from pipeline.config import TrainConfig
-from pipeline.validation import score_in
+from pipeline.errors import RunError
+from pipeline.validation import MAP, TOP1, score_in
 
 SETTING = ("shape", "lr", "weight_decay")
 """What tells settings apart; rate and decay are null of a head that is computed instead of trained."""
@@ -27,9 +28,17 @@ def heads_in(config: TrainConfig) -> list[dict[str, Any]]:
     """
     folder = config.run_dir
     if (folder / runs.LEADERBOARD).exists():
-        heads = runs.read_json(folder / runs.LEADERBOARD)["heads"]
-        return [{**head, "folder": f"{folder.name}/{head['folder']}"} for head in heads]
+        return [{**head, "folder": f"{folder.name}/{head['folder']}"} for head in read(folder)]
     return [entry(config, folder.name, runs.read_json(folder / "summary.json"))]
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The heads of a sweep's folder, best first. Raises: RunError."""
+    path = folder / runs.LEADERBOARD
+    heads = runs.read_json(path).get("heads")
+    if not heads or not all("folder" in head and (TOP1.key in head or MAP.key in head) for head in heads):
+        raise RunError(f"{path}: expected the scored heads of a sweep, found none; train it again")
+    return heads
 
 
 def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:

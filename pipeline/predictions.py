@@ -98,7 +98,7 @@ def open_test(path: Path, folder: Path) -> FeatureCache:
     if not path.exists() and not path.with_name("test.h5.part").exists():
         raise CacheError(
             f"{path}: no such file; extract_features.py --cache {path.parent} makes it, with the --dataset, "
-            "--trunk, --views and --dtype that made train.h5"
+            "--trunk, --views and --dtype that made train.h5; if it lies elsewhere, --cache names its folder"
         )
     cache = FeatureCache(path)
     found = {**cache.identity, "dtype": cache.dtype}

@@ -4,7 +4,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import runs
+from pipeline import leaderboard, runs
 from pipeline.validation import score_in
 
 
@@ -30,10 +30,9 @@ def head_folder(folder: Path, setting: Setting, seed: int | None) -> Path:
     """The folder of one head of a sweep; of its only seed when `seed` is None."""
     if (folder / "summary.json").is_file():  # a sweep of one head is that head's run
         return folder
-    board = runs.read_json(folder / "leaderboard.json")["heads"]
     return folder / next(
         head["folder"]
-        for head in board
+        for head in leaderboard.read(folder)
         if (head["lr"], head["weight_decay"]) == setting and seed in (None, head["seed"])
     )
 

@@ -23,7 +23,7 @@ from cache import FeatureCache
 from pipeline import leaderboard, runs
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import pick_device
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError, UserError, out_of_memory
 from pipeline.labels import split
 from pipeline.memory import free_bytes
 from pipeline.train import train
@@ -126,6 +126,13 @@ def attempt(group: TrainConfig) -> UserError | None:
         train(group)
     except UserError as error:
         return error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return RunError("out of memory; give a smaller --batch or --hidden-shapes")
+    except OSError as error:
+        where = error.filename or group.run_dir
+        return RunError(f"{where}: {error.strerror or error}; mend that, then add --resume")
     return None
 
 

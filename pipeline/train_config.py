@@ -56,7 +56,7 @@ class Settings(HeadSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lr", "weight_decay", "seed"):
+        for name in ("lr", "weight_decay", "seed", "csra_temperature", "constraints"):
             refuse_twins(name, getattr(self, name))
 
 

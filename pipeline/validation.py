@@ -58,7 +58,8 @@ def validate(head: Head, val: Maps) -> tuple[NDArray[np.float64], NDArray[np.flo
     count = sum(map(len, seen))
     losses = total.cpu().double().numpy() / count
     if not logits_MBK:
-        return hits.cpu().double().numpy() * 100 / count, losses
+        scores = hits.cpu().double().numpy() * 100 / count
+        return np.where(np.isfinite(losses), scores, np.nan), losses  # NaN has its maximum at class 0
     logits_MNK, labels_NK = torch.cat(logits_MBK, 1).numpy(), torch.cat(seen).cpu().numpy()
     scores = 100 * mean_average_precision(logits_MNK, labels_NK)
     return np.where(np.isfinite(logits_MNK).all((1, 2)), scores, np.nan), losses

@@ -19,7 +19,8 @@ def write_sweep(folder: Path, scores: dict[Setting, tuple[float | None, float | 
     for i, (setting, (top1, loss)) in enumerate(scores.items()):
         (folder / str(i)).mkdir(parents=True)
         (folder / str(i) / "summary.json").write_text(json.dumps({"val_top1": top1, "val_loss": loss}))
-        heads.append({"folder": str(i), "lr": setting.lr, "weight_decay": setting.weight_decay, "seed": 0})
+        settings = {"lr": setting.lr, "weight_decay": setting.weight_decay, "seed": 0}
+        heads.append({"folder": str(i), **settings, "val_top1": top1, "val_loss": loss})
     (folder / "leaderboard.json").write_text(json.dumps({"heads": heads}))
     return folder
 
@@ -65,6 +66,18 @@ def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.Ca
     again = json.loads(ablate(config).read_text())
     assert again["cells"] == found["cells"]
     assert "trained in" not in capsys.readouterr().out
+
+
+def test_one_seed_is_enough_where_all_images_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.ablate.REDRAW_UP_TO", 100)  # as of a dataset of more than 10,000 images
+    config = AblateConfig(
+        out=str(tmp_path), regime=("digits",), seeds=1, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
+        epochs=1, min_steps=1,
+    )  # fmt: skip
+    found = json.loads(ablate(config).read_text())
+    assert all(len(cell["top1"]) == 1 for cell in found["cells"])
 
 
 def test_the_trunk_of_other_classes_sees_the_first_half_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline.engine import Plan, Trainer
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.linear import Linear
 from pipeline.optimizer import WARM_UP, StackedSGD, schedule
+from pipeline.validation import validate
 
 
 class Recorded:
@@ -78,6 +79,15 @@ def test_each_head_keeps_the_weights_of_its_own_best_epoch(
     assert subject.best_epoch.tolist() == [best, 2]
     assert torch.equal(subject.best["weight"][0], weights[best][0])
     assert torch.equal(subject.best["weight"][1], weights[2][1])
+
+
+def test_a_head_that_diverged_has_no_score_and_costs_the_others_nothing() -> None:
+    subject = trainer()
+    with torch.no_grad():
+        next(subject.head.parameters())[0] = torch.nan  # the maximum of NaN is at class 0
+    scores, _ = validate(subject.head, Recorded(9))
+    assert np.isnan(scores[0])
+    assert np.isfinite(scores[1])
 
 
 def test_without_a_validation_part_the_last_epoch_counts() -> None:

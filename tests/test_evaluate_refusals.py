@@ -68,6 +68,16 @@ def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> 
     (run / "config.json").write_text('{"stage": "dream"}')
     with pytest.raises(RunError, match="expected the stage train or pretrain, found 'dream'"):
         evaluate(settings(run))
+    (run / "config.json").write_text('{"stage": ["train"]}')
+    with pytest.raises(RunError, match="expected the stage train or pretrain, found"):
+        evaluate(settings(run))
+
+
+@pytest.mark.parametrize("holds", ["{}", '{"heads": []}', '{"heads": [{}]}', '{"heads": [{"folder": "0"}]}'])
+def test_a_leaderboard_without_scored_heads_is_named(holds: str, tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.json").write_text(holds)
+    with pytest.raises(RunError, match=r"leaderboard\.json: expected the scored heads of a sweep"):
+        evaluate(settings(tmp_path))
 
 
 def test_a_cache_without_a_test_split_names_the_command_that_makes_it(made: Path, tmp_path: Path) -> None:

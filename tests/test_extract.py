@@ -209,3 +209,9 @@ def test_larger_images_give_larger_maps(photos: Path, weights: Path, tmp_path: P
 def test_missing_weights_are_one_line(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.pth: no such file"):
         extract(settings(photos, tmp_path / "none.pth", tmp_path / "c"))
+
+
+def test_a_refused_dataset_leaves_no_folder_behind(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        extract(settings(tmp_path / "nowhere", weights, tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,8 @@ def test_a_single_shape_has_the_run_folder_itself() -> None:
         ({"hidden_shapes": ("99999",)}, "--hidden-shapes: expected widths .* found '99999'"),
         ({"hidden": ()}, "--hidden: expected at least one value"),
         ({"crops": ("ten", "ten")}, "--crops: expected values that differ"),
+        ({"csra_temperature": (1.0, 1.0)}, "--csra-temperature: expected values that differ"),
+        ({"constraints": ("anchor", "anchor")}, "--constraints: expected values that differ"),
         ({"head": ("fullnet", "lstm")}, "--head: expected one of linear, fullnet"),
     ],
 )
@@ -186,3 +190,19 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
     assert (again.returncode, again.stderr) == (0, "")
     assert {name: stamps(out / name) for name in quick} == before
     assert {head["shape"] for head in board(out)["heads"]} == {slow, *quick}
+
+
+def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
+    folder, out = write_cache(tmp_path / "cache"), tmp_path / "run"
+    command = [
+        sys.executable, str(ROOT / "train_head.py"), "--cache", str(folder), "--out", str(out),
+        "--hidden-shapes", "60000x60000", "4", "--epochs", "1", "--batch", "16", "--device", "cpu",
+    ]  # fmt: skip
+    limit = partial(resource.setrlimit, resource.RLIMIT_AS, (9 << 30, 9 << 30))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, preexec_fn=limit)
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give a smaller --batch "
+        "or --hidden-shapes\n"
+    )
+    assert load_head(out / "fullnet-ten-4")
