@@ -9,8 +9,9 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache
+from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +55,7 @@ def gather(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
                 changed.notify()
 
     try:
-        with contextlib.suppress(RuntimeError):  # no room for a thread, or the interpreter is ending: alone
-            for _ in range(helpers):
-                _helpers().submit(help_out)
+        _helpers().ask(help_out, helpers)
         work()
     finally:
         with changed:  # after Ctrl-C: nobody writes into `out` once this function is left
@@ -70,9 +69,35 @@ def _copy(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
     source.take(index, axis=0, out=out, mode="clip")  # "clip" lets numpy write straight into `out`
 
 
+class _Helpers:
+    """Threads that wait for work. A pool of concurrent.futures takes longer to be asked, and takes nothing once
+    the interpreter is ending.
+    """
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._count, self._growing = 0, threading.Lock()
+
+    def ask(self, task: Callable[[], None], helpers: int) -> None:
+        """Have up to `helpers` threads call `task`, fewer where no more can be started."""
+        if self._count < helpers:
+            with self._growing, contextlib.suppress(RuntimeError):
+                while self._count < helpers:
+                    threading.Thread(
+                        target=self._serve, name=f"cache-gather-{self._count}", daemon=True
+                    ).start()
+                    self._count += 1
+        for _ in range(min(helpers, self._count)):
+            self._asked.put(task)
+
+    def _serve(self) -> None:
+        while True:
+            self._asked.get()()
+
+
 @cache
-def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS - 1, thread_name_prefix="cache-gather")
+def _helpers() -> _Helpers:
+    return _Helpers()
 
 
 @cache

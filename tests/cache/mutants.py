@@ -53,7 +53,9 @@ MUTANTS = [
     Mutant("gather.py", "helpers = min(_cores(), THREADS, pieces) - 1", "helpers = 0", "gather"),
     Mutant("gather.py", "out[start : start + step])", "out[start : start + step - 1])", "gather"),
     Mutant("gather.py", "starts.clear()", "pass", "gather"),
-    Mutant("gather.py", "future.result()", "pass", "gather"),
+    Mutant("gather.py", "changed.wait_for(lambda: not busy)", "pass", "gather"),
+    Mutant("gather.py", "raise errors[0]", "pass", "gather"),
+    Mutant("gather.py", "contextlib.suppress(RuntimeError)", "contextlib.suppress(TypeError)", "gather"),
     Mutant("gather.py", "after_in_child=_helpers.cache_clear", "after_in_child=int", "gather"),
     # the file that is being written
     Mutant("part.py", "if not part.is_locked:", "if False:", "writer"),
