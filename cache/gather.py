@@ -70,8 +70,9 @@ def _copy(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
 
 
 class _Helpers:
-    """Threads that wait for work. A pool of concurrent.futures takes longer to be asked, and takes nothing once
-    the interpreter is ending.
+    """Threads that wait for work.
+
+    A pool of concurrent.futures takes longer to ask, and can't be asked once the interpreter is ending.
     """
 
     def __init__(self) -> None:
