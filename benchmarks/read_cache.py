@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.alone import main
+from benchmarks.alone import main, row
 from cache import CacheHeader, CacheWriter, FeatureCache
 
 BATCH = 512
@@ -42,21 +42,10 @@ def run(quick: bool) -> list[dict[str, Any]]:
             slow = race({"ours": ours, "chunked": h5py_take(chunked_file)}, rows, batches // 5)
     name = "FeatureCache.take against"
     return [
-        row(f"{name} h5py fancy index, contiguous", times["ours"], times["contiguous"], 15.0),
-        row(f"{name} h5py fancy index, chunked", slow["ours"], slow["chunked"], 200.0),
-        row(f"{name} np.take from RAM", times["ours"], times["RAM"], 0.8),
+        row(f"{name} h5py fancy index, contiguous", times["ours"], times["contiguous"], 15.0, "ms per batch"),
+        row(f"{name} h5py fancy index, chunked", slow["ours"], slow["chunked"], 200.0, "ms per batch"),
+        row(f"{name} np.take from RAM", times["ours"], times["RAM"], 0.8, "ms per batch"),
     ]
-
-
-def row(name: str, ours: float, theirs: float, target: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ours": ours,
-        "theirs": theirs,
-        "ratio": theirs / ours,
-        "target": target,
-        "unit": "ms per batch",
-    }
 
 
 def race(ways: dict[str, Take], rows: int, batches: int) -> dict[str, float]:

@@ -24,7 +24,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from benchmarks.alone import main
+from benchmarks.alone import main, row
 from benchmarks.head_epoch import EPOCHS, make_trainer, prepare
 from benchmarks.head_rivals import BATCH
 from benchmarks.images import make_jpegs
@@ -70,22 +70,11 @@ def run(quick: bool) -> list[dict[str, Any]]:
     name = f"{epochs} epochs of FullNet-512 ten-crop against the trunk in the loop"
     cached, whole = preparing + ours, extracting + preparing + ours
     return [
-        row(f"{name}, on image files", cached, theirs["files"], 15.0),
-        row(f"{name}, on image files, extraction included", whole, theirs["files"], 10.0),
-        row(f"{name}, on pixels in RAM", cached, theirs["pixels"], 15.0),
-        row(f"{name}, on pixels in RAM, extraction included", whole, theirs["pixels"], 10.0),
+        row(f"{name}, on image files", cached, theirs["files"], 15.0, "s"),
+        row(f"{name}, on image files, extraction included", whole, theirs["files"], 10.0, "s"),
+        row(f"{name}, on pixels in RAM", cached, theirs["pixels"], 15.0, "s"),
+        row(f"{name}, on pixels in RAM, extraction included", whole, theirs["pixels"], 10.0, "s"),
     ]
-
-
-def row(name: str, ours: float, theirs: float, target: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ours": ours,
-        "theirs": theirs,
-        "ratio": theirs / ours,
-        "target": target,
-        "unit": "s",
-    }
 
 
 def train(source: Source, maps: Any, epochs: int) -> tuple[float, float]:
