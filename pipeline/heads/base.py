@@ -77,16 +77,20 @@ class Head(nn.Module):
 
     def start_epoch(self, epoch: int) -> None:
         """Dropout's randomness is a function of (seed, epoch), so a resumed run draws what it would have."""
-        for seed, generator in zip(self.seeds, self._generators, strict=True):
-            # torch's generators look at 32 bits of a seed only
-            generator.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+        device = next(self.parameters()).device  # drawn there: masks are larger than batches
+        # torch's generators look at 32 bits of a seed only
+        seeds = [int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) for seed in self.seeds]
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def dropout(self, x_MBh: Tensor, probability: float) -> Tensor:
         """Each head of the stack draws its own mask. Nothing is dropped outside of training."""
         if not (self.training and probability):
             return x_MBh
         kept = torch.stack(
-            [torch.rand(x_MBh.shape[1:], generator=g) >= probability for g in self._generators]
+            [
+                torch.rand(x_MBh.shape[1:], generator=g, device=g.device) >= probability
+                for g in self._generators
+            ]
         )
         return x_MBh * kept.to(x_MBh.device, x_MBh.dtype).div_(1 - probability)
 
