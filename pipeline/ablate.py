@@ -7,7 +7,7 @@ seed where all images are used. Then one head per seed is scored on the test spl
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from cache import FeatureCache
 from pipeline.ablation_report import Result, write_report
 from pipeline.config import AblateConfig, ExtractConfig, PretrainConfig, TrainConfig
 from pipeline.datasets.base import open_dataset
+from pipeline.errors import ConfigError
 from pipeline.evaluate import score_run
 from pipeline.extract import extract
 from pipeline.pretrain import pretrain
@@ -66,8 +67,7 @@ def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
     options: dict[str, Any] = {"views": "mirror", "device": config.device, "workers": config.workers}
     options |= {"cache": str(cache), "dataset": "digits" if regime == "digits" else config.dataset}
     if regime == "transfer":
-        names = open_dataset(config.dataset)["train"].classes
-        known, classes = names[: len(names) // 2], names[len(names) // 2 :]
+        known, classes = halves(open_dataset(config.dataset)["train"].classes, config.trunk_classes)
         trunk = PretrainConfig(
             dataset=config.dataset,
             classes=known,
@@ -84,7 +84,19 @@ def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
     for per_class in config.per_class if regime == "transfer" else (0,):
         images = per_class * len(classes) or everything
         for head in HEADS:
-            yield Cell(regime, per_class, head, cache, tuple(classes), images)
+            yield Cell(regime, per_class, head, cache, classes, images)
+
+
+def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes of the trunk of `transfer`, and those of the heads. Raises: ConfigError."""
+    known = tuple(asked or names[: len(names) // 2])
+    others = tuple(name for name in names if name not in known)
+    if not others or len(known) + len(others) != len(names):
+        raise ConfigError(
+            f"--trunk-classes: expected some of {', '.join(names)}, but not all and none twice, found "
+            f"{', '.join(known)}"
+        )
+    return known, others
 
 
 def fill(config: AblateConfig, cell: Cell, jobs: int) -> Result:

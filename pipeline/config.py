@@ -176,8 +176,11 @@ class AblateConfig(Checked):
     out: str = "artifacts/ablation"
     """Folder for runs and results."""
     regime: tuple[Annotated[str, OneOf(("same", "transfer", "digits"))], ...] = ("same", "transfer", "digits")
-    """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on the first
-    half of the classes, heads on the other half; digits: another kind of image altogether."""
+    """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on half of
+    the classes, heads on the other half; digits: another kind of image altogether."""
+    trunk_classes: tuple[str, ...] = ()
+    """Classes that the trunk of the regime `transfer` is trained on; the heads get the others
+    [the first half]."""
     trunk_out: str = "artifacts/trunks/first-half"
     """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
     pretrain_epochs: Count = 24

@@ -10,6 +10,7 @@ from PIL import Image
 from pipeline.ablate import HEADS, ablate
 from pipeline.ablation_report import Result, tables
 from pipeline.config import AblateConfig
+from pipeline.errors import ConfigError
 from pipeline.selection import Setting, choose
 
 
@@ -80,23 +81,44 @@ def test_one_seed_is_enough_where_all_images_are_used(
     assert all(len(cell["top1"]) == 1 for cell in found["cells"])
 
 
-def test_the_trunk_of_other_classes_sees_the_first_half_alone(tmp_path: Path) -> None:
+def write_images(folder: Path) -> str:
+    """Four classes that differ in brightness, as a dataset."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 4)):
         for level, name in enumerate("abcd"):
-            (tmp_path / "images" / split / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = rng.integers(60 * level, 60 * level + 70, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{i}.png")
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    return f"folder:{folder}"
+
+
+@pytest.mark.parametrize(("asked", "known", "others"), [((), "ab", "cd"), (("d", "b"), "db", "ac")])
+def test_the_trunk_of_other_classes_sees_its_own_alone(
+    tmp_path: Path, asked: tuple[str, ...], known: str, others: str
+) -> None:
     config = AblateConfig(
-        dataset=f"folder:{tmp_path / 'images'}", out=str(tmp_path / "out"), trunk_out=str(tmp_path / "trunk"),
-        regime=("transfer",), pretrain_epochs=1, mirror_maps=True, per_class=(0,), seeds=1, hidden=(4,),
-        lr=(0.1,), weight_decay=(5e-4,), epochs=1, min_steps=1, workers=1,
+        dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
+        trunk_out=str(tmp_path / "trunk"), trunk_classes=asked, pretrain_epochs=1, mirror_maps=True,
+        per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1, min_steps=1,
     )  # fmt: skip
     found = json.loads(ablate(config).read_text())
     assert [cell["head"] for cell in found["cells"]] == list(HEADS)
     trunk = json.loads((tmp_path / "trunk" / "config.json").read_text())
-    assert trunk["classes"] == ["a", "b"]
+    assert trunk["classes"] == list(known)
     assert trunk["mirror_maps"] is True
     run = json.loads(next((tmp_path / "out" / "runs" / "transfer").rglob("config.json")).read_text())
-    assert run["classes"] == ["c", "d"]
+    assert run["classes"] == list(others)
+
+
+@pytest.mark.parametrize("asked", [("a", "x"), ("a", "a"), tuple("abcd")])
+def test_classes_that_leave_no_others_or_are_unknown_are_refused(
+    tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    config = AblateConfig(
+        dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
+        trunk_out=str(tmp_path / "trunk"), trunk_classes=asked,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=f"--trunk-classes: .* a, b, c, d, .* {', '.join(asked)}$"):
+        ablate(config)
+    assert not (tmp_path / "trunk").exists()
