@@ -3,6 +3,7 @@ would write them.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -68,8 +69,13 @@ class Side:
 class Textbook(Side):
     """As torchvision documents it: TenCrop is a transform of the dataset, each crop takes a forward pass."""
 
+    def __init__(self, cache: FeatureCache, repeats: int, path: Path) -> None:
+        """`path`: the HDF5 file that rows are read from, with the same maps as the cache."""
+        super().__init__(cache, repeats)
+        self.path = path
+
     def batches(self, order: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
-        with h5py.File(self.cache.path) as file:
+        with h5py.File(self.path) as file:
             yield from DataLoader(H5Rows(file, self.labels), batch_size=BATCH, sampler=order.tolist())
 
     def scores(self, inputs: Tensor) -> Tensor:
