@@ -11,7 +11,7 @@ from pipeline.bootstrap import Interval
 from pipeline.map_bootstrap import paired_map_interval
 from pipeline.multilabel_metrics import score
 from pipeline.predictions import Predictions
-from pipeline.report import replacing
+from pipeline.replacing import write_text
 from pipeline.selection import Setting
 
 COLUMNS = {
@@ -59,8 +59,7 @@ def write_report(out: Path, results: list[Result], base: Result, settings: dict[
     intervals = [None if r is base else against(base, r) for r in results]
     text = as_table(results, figures, intervals, base)
     print(text)
-    with replacing(out / "attention.md") as file:
-        file.write(text.encode())
+    write_text(out / "attention.md", text)
     path = out / "attention.json"
     lines = [
         {

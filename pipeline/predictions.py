@@ -20,7 +20,7 @@ from cache.fingerprint import differences
 from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.metrics import ranks
-from pipeline.report import replacing
+from pipeline.replacing import replacing
 from pipeline.runs import LoadedHead, load_head, read_json
 from pipeline.splits import Rows, select_classes
 
@@ -53,7 +53,7 @@ class Predictions(NamedTuple):
 
     def save(self, path: Path) -> None:
         """As .npz, whole or not at all; numpy.load reads it without pickles."""
-        with replacing(path) as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **self._asdict())
 
     @classmethod

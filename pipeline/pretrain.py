@@ -76,10 +76,9 @@ def pretrain(config: PretrainConfig) -> Path:
         append_line(log, line)
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
         trainer.save(out / "checkpoint.pt", epoch + 1)
-    with writing(out):
-        save_file(_half_matrices(network.classifier), out / "classifier.safetensors")
-        save_file(_half_matrices(network.trunk), out / "trunk.part")
-    (out / "trunk.part").replace(weights)
+    for path, module in ((out / "classifier.safetensors", network.classifier), (weights, network.trunk)):
+        with writing(path) as part:
+            save_file(_half_matrices(module), part)
     (out / "checkpoint.pt").unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights

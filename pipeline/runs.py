@@ -11,7 +11,6 @@ is written under another name and renamed, so what is there is whole.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.normaliser import Normaliser
 from pipeline.registry import resolve
+from pipeline.replacing import write_text
 from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
 
 HEAD = "head.safetensors"
@@ -168,10 +168,7 @@ def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normali
 
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON, whole or not at all; what isn't finite becomes null."""
-    part = path.with_name(path.name + ".part")
-    with naming(path):
-        part.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
+    write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -194,10 +191,7 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
 def keep_lines(path: Path, count: int) -> None:
     """Cut a log to its first lines: those of the epochs before a checkpoint."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    part = path.with_name(path.name + ".part")
-    with naming(path):
-        part.write_text("".join(lines[:count]), encoding="utf-8")
-        os.replace(part, path)
+    write_text(path, "".join(lines[:count]))
 
 
 def _finite(value: Any) -> Any:
