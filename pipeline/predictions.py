@@ -19,6 +19,7 @@ from cache import CacheError, FeatureCache, StaleCacheError
 from cache.fingerprint import differences
 from pipeline.device import pick_device
 from pipeline.errors import RunError
+from pipeline.logits import refuse_diverged
 from pipeline.metrics import ranks
 from pipeline.replacing import replacing
 from pipeline.runs import LoadedHead, load_head, read_json
@@ -75,8 +76,9 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
         cache: folder of the cache to score on; the head's own by default.
         batch: images per forward pass, fewer where a head holds several crops of each.
 
-    Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError when the
-    test maps were made otherwise than the training maps; CacheError, ConfigError, WeightsError.
+    Raises: RunError when there is no finished run, its head diverged or the cache lacks its classes;
+    StaleCacheError when the test maps were made otherwise than the training maps; CacheError, ConfigError,
+    WeightsError.
     """
     loaded = load_head(folder, pick_device(device))
     test = open_test(Path(cache or loaded.config.cache) / "test.h5", folder)
@@ -84,6 +86,7 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
     logits, batch = np.empty((len(rows), len(loaded.classes)), np.float32), loaded.head.share_of(batch)
     for start in tqdm(range(0, len(rows), batch), desc="scoring", unit="batch", leave=False, disable=None):
         logits[start : start + batch] = logits_of(loaded, test, rows[start : start + batch])
+    refuse_diverged(logits, folder)
     return Predictions(logits, labels, np.array(test.paths)[rows], np.array(loaded.classes))
 
 

@@ -1,6 +1,7 @@
 """What evaluation refuses by name: runs, caches and predictions that are missing, damaged or others."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import h5py
 import pytest
 from evaluating import IDENTITY, copy_of, settings, two_heads, write_split
+from safetensors.torch import save_file
+from trained import weights
 
 from cache import CacheError, StaleCacheError
 from pipeline.errors import RunError
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import evaluate, score_run
 from pipeline.predictions import Predictions
 
 
@@ -61,6 +64,21 @@ def test_a_missing_or_unfinished_run_is_named(made: Path, tmp_path: Path) -> Non
         (half / name).unlink()
     with pytest.raises(RunError, match="copy: the run isn't finished"):
         evaluate(settings(half))
+
+
+def test_a_head_that_diverged_is_named_and_has_no_score(made: Path, tmp_path: Path) -> None:
+    """In whatever way it is scored: of logits that are NaN none is above the label's."""
+    run = copy_of(made / "ten", tmp_path)
+    spoilt = weights(run)
+    spoilt["head.weight0"][0, 0, 0] = float("nan")
+    save_file(spoilt, run / "head.safetensors")
+    said = (
+        f"^{re.escape(str(run))}: the logits of test image 0 are not finite: .*; train it again with a small"
+    )
+    with pytest.raises(RunError, match=said):
+        evaluate(settings(run))
+    with pytest.raises(RunError, match=said):
+        score_run(run, device="cpu")
 
 
 def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> None:
