@@ -16,9 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cache import CacheError, FeatureCache, StaleCacheError
-from cache.fingerprint import differences
+from cache.fingerprint import differences, with_flags
 from pipeline.device import pick_device
 from pipeline.errors import RunError
+from pipeline.identity import FLAGS
 from pipeline.logits import refuse_diverged
 from pipeline.metrics import ranks
 from pipeline.replacing import replacing
@@ -107,8 +108,8 @@ def open_test(path: Path, folder: Path) -> FeatureCache:
     found = {**cache.identity, "dtype": cache.dtype}
     if fields := differences(comparable(trained_on), comparable(found)):
         raise StaleCacheError(
-            f"{path}: made otherwise than the maps that {folder} was trained on: {'; '.join(fields)}; "
-            "give a --cache that was made like them"
+            f"{path}: made otherwise than the maps that {folder} was trained on: "
+            f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
         )
     return cache
 

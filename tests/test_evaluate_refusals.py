@@ -27,11 +27,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"trunk": {**IDENTITY["trunk"], "weights": "cd" * 32}}, r"trunk\.weights: .*abab.* → .*cdcd"),
-        ({"transform": {"image_px": 64}}, r"transform\.image_px: 32 → 64"),
-        ({"views": "mirror"}, 'views: "plain" → "mirror"'),
-        ({"dtype": "float32"}, 'dtype: "float16" → "float32"'),
-        ({"precision": "bfloat16"}, 'precision: "float32" → "bfloat16"'),
+        (
+            {"trunk": {**IDENTITY["trunk"], "weights": "cd" * 32}},
+            r"trunk\.weights: .*abab.* → .*cdcd.* \(--weights\)",
+        ),
+        ({"transform": {"image_px": 64}}, r"transform\.image_px: 32 → 64 \(--image-px\)"),
+        (
+            {"views": "mirror"},
+            r'views: "plain" → "mirror" \(--views\); give a --cache that extract_features\.py',
+        ),
+        ({"dtype": "float32"}, r'dtype: "float16" → "float32" \(--dtype\)'),
+        ({"precision": "bfloat16"}, r'precision: "float32" → "bfloat16" \(--precision\)'),
     ],
 )
 def test_maps_made_otherwise_are_refused_by_name(
