@@ -56,6 +56,28 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     assert not (run / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.parametrize(("trained", "counted"), [(1, 3), (4, 0)])
+def test_a_resumed_run_s_rate_counts_the_epochs_that_it_trained(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, trained: int, counted: int
+) -> None:
+    """Of four epochs on 81 images, in the seconds that the summary says."""
+    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
+    save = stage.Trainer.save
+
+    def dies(self: stage.Trainer, path: Path, epoch: int) -> None:
+        save(self, path, epoch)
+        if epoch == trained:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.Trainer, "save", dies)
+        with pytest.raises(Killed):
+            train(config(cache, tmp_path / "run", epochs=4))
+    run = train(config(cache, tmp_path / "run", epochs=4, resume=True))
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["images_per_second"] == pytest.approx(81 * counted / summary["seconds"], rel=0.1)
+
+
 def test_a_finished_run_is_up_to_date_and_left_alone(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
