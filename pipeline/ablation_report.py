@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import runs
 from pipeline.bootstrap import paired_interval
+from pipeline.json_files import write_json
 from pipeline.replacing import write_text
 from pipeline.report import plot_curves
 
@@ -60,7 +60,7 @@ def write_report(out: Path, results: list[Result], settings: dict[str, Any]) -> 
             log_x=True,
         )
     path = out / "ablation.json"
-    runs.write_json(path, {"settings": settings, "cells": [as_json(r, results) for r in results]})
+    write_json(path, {"settings": settings, "cells": [as_json(r, results) for r in results]})
     print(f"\n{path}\n{out / 'ablation.md'}" + (f"\n{out / 'ablation.png'}" if curves else ""))
     return path
 

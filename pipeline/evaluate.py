@@ -16,10 +16,11 @@ from pipeline import leaderboard, metrics, multilabel_metrics
 from pipeline.compare import compare, refuse_mixed
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
+from pipeline.json_files import read_json, write_json
 from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
-from pipeline.runs import LEADERBOARD, read_json, write_json
+from pipeline.runs import LEADERBOARD
 from pipeline.show_regions import REGIONS, has_regions, show_regions
 from pipeline.validation import score_in
 

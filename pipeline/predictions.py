@@ -20,10 +20,11 @@ from cache.fingerprint import differences, with_flags
 from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.identity import FLAGS
+from pipeline.json_files import read_json
 from pipeline.logits import refuse_diverged
 from pipeline.metrics import ranks
 from pipeline.replacing import replacing
-from pipeline.runs import LoadedHead, load_head, read_json
+from pipeline.runs import LoadedHead, load_head
 from pipeline.splits import Rows, select_classes
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed"}

@@ -20,10 +20,10 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError, RunError
 from pipeline.fields import flag
+from pipeline.json_files import append_line, keep_lines, read_json, write_json
 from pipeline.network import Network, load_images, normalise
 from pipeline.pretraining import Trainer, writing
 from pipeline.registry import resolve
-from pipeline.runs import append_line, keep_lines, read_json, write_json
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights

@@ -10,7 +10,6 @@ A sweep has a folder like this for each head, and leaderboard.json above them. E
 is written under another name and renamed, so what is there is whole.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
-from pipeline.errors import RunError, UserError, naming
+from pipeline.errors import RunError, UserError
 from pipeline.fields import flag
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
+from pipeline.json_files import read_json, write_json
 from pipeline.normaliser import Normaliser
 from pipeline.registry import resolve
-from pipeline.replacing import write_text
 from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
 
 HEAD = "head.safetensors"
@@ -164,42 +163,6 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
 def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normaliser) -> None:
     """What `load_head` reads."""
     write_tensors(run_dir / HEAD, grouped(head=weights, normaliser=normaliser.state_dict()))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, whole or not at all; what isn't finite becomes null."""
-    write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises: RunError when the file is damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: can't be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a JSON object, found a {type(value).__name__}")
-    return value
-
-
-def append_line(path: Path, line: dict[str, Any]) -> None:
-    """One line of JSON, flushed."""
-    with naming(path), open(path, "a", encoding="utf-8") as log:
-        log.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-
-
-def keep_lines(path: Path, count: int) -> None:
-    """Cut a log to its first lines: those of the epochs before a checkpoint."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    write_text(path, "".join(lines[:count]))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
 def _short(value: Any) -> str:

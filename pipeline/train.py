@@ -22,6 +22,7 @@ from pipeline.errors import RunError
 from pipeline.fitting import check_memory, fit
 from pipeline.heads import HEADS, own_optimizer
 from pipeline.heads.base import FittedHead, Head, HeadSpec
+from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
 from pipeline.members import Member, members_of, without_steps
@@ -152,7 +153,7 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int
     first = trainer.load(checkpoint) if checkpoint.exists() else 0
     logs = [member.folder / "metrics.jsonl" for member in members]
     for log in logs:
-        runs.keep_lines(log, first)
+        keep_lines(log, first)
     plan, saved = trainer.plan, time.perf_counter()
     total, done = plan.epochs * plan.rows, first * plan.rows
     with tqdm(
@@ -161,7 +162,7 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int
         for epoch in range(first, plan.epochs):
             lines = trainer.epoch(epoch, progress.update)
             for log, line in zip(logs, lines, strict=True):
-                runs.append_line(log, line)
+                append_line(log, line)
             if not any(np.isfinite(line["train_loss"]) for line in lines):
                 raise RunError(
                     f"{logs[0].parent}: the loss is not finite after epoch {epoch}; give a smaller --lr and "
@@ -191,7 +192,7 @@ def finish(
             "images_per_second": round(images / seconds),
             "heads_at_once": len(members),
         }
-        runs.write_json(member.folder / "summary.json", summary)
+        write_json(member.folder / "summary.json", summary)
         summaries.append(summary)
     if len(members) > 1:
         heads = zip(members, summaries, strict=True)

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from no_room import no_room
 
 from pipeline.errors import WeightsError
+from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.predictions import Predictions
 from pipeline.replacing import replacing
 from pipeline.report import save
-from pipeline.runs import append_line, keep_lines, write_json
 from pipeline.tensors import write_tensors
 
 ROOM, OLD = 100, "old\n" * 100

@@ -13,8 +13,9 @@ from toy import config, write_cache, write_multilabel_cache
 from cache import FeatureCache
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import ConfigError, RunError
+from pipeline.json_files import read_json
 from pipeline.labels import split
-from pipeline.runs import load_head, read_json
+from pipeline.runs import load_head
 from pipeline.sweep import sweep
 from pipeline.train import train
 
