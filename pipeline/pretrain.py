@@ -20,10 +20,11 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError, RunError
 from pipeline.fields import flag
-from pipeline.json_files import append_line, keep_lines, read_json, write_json
+from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.network import Network, load_images, normalise
 from pipeline.pretraining import Trainer, writing
 from pipeline.registry import resolve
+from pipeline.runs import read_config
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights
@@ -105,7 +106,7 @@ def claim(out: Path, config: PretrainConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path, wanted = out / "config.json", {"stage": "pretrain", **config.as_json()}
     if path.is_file():
-        found = PretrainConfig().as_json() | read_json(path)  # what is missing couldn't be set then
+        found = PretrainConfig().as_json() | read_config(out, "pretrain")  # what is missing couldn't be set
         differing = [k for k in wanted if k not in IMMATERIAL and found.get(k) != wanted[k]]
         if differing:
             name = differing[0]

@@ -159,7 +159,10 @@ def test_a_setting_that_a_run_does_not_know_was_off(images: Path, tmp_path: Path
 
 def test_a_damaged_config_is_refused_by_name(images: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
-    with pytest.raises(RunError, match=r"config\.json"):
+    with pytest.raises(RunError, match=r"config\.json: can't be read as JSON"):
+        pretrain(settings(images, tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RunError, match=r"config\.json: lacks the stage that made it"):
         pretrain(settings(images, tmp_path))
 
 
