@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extracting import files, settings
 from PIL import Image
 
 from cache import FeatureCache
@@ -21,15 +22,6 @@ from pipeline.trunks.alexnet_cifar import load
 from pipeline.trunks.base import Trunk
 
 pytestmark = pytest.mark.fault("identity changed, or labels only")
-
-
-def settings(photos: Path, weights: Path, cache: Path, **other: object) -> ExtractConfig:
-    fields = {"workers": 1, "dtype": "float32", **other}
-    return ExtractConfig(dataset=f"folder:{photos}", weights=str(weights), cache=str(cache), **fields)  # type: ignore[arg-type]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_every_field_of_the_identity_is_guarded_and_named(
