@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cache.errors import CacheError
@@ -44,6 +44,12 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
     if was == now:
         return []
     return [f"{name}: {_shorten(was, now)} → {_shorten(now, was)}"]
+
+
+def with_flags(fields: Sequence[str], flags: Mapping[str, str]) -> list[str]:
+    """`differences`, each with what a user sets its field by, where there is such a thing."""
+    names = [field.partition(":")[0] for field in fields]
+    return [f"{f} ({flags[n]})" if n in flags else f for n, f in zip(names, fields, strict=True)]
 
 
 def first_difference(old: Sequence[str], new: Sequence[str]) -> str:

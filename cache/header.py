@@ -4,7 +4,7 @@ import functools
 import json
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.dtypes import DTYPES
 from cache.errors import CacheError, StaleCacheError
-from cache.fingerprint import canonical, differences, first_difference, full_identity, key
+from cache.fingerprint import canonical, differences, first_difference, full_identity, key, with_flags
 
 MAX_TEXT = 65_535  # bytes of a path or class name
 MAX_PROVENANCE = 64 << 20
@@ -28,7 +28,8 @@ class CacheHeader:
     labels: (N,) integers, indices into `classes`, kept as int64; or, multi-label, (N, K) integers, a column
     for each class: 1 present, 0 absent, -1 not counted, kept as int8. paths: N unique names of images.
     identity: what the features are made from, as nested named fields. notes: facts about the making that
-    don't change the key.
+    don't change the key. flags: what a user sets fields of the identity by (`views`: `--views`), and notes
+    that decide which images there are; not stored, messages name them.
 
     Raises: CacheError when a field has a value that the format can't hold.
     """
@@ -40,6 +41,7 @@ class CacheHeader:
     classes: Sequence[str]
     identity: dict[str, Any]
     notes: dict[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
@@ -82,11 +84,16 @@ class CacheHeader:
 
 
 def refuse_if_stale(file: str, found: CacheHeader, wanted: CacheHeader) -> None:
-    """Raises: StaleCacheError naming up to eight fields of the identity that differ."""
+    """Raises: StaleCacheError naming up to eight fields of the identity that differ, and their flags."""
     if found.key == wanted.key:
         return
     fields = differences(found.full_identity, wanted.full_identity)
     fields = [first_difference(found.paths, wanted.paths) if f.startswith("paths:") else f for f in fields]
+    if found.paths != wanted.paths:
+        recorded = [name for name in wanted.flags if name in found.notes and name in wanted.notes]
+        then, now = ({name: header.notes[name] for name in recorded} for header in (found, wanted))
+        fields = differences(then, now) + fields  # the cause before what follows from it
+    fields = with_flags(fields, wanted.flags)
     more = f"; and {len(fields) - 8} more" if len(fields) > 8 else ""
     raise StaleCacheError(
         f"{file}: made from something else: {'; '.join(fields[:8])}{more}; delete it or choose another folder"

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import runs
 from pipeline.bootstrap import paired_interval
-from pipeline.report import plot_curves, replacing
+from pipeline.json_files import write_json
+from pipeline.replacing import write_text
+from pipeline.report import plot_curves
 
 AGAINST = ("center", "five", "full", "linear")
 """What ten-crop is compared with, on the same test images."""
@@ -39,8 +40,7 @@ def write_report(out: Path, results: list[Result], settings: dict[str, Any]) -> 
     """Write OUT/ablation.json, ablation.md and ablation.png, print the table; gives the JSON's path."""
     text = tables(results)
     print(text)
-    with replacing(out / "ablation.md") as file:
-        file.write(text.encode())
+    write_text(out / "ablation.md", text)
     curves = {
         head: (
             [r.images_per_class for r in cells],
@@ -60,7 +60,7 @@ def write_report(out: Path, results: list[Result], settings: dict[str, Any]) -> 
             log_x=True,
         )
     path = out / "ablation.json"
-    runs.write_json(path, {"settings": settings, "cells": [as_json(r, results) for r in results]})
+    write_json(path, {"settings": settings, "cells": [as_json(r, results) for r in results]})
     print(f"\n{path}\n{out / 'ablation.md'}" + (f"\n{out / 'ablation.png'}" if curves else ""))
     return path
 

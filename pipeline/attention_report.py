@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import runs
 from pipeline.bootstrap import Interval
+from pipeline.json_files import write_json
 from pipeline.map_bootstrap import paired_map_interval
 from pipeline.multilabel_metrics import score
 from pipeline.predictions import Predictions
-from pipeline.report import replacing
+from pipeline.replacing import write_text
 from pipeline.selection import Setting
 
 COLUMNS = {
@@ -59,8 +59,7 @@ def write_report(out: Path, results: list[Result], base: Result, settings: dict[
     intervals = [None if r is base else against(base, r) for r in results]
     text = as_table(results, figures, intervals, base)
     print(text)
-    with replacing(out / "attention.md") as file:
-        file.write(text.encode())
+    write_text(out / "attention.md", text)
     path = out / "attention.json"
     lines = [
         {
@@ -72,7 +71,7 @@ def write_report(out: Path, results: list[Result], base: Result, settings: dict[
         }
         for result, found, interval in zip(results, figures, intervals, strict=True)
     ]
-    runs.write_json(path, {"settings": settings, "base": f"{base.part}, {base.name}", "variants": lines})
+    write_json(path, {"settings": settings, "base": f"{base.part}, {base.name}", "variants": lines})
     print(f"{path}\n{out / 'attention.md'}")
     return path
 

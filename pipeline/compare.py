@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from pipeline.bootstrap import Interval, paired_interval
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
+from pipeline.json_files import write_json
 from pipeline.map_bootstrap import paired_map_interval
 from pipeline.predictions import Predictions
 from pipeline.report import table
-from pipeline.runs import write_json
 
 
 def compare(config: EvaluateConfig, folders: list[Path]) -> Path:

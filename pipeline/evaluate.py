@@ -16,10 +16,11 @@ from pipeline import leaderboard, metrics, multilabel_metrics
 from pipeline.compare import compare, refuse_mixed
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
+from pipeline.json_files import read_json, write_json
 from pipeline.predictions import predict
 from pipeline.registry import resolve
 from pipeline.report import number, plot_ap, plot_confusion, table
-from pipeline.runs import LEADERBOARD, read_json, write_json
+from pipeline.runs import LEADERBOARD, read_config
 from pipeline.show_regions import REGIONS, has_regions, show_regions
 from pipeline.validation import score_in
 
@@ -80,11 +81,7 @@ def find_run(folder: Path) -> Path:
 
 def stage_of(folder: Path) -> str:
     """What made the folder. Raises: RunError when it is none of `STAGES`."""
-    stage = read_json(folder / "config.json").get("stage")
-    if not isinstance(stage, str) or stage not in STAGES:
-        expected = " or ".join(STAGES)
-        raise RunError(f"{folder / 'config.json'}: expected the stage {expected}, found {stage!r}")
-    return stage
+    return read_config(folder, *STAGES)["stage"]
 
 
 def score_head(config: EvaluateConfig, folder: Path) -> Path:

@@ -11,7 +11,6 @@ import json
 import re
 import typing
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
@@ -95,9 +94,6 @@ class Checked:
         if unknown := sorted(set(fields) - known):
             raise ConfigError(f"{cls.__name__}: unknown field {unknown[0]!r}; known are {sorted(known)}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def _rules(hint: Any) -> list[Range | OneOf]:

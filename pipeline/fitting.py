@@ -7,6 +7,7 @@ from pipeline import runs
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Examples, FittedHead
+from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.labels import Part
 from pipeline.maps import PreparedMaps
 from pipeline.source import Source
@@ -20,13 +21,13 @@ def fit(config: TrainConfig, source: Source, head: FittedHead, train_part: Part,
     chosen, lines = head.fit(train, val)
     seconds = time.perf_counter() - started
     log = config.run_dir / "metrics.jsonl"
-    runs.keep_lines(log, 0)
+    keep_lines(log, 0)
     for line in lines:
-        runs.append_line(log, line)
+        append_line(log, line)
     runs.write_head(config.run_dir, head.state_dict(), source.normaliser)
     none = dict.fromkeys(("val_top1", "val_loss", "lr", "weight_decay", "seed"))
     summary: dict[str, Any] = {**none, **chosen, "seconds": round(seconds, 3), "heads_at_once": 1}
-    runs.write_json(config.run_dir / "summary.json", summary)
+    write_json(config.run_dir / "summary.json", summary)
     setting = ", ".join(f"{name} {value:g}" for name, value in chosen.items() if name not in none)
     score = f"validation top-1 {chosen['val_top1']:.2f} % with " if val else ""
     print(f"{score}{setting}\n{config.run_dir}: computed in {seconds:.1f} s")

@@ -6,7 +6,22 @@ from typing import Any
 from cache import CacheHeader
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
+from pipeline.fields import flag
 from pipeline.trunks.base import Trunk
+
+FLAGS = {
+    "dataset": flag("dataset"),
+    "test_fraction": flag("test_fraction"),
+    "trunk.name": flag("trunk"),
+    "trunk.weights": flag("weights"),
+    "transform.image_px": flag("image_px"),
+    "transform.resize": flag("resize"),
+    "views": flag("views"),
+    "views_seed": flag("seed"),
+    "precision": flag("precision"),
+    "dtype": flag("dtype"),
+}
+"""What fields of a cache's identity and notes are set by, on extract_features.py's command line."""
 
 
 def cache_header(
@@ -23,7 +38,7 @@ def cache_header(
     The identity holds the trunk (name, code version, digest of its weights), the transform, the views, the
     precision of the forward pass and the sizes of the images; the cache adds dtype, shape and the ordered
     list of paths. Digests of the images are recorded block by block as they are read. Labels, the place
-    of the dataset and the images that were left out are no part of it.
+    of the dataset, --test-fraction and the images that were left out are no part of it: they are notes.
     """
     identity: dict[str, Any] = {
         "split": split.split,
@@ -35,7 +50,11 @@ def cache_header(
     }
     if views.startswith("augment"):
         identity["views_seed"] = config.seed
-    notes = {"dataset": config.dataset, "skipped": [{"path": p, "reason": why} for p, why in skipped]}
+    notes = {
+        "dataset": config.dataset,
+        "test_fraction": float(config.test_fraction),
+        "skipped": [{"path": p, "reason": why} for p, why in skipped],
+    }
     return CacheHeader(
         shape=shape,
         dtype=config.dtype,
@@ -44,4 +63,5 @@ def cache_header(
         classes=split.classes,
         identity=identity,
         notes=notes,
+        flags=FLAGS,
     )

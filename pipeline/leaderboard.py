@@ -9,6 +9,7 @@ import numpy as np
 from pipeline import runs
 from pipeline.config import TrainConfig
 from pipeline.errors import RunError
+from pipeline.json_files import read_json, write_json
 from pipeline.validation import MAP, TOP1, score_in
 
 SETTING = ("shape", "lr", "weight_decay")
@@ -29,13 +30,13 @@ def heads_in(config: TrainConfig) -> list[dict[str, Any]]:
     folder = config.run_dir
     if (folder / runs.LEADERBOARD).exists():
         return [{**head, "folder": f"{folder.name}/{head['folder']}"} for head in read(folder)]
-    return [entry(config, folder.name, runs.read_json(folder / "summary.json"))]
+    return [entry(config, folder.name, read_json(folder / "summary.json"))]
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """The heads of a sweep's folder, best first. Raises: RunError."""
     path = folder / runs.LEADERBOARD
-    heads = runs.read_json(path).get("heads")
+    heads = read_json(path).get("heads")
     if not heads or not all("folder" in head and (TOP1.key in head or MAP.key in head) for head in heads):
         raise RunError(f"{path}: expected the scored heads of a sweep, found none; train it again")
     return heads
@@ -49,7 +50,7 @@ def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
         by_setting[tuple(head[name] for name in SETTING)].append(head)
     settings = [_setting(dict(zip(SETTING, s, strict=True)), group) for s, group in by_setting.items()]
     settings.sort(key=_rank)
-    runs.write_json(run_dir / runs.LEADERBOARD, {"settings": settings, "heads": heads})
+    write_json(run_dir / runs.LEADERBOARD, {"settings": settings, "heads": heads})
     score, width = score_in(heads[0]), max(len("shape"), *(len(setting["shape"]) for setting in settings))
     title = f"validation {score.title}, %"
     print(f"{'shape':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {title:>20}")

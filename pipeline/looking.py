@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cache import FeatureCache
+from pipeline.config import ExtractConfig
 from pipeline.datasets.base import Boxes, ImageSplit, open_dataset
 from pipeline.device import pick_device
 from pipeline.errors import RunError, StaleCacheError
@@ -93,7 +94,11 @@ class Images:
 
     def __init__(self, test: FeatureCache) -> None:
         """Raises: DataError when the dataset isn't there any more."""
-        self.splits = tuple(open_dataset(str(test.notes["dataset"])).values())
+        share = test.notes.get(
+            "test_fraction", ExtractConfig().test_fraction
+        )  # of an earlier version's cache
+        opened = open_dataset(str(test.notes["dataset"]), test_fraction=share)
+        self.splits = tuple(opened.values())
         self._places = {path: (split, row) for split in self.splits for row, path in enumerate(split.paths)}
         self._digests = dict(zip(test.paths, test.image_digests, strict=True))
         self._sizes: dict[str, tuple[int, int]] = {}

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
 from pipeline.errors import RunError
+from pipeline.logits import refuse_diverged
 
 TOP = 5
 BINS = 15
@@ -83,6 +84,4 @@ def check(logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer], classe
         raise RunError("no test images to score")
     if labels_N.min() < 0 or labels_N.max() >= len(classes):
         raise ValueError(f"labels from {labels_N.min()} to {labels_N.max()} for {len(classes)} classes")
-    if not np.isfinite(logits_NK).all():
-        row = int(np.flatnonzero(~np.isfinite(logits_NK).all(1))[0])
-        raise RunError(f"the logits of test image {row} are not finite: the head diverged; lower --lr")
+    refuse_diverged(logits_NK)

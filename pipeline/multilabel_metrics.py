@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RunError
+from pipeline.logits import refuse_diverged
 from pipeline.ranking import rank
 
 TOP = 3
@@ -161,9 +162,7 @@ def check(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], class
         raise ValueError(f"labels from {labels_NK.min()} to {labels_NK.max()} for 1, 0 and -1")
     if not (labels_NK == 1).any():
         raise RunError("no test image has one of the classes: nothing to score")
-    if not np.isfinite(logits_NK).all():
-        row = int(np.flatnonzero(~np.isfinite(logits_NK).all(1))[0])
-        raise RunError(f"the logits of test image {row} are not finite: the head diverged; lower --lr")
+    refuse_diverged(logits_NK)
 
 
 def _harmonic(precision: float, recall: float) -> float:

@@ -16,12 +16,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cache import CacheError, FeatureCache, StaleCacheError
-from cache.fingerprint import differences
+from cache.fingerprint import differences, with_flags
 from pipeline.device import pick_device
 from pipeline.errors import RunError
+from pipeline.identity import FLAGS
+from pipeline.json_files import read_json
+from pipeline.logits import refuse_diverged
 from pipeline.metrics import ranks
-from pipeline.report import replacing
-from pipeline.runs import LoadedHead, load_head, read_json
+from pipeline.replacing import replacing
+from pipeline.runs import LoadedHead, load_head
 from pipeline.splits import Rows, select_classes
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed"}
@@ -53,7 +56,7 @@ class Predictions(NamedTuple):
 
     def save(self, path: Path) -> None:
         """As .npz, whole or not at all; numpy.load reads it without pickles."""
-        with replacing(path) as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **self._asdict())
 
     @classmethod
@@ -75,8 +78,9 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
         cache: folder of the cache to score on; the head's own by default.
         batch: images per forward pass, fewer where a head holds several crops of each.
 
-    Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError when the
-    test maps were made otherwise than the training maps; CacheError, ConfigError, WeightsError.
+    Raises: RunError when there is no finished run, its head diverged or the cache lacks its classes;
+    StaleCacheError when the test maps were made otherwise than the training maps; CacheError, ConfigError,
+    WeightsError.
     """
     loaded = load_head(folder, pick_device(device))
     test = open_test(Path(cache or loaded.config.cache) / "test.h5", folder)
@@ -84,6 +88,7 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
     logits, batch = np.empty((len(rows), len(loaded.classes)), np.float32), loaded.head.share_of(batch)
     for start in tqdm(range(0, len(rows), batch), desc="scoring", unit="batch", leave=False, disable=None):
         logits[start : start + batch] = logits_of(loaded, test, rows[start : start + batch])
+    refuse_diverged(logits, folder)
     return Predictions(logits, labels, np.array(test.paths)[rows], np.array(loaded.classes))
 
 
@@ -104,8 +109,8 @@ def open_test(path: Path, folder: Path) -> FeatureCache:
     found = {**cache.identity, "dtype": cache.dtype}
     if fields := differences(comparable(trained_on), comparable(found)):
         raise StaleCacheError(
-            f"{path}: made otherwise than the maps that {folder} was trained on: {'; '.join(fields)}; "
-            "give a --cache that was made like them"
+            f"{path}: made otherwise than the maps that {folder} was trained on: "
+            f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
         )
     return cache
 

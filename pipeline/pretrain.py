@@ -20,10 +20,11 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError, RunError
 from pipeline.fields import flag
+from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.network import Network, load_images, normalise
 from pipeline.pretraining import Trainer, writing
 from pipeline.registry import resolve
-from pipeline.runs import append_line, keep_lines, read_json, write_json
+from pipeline.runs import read_config
 from pipeline.splits import holdout, select_classes
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights
@@ -76,10 +77,9 @@ def pretrain(config: PretrainConfig) -> Path:
         append_line(log, line)
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
         trainer.save(out / "checkpoint.pt", epoch + 1)
-    with writing(out):
-        save_file(_half_matrices(network.classifier), out / "classifier.safetensors")
-        save_file(_half_matrices(network.trunk), out / "trunk.part")
-    (out / "trunk.part").replace(weights)
+    for path, module in ((out / "classifier.safetensors", network.classifier), (weights, network.trunk)):
+        with writing(path) as part:
+            save_file(_half_matrices(module), part)
     (out / "checkpoint.pt").unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
@@ -106,7 +106,7 @@ def claim(out: Path, config: PretrainConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path, wanted = out / "config.json", {"stage": "pretrain", **config.as_json()}
     if path.is_file():
-        found = PretrainConfig().as_json() | read_json(path)  # what is missing couldn't be set then
+        found = PretrainConfig().as_json() | read_config(out, "pretrain")  # what is missing couldn't be set
         differing = [k for k in wanted if k not in IMMATERIAL and found.get(k) != wanted[k]]
         if differing:
             name = differing[0]

@@ -17,6 +17,7 @@ from pipeline.config import PretrainConfig
 from pipeline.device import has_fast_bfloat16
 from pipeline.errors import RunError
 from pipeline.network import Network
+from pipeline.replacing import replacing
 from pipeline.splits import Rows
 from pipeline.tensors import DAMAGE, load_pickled
 
@@ -79,9 +80,8 @@ class Trainer:
     def save(self, path: Path, epoch: int) -> None:
         """Write all that `resume` needs, atomically."""
         parts = [part.state_dict() for part in self._parts]
-        with writing(path):
-            torch.save({"epoch": epoch, "parts": parts}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        with writing(path) as part:
+            torch.save({"epoch": epoch, "parts": parts}, part)
 
     def resume(self, path: Path) -> int:
         """Go back to a checkpoint, if there is one; gives the epoch to go on with. Raises: RunError."""
@@ -99,10 +99,11 @@ class Trainer:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What a full disk does to torch's and safetensors' writers → RunError."""
+def writing(path: Path) -> Iterator[Path]:
+    """As `replacing`; what a full disk does to torch's and safetensors' writers → RunError."""
     try:
-        yield
+        with replacing(path) as part:
+            yield part
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0][:200]
         raise RunError(f"{path}: can't be written ({reason}); the same command goes on from here") from error

@@ -1,17 +1,14 @@
 """What a stage shows: text tables; matrices, bars and curves as PNG. Files appear whole or not."""
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.errors import naming
+from pipeline.replacing import replacing
 
 COUNTS_UP_TO = 20
 """With more classes than this the numbers in the cells can't be read."""
@@ -19,19 +16,6 @@ NAMES_UP_TO = 60
 """With more classes than this neither can their names: the axes then count."""
 BARS_UP_TO = 100
 """The same of a single list of names."""
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` at the end, and is dropped when something fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with naming(path), open(part, "wb") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -112,8 +96,8 @@ def plot_curves(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, the same bytes each time."""
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
 
 
 def _write_counts(figure: Figure, counts: NDArray[np.int64], shares: NDArray[np.floating]) -> None:

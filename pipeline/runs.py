@@ -10,8 +10,6 @@ A sweep has a folder like this for each head, and leaderboard.json above them. E
 is written under another name and renamed, so what is there is whole.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +18,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
-from pipeline.errors import RunError, UserError, naming
+from pipeline.errors import RunError, UserError
 from pipeline.fields import flag
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
+from pipeline.json_files import read_json, write_json
 from pipeline.normaliser import Normaliser
 from pipeline.registry import resolve
 from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
@@ -44,22 +43,17 @@ IMMATERIAL = {
 }
 """Settings that don't decide what a run learns. The cache counts by its key."""
 OLDEST = (
-    "head",
-    "crops",
-    "hidden",
-    "lr",
-    "weight_decay",
-    "seed",
-    "data_seed",
-    "epochs",
-    "batch",
-    "crop_cells",
+    *("head", "crops", "crop_cells", "hidden", "dropout", "lr", "weight_decay", "seed", "data_seed"),
+    *("epochs", "batch", "classes", "per_class", "val_fraction", "precision", "cache"),
+    *("cache_key", "labels_sha256", "map_shape", "class_names"),
 )
-"""Settings that every version has written down; others may be missing, and then had their default."""
+"""What every version has written down; other settings may be missing, and then had their default."""
 FORMERLY = {"recurrent-attention": {"region_start": "whole"}}
 """What settings of a head were before they could be set, where it isn't their default."""
 GONE = {"region_average": False}
 """Settings that can't be set any more, and what they always are now."""
+SETTINGS = TrainConfig.__dataclass_fields__.keys() | GONE.keys()
+"""What config.json has of the command line; the other fields follow from it and from the cache."""
 
 
 def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
@@ -69,15 +63,17 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
     """
     path = run_dir / "config.json"
     if path.exists():
-        found = read_json(path)
-        if "groups" in found:
+        if "groups" in read_json(path):
             raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
-        found = defaults(found.get("head", "")) | found
+        found = head_config(run_dir)
         asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
-        names = [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]
+        names = [n for n in asked if found[n] != asked[n]]
         if names:
-            differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in names)
-            raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
+            settings = [n for n in names if n in SETTINGS]
+            differing = [f"{flag(n)} {_short(found[n])}, not {_short(asked[n])}" for n in settings]
+            if others := ", ".join(n for n in names if n not in SETTINGS):
+                differing.append(f"another --cache than {wanted['cache']} is now: other {others}")
+            raise RunError(f"{run_dir}: holds a run made with {'; '.join(differing)}; give another --out")
         return (run_dir / "summary.json").exists() or (run_dir / LEADERBOARD).exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -87,10 +83,31 @@ def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
     return False
 
 
-def defaults(head: str) -> dict[str, Any]:
-    """What a setting was before it could be set: of a run that an earlier version made."""
-    known = TrainConfig().as_json() | FORMERLY.get(head, {})
-    return {name: value for name, value in known.items() if name not in OLDEST}
+def read_config(run_dir: Path, *stages: str) -> dict[str, Any]:
+    """config.json of a run folder. Raises: RunError when it is damaged, or says none of these stages."""
+    path = run_dir / "config.json"
+    found = read_json(path)
+    if "stage" not in found:
+        raise RunError(f"{path}: lacks the stage that made it; put it back as it was, or give another folder")
+    if (stage := found["stage"]) not in stages:
+        expected = " or ".join(stages)
+        raise RunError(f"{path}: expected the stage {expected}, found {stage!r}; give another folder")
+    return found
+
+
+def head_config(run_dir: Path) -> dict[str, Any]:
+    """config.json of a head, with what settings were before they could be set, where an earlier version made
+    it. Raises: RunError as `read_config`; naming what is missing that every version has written down.
+    """
+    found = read_config(run_dir, "train")
+    if missing := [name for name in OLDEST if name not in found]:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise RunError(
+            f"{run_dir / 'config.json'}: lacks {', '.join(missing[:5])}{more}; put it back as train_head.py "
+            "wrote it, or train the head again with another --out"
+        )
+    formerly = FORMERLY.get(str(found["head"]), {})
+    return TrainConfig().as_json() | formerly | GONE | {"multi_label": False} | found
 
 
 class LoadedHead(NamedTuple):
@@ -136,20 +153,19 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
         raise RunError(f"{run_dir}: no run there; train_head.py --out {run_dir} makes one")
     if not (run_dir / "summary.json").exists():
         raise RunError(f"{run_dir}: the run isn't finished; go on with train_head.py --resume")
-    described = read_json(run_dir / "config.json")
+    described = head_config(run_dir)
     for name, value in GONE.items():
-        if described.get(name, value) != value:
+        if described[name] != value:
             raise RunError(
                 f"{run_dir}: made with {flag(name)} {described[name]}, which is gone; train the head again"
             )
     try:
-        known = defaults(described["head"]) | described
-        fields = {name: known[name] for name in TrainConfig.__dataclass_fields__}
+        fields = {name: described[name] for name in TrainConfig.__dataclass_fields__}
         config, classes = TrainConfig.from_json(fields), tuple(described["class_names"])
         channels, height, width = described["map_shape"]
         shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])
         images = int(described.get("train_images", 0))
-        multi_label = bool(described.get("multi_label", False))
+        multi_label = bool(described["multi_label"])
         spec = HeadSpec(config, shape, len(classes), config.seed[:1], images, multi_label)
         head: Head = resolve(HEADS, config.head)(spec)
     except (KeyError, TypeError, ValueError, UserError) as error:
@@ -164,48 +180,6 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
 def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normaliser) -> None:
     """What `load_head` reads."""
     write_tensors(run_dir / HEAD, grouped(head=weights, normaliser=normaliser.state_dict()))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, whole or not at all; what isn't finite becomes null."""
-    part = path.with_name(path.name + ".part")
-    with naming(path):
-        part.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises: RunError when the file is damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: can't be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a JSON object, found a {type(value).__name__}")
-    return value
-
-
-def append_line(path: Path, line: dict[str, Any]) -> None:
-    """One line of JSON, flushed."""
-    with naming(path), open(path, "a", encoding="utf-8") as log:
-        log.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-
-
-def keep_lines(path: Path, count: int) -> None:
-    """Cut a log to its first lines: those of the epochs before a checkpoint."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    part = path.with_name(path.name + ".part")
-    with naming(path):
-        part.write_text("".join(lines[:count]), encoding="utf-8")
-        os.replace(part, path)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,8 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import leaderboard, runs
+from pipeline import leaderboard
+from pipeline.json_files import read_json
 from pipeline.validation import score_in
 
 
@@ -20,7 +21,7 @@ def choose(sweeps: list[Path], grid: list[Setting]) -> Setting:
     scores: dict[Setting, list[tuple[float, float]]] = {setting: [] for setting in grid}
     for folder in sweeps:
         for setting in grid:
-            summary = runs.read_json(head_folder(folder, setting, None) / "summary.json")
+            summary = read_json(head_folder(folder, setting, None) / "summary.json")
             score, loss = summary[score_in(summary).key], summary["val_loss"]  # null where a head diverged
             scores[setting].append((-inf if score is None else score, -inf if loss is None else -loss))
     return max(grid, key=lambda s: tuple(sum(part) / len(part) for part in zip(*scores[s], strict=True)))

@@ -10,11 +10,12 @@ import numpy as np
 
 from pipeline.config import EvaluateConfig
 from pipeline.contact_sheet import AT_MOST, Picture, contact_sheet
+from pipeline.json_files import read_json, write_json
 from pipeline.looking import Images, Looked, look, rate
 from pipeline.predictions import open_test
 from pipeline.region_hits import HitRate
 from pipeline.regions import labels_of_steps
-from pipeline.runs import load_head, read_json, write_json
+from pipeline.runs import load_head
 
 REGIONS = ("regions.png", "regions.json")
 UNITS = {

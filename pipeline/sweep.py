@@ -24,6 +24,7 @@ from pipeline import leaderboard, runs
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import pick_device
 from pipeline.errors import RunError, UserError, out_of_memory
+from pipeline.json_files import read_json, write_json
 from pipeline.labels import split
 from pipeline.memory import free_bytes
 from pipeline.train import train
@@ -63,14 +64,14 @@ def sweep(config: SweepConfig) -> Path:
 def claim(config: SweepConfig, groups: list[TrainConfig]) -> None:
     """Make the sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
     path = config.run_dir / "config.json"
-    if path.exists() and "groups" not in runs.read_json(path):
+    if path.exists() and "groups" not in read_json(path):
         raise RunError(f"{config.run_dir}: holds the run of a single shape; give another --out")
     try:
         config.run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{config.run_dir}: can't be made: {error.strerror}; give another --out") from error
     names = [group.shape_name for group in groups]
-    runs.write_json(path, {**config.as_json(), "stage": "train", "groups": names})
+    write_json(path, {**config.as_json(), "stage": "train", "groups": names})
     (config.run_dir / runs.LEADERBOARD).unlink(missing_ok=True)
 
 

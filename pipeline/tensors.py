@@ -1,7 +1,6 @@
 """Tensors on disk, as safetensors: whole files or none, and nothing that a file says is executed."""
 
 import json
-import os
 import pickle
 import struct
 import warnings
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import WeightsError
+from pipeline.replacing import replacing
 
 DAMAGE = (
     OSError,
@@ -48,11 +48,10 @@ def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
     """`facts` are JSON types. The file appears under its name when it is complete. Raises: WeightsError."""
-    part = path.with_name(path.name + ".part")
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     try:
-        save_file(plain, part, {"facts": json.dumps(facts)})
-        os.replace(part, path)
+        with replacing(path) as part:
+            save_file(plain, part, {"facts": json.dumps(facts)})
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path}: can't be written: {error}; mend that and run it again, train_head.py with --resume"

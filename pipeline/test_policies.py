@@ -14,9 +14,9 @@ from pipeline.config import EvaluateConfig, ImagePolicy, PretrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import pick_device
 from pipeline.errors import RunError
+from pipeline.json_files import read_json, write_json
 from pipeline.network import Network, load_images
 from pipeline.registry import resolve
-from pipeline.runs import read_json, write_json
 from pipeline.splits import select_classes
 from pipeline.trunks import UNTRAINED
 from pipeline.trunks.base import load_weights

@@ -22,6 +22,7 @@ from pipeline.errors import RunError
 from pipeline.fitting import check_memory, fit
 from pipeline.heads import HEADS, own_optimizer
 from pipeline.heads.base import FittedHead, Head, HeadSpec
+from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
 from pipeline.members import Member, members_of, without_steps
@@ -65,8 +66,8 @@ def train(config: TrainConfig) -> Path:
         return run_dir
     trainer = make_trainer(config, source, train_part, val_part, members)
     started = time.perf_counter()
-    run_epochs(trainer, members, checkpoint)
-    finish(trainer, source, members, run_dir, time.perf_counter() - started)
+    images = run_epochs(trainer, members, checkpoint)
+    finish(trainer, source, members, run_dir, images, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
     return run_dir
 
@@ -144,12 +145,15 @@ def make_trainer(
     return Trainer(source.head, optimizer, train_maps, val, plan, score_of(train_part.labels))
 
 
-def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> None:
-    """Train to the end, from the checkpoint if there is one. Raises: RunError when every head diverges."""
+def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int:
+    """Train to the end, from the checkpoint if there is one; gives how many images the heads were shown.
+
+    Raises: RunError when every head diverges.
+    """
     first = trainer.load(checkpoint) if checkpoint.exists() else 0
     logs = [member.folder / "metrics.jsonl" for member in members]
     for log in logs:
-        runs.keep_lines(log, first)
+        keep_lines(log, first)
     plan, saved = trainer.plan, time.perf_counter()
     total, done = plan.epochs * plan.rows, first * plan.rows
     with tqdm(
@@ -158,7 +162,7 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> Non
         for epoch in range(first, plan.epochs):
             lines = trainer.epoch(epoch, progress.update)
             for log, line in zip(logs, lines, strict=True):
-                runs.append_line(log, line)
+                append_line(log, line)
             if not any(np.isfinite(line["train_loss"]) for line in lines):
                 raise RunError(
                     f"{logs[0].parent}: the loss is not finite after epoch {epoch}; give a smaller --lr and "
@@ -168,10 +172,14 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> Non
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 trainer.save(checkpoint, epoch + 1)
                 saved = time.perf_counter()
+    return total - done
 
 
-def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Path, seconds: float) -> None:
-    """Write each head's weights and summary, and of a sweep the leaderboard."""
+def finish(
+    trainer: Trainer, source: Source, members: list[Member], run_dir: Path, images: int, seconds: float
+) -> None:
+    """Write each head's weights and summary, and of a sweep the leaderboard. Images and seconds are this
+    call's; a run that was gone on with took more."""
     summaries = []
     for m, member in enumerate(members):
         weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
@@ -181,10 +189,10 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
             trainer.score.key: float(trainer.best_score[m]),
             "val_loss": float(trainer.best_loss[m]),
             "seconds": round(seconds, 3),
-            "images_per_second": round(trainer.plan.rows * trainer.plan.epochs / seconds),
+            "images_per_second": round(images / seconds),
             "heads_at_once": len(members),
         }
-        runs.write_json(member.folder / "summary.json", summary)
+        write_json(member.folder / "summary.json", summary)
         summaries.append(summary)
     if len(members) > 1:
         heads = zip(members, summaries, strict=True)

@@ -10,11 +10,10 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from running import Ended, run
-from safetensors.torch import load_file
+from trained import assert_same, lines
 
 import pipeline.train
 from pipeline.errors import RunError
@@ -34,11 +33,6 @@ def train(flags: list[str], out: Path, stop: str = "", after: float = 0) -> Ende
     return run("train_head.py", flags, out.with_suffix(".stderr"), prepare, stop, after)
 
 
-def lines(run: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
-
-
 def check_readable(run: Path) -> None:
     """Of a run that may not be finished."""
     for path in run.rglob("*.json"):
@@ -56,9 +50,7 @@ def check_readable(run: Path) -> None:
 def check_equal(run: Path, whole: Path) -> None:
     """The same log, and the same weights to the last bit."""
     assert lines(run) == lines(whole)
-    found, wanted = (load_file(folder / "head.safetensors") for folder in (run, whole))
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert_same(run, whole)
 
 
 def main(wanted: int, folder: Path, flags: list[str]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What evaluation refuses by name: runs, caches and predictions that are missing, damaged or others."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import h5py
 import pytest
 from evaluating import IDENTITY, copy_of, settings, two_heads, write_split
+from safetensors.torch import save_file
+from trained import weights
 
 from cache import CacheError, StaleCacheError
 from pipeline.errors import RunError
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import evaluate, score_run
 from pipeline.predictions import Predictions
 
 
@@ -24,11 +27,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"trunk": {**IDENTITY["trunk"], "weights": "cd" * 32}}, r"trunk\.weights: .*abab.* → .*cdcd"),
-        ({"transform": {"image_px": 64}}, r"transform\.image_px: 32 → 64"),
-        ({"views": "mirror"}, 'views: "plain" → "mirror"'),
-        ({"dtype": "float32"}, 'dtype: "float16" → "float32"'),
-        ({"precision": "bfloat16"}, 'precision: "float32" → "bfloat16"'),
+        (
+            {"trunk": {**IDENTITY["trunk"], "weights": "cd" * 32}},
+            r"trunk\.weights: .*abab.* → .*cdcd.* \(--weights\)",
+        ),
+        ({"transform": {"image_px": 64}}, r"transform\.image_px: 32 → 64 \(--image-px\)"),
+        (
+            {"views": "mirror"},
+            r'views: "plain" → "mirror" \(--views\); give a --cache that extract_features\.py',
+        ),
+        ({"dtype": "float32"}, r'dtype: "float16" → "float32" \(--dtype\)'),
+        ({"precision": "bfloat16"}, r'precision: "float32" → "bfloat16" \(--precision\)'),
     ],
 )
 def test_maps_made_otherwise_are_refused_by_name(
@@ -61,6 +70,21 @@ def test_a_missing_or_unfinished_run_is_named(made: Path, tmp_path: Path) -> Non
         (half / name).unlink()
     with pytest.raises(RunError, match="copy: the run isn't finished"):
         evaluate(settings(half))
+
+
+def test_a_head_that_diverged_is_named_and_has_no_score(made: Path, tmp_path: Path) -> None:
+    """In whatever way it is scored: of logits that are NaN none is above the label's."""
+    run = copy_of(made / "ten", tmp_path)
+    spoilt = weights(run)
+    spoilt["head.weight0"][0, 0, 0] = float("nan")
+    save_file(spoilt, run / "head.safetensors")
+    said = (
+        f"^{re.escape(str(run))}: the logits of test image 0 are not finite: .*; train it again with a small"
+    )
+    with pytest.raises(RunError, match=said):
+        evaluate(settings(run))
+    with pytest.raises(RunError, match=said):
+        score_run(run, device="cpu")
 
 
 def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Stage one: what is in the file is what the trunk computes, whatever happened on the way."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -13,30 +12,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from extracting import files, map_of, settings
 from PIL import Image
-from torch import Tensor
 
 from cache import FeatureCache
-from pipeline.config import ExtractConfig
-from pipeline.errors import CacheError, ConfigError, DataError, WeightsError
 from pipeline.extract import extract
-from pipeline.trunks.alexnet_cifar import load
 
 ROOT = Path(__file__).parents[1]
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
-
-
-def settings(photos: Path, weights: Path, cache: Path, **other: object) -> ExtractConfig:
-    fields = {"workers": 1, "dtype": "float32", **other}
-    return ExtractConfig(dataset=f"folder:{photos}", weights=str(weights), cache=str(cache), **fields)  # type: ignore[arg-type]
-
-
-def map_of(weights: Path, image: Image.Image) -> Tensor:
-    """The reference: one image, no cache, no folding."""
-    pixels = torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 255)
-    normalised = (pixels - torch.tensor(MEAN)) / torch.tensor(STD)
-    with torch.inference_mode():
-        return load(weights).module(normalised.permute(2, 0, 1)[None])[0]
 
 
 def test_any_row_read_with_h5py_is_the_trunks_map_of_that_image(
@@ -87,10 +69,6 @@ def test_augmented_views_are_for_training_images_only(photos: Path, weights: Pat
     assert not np.allclose(train.features[:, 1], plain.features[:, 0], atol=1e-2)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def test_the_same_extraction_elsewhere_gives_the_same_bytes(
     photos: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -113,25 +91,6 @@ def test_nothing_is_written_when_nothing_changed(
     extract(settings(photos, weights, tmp_path / "c"))
     assert capsys.readouterr().out.count("up to date") == 2
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "c").iterdir()}
-
-
-def test_a_bad_image_stops_the_run_by_name_or_is_left_out_and_recorded(
-    photos: Path, weights: Path, tmp_path: Path
-) -> None:
-    (photos / "train/a b/05.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"a b/05\.png: .*: --on-bad-image skip"):
-        extract(settings(photos, weights, tmp_path / "c"))
-    assert not (tmp_path / "c/train.h5").exists()
-    extract(settings(photos, weights, tmp_path / "c2", on_bad_image="skip"))
-    cache = FeatureCache(tmp_path / "c2/train.h5")
-    assert cache.shape[0] == 79
-    assert np.bincount(cache.labels).tolist() == [39, 40]
-    assert [s["path"] for s in cache.notes["skipped"]] == ["train/a b/05.png"]
-    row = cache.paths.index("train/a b/06.png")
-    expected = map_of(weights, Image.open(photos / "train/a b/06.png"))
-    torch.testing.assert_close(
-        torch.from_numpy(cache.features[row, 0].copy()), expected, rtol=1e-3, atol=1e-4
-    )
 
 
 def command(config: Sequence[str], weights: Path, cache: Path) -> list[str]:
@@ -184,34 +143,6 @@ def _written_blocks(part: Path) -> int:
         return 0  # not laid out yet
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
-    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(CacheError, match="the disk has 0 MB free"):
-        extract(settings(photos, weights, tmp_path / "c"))
-    assert os.listdir(tmp_path / "c") == []
-
-
-def test_an_image_that_is_too_small_for_the_trunk_is_a_mistake_of_the_flag(
-    photos: Path, weights: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="--image-px: 4 pixels are not enough"):
-        extract(settings(photos, weights, tmp_path / "c", image_px=4))
-
-
 def test_larger_images_give_larger_maps(photos: Path, weights: Path, tmp_path: Path) -> None:
     extract(settings(photos, weights, tmp_path / "c", image_px=64))
     assert FeatureCache(tmp_path / "c/train.h5").shape == (80, 1, 256, 13, 13)
-
-
-def test_missing_weights_are_one_line(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none\.pth: no such file"):
-        extract(settings(photos, tmp_path / "none.pth", tmp_path / "c"))
-
-
-def test_a_refused_dataset_leaves_no_folder_behind(tmp_path: Path, weights: Path) -> None:
-    with pytest.raises(DataError, match="nowhere"):
-        extract(settings(tmp_path / "nowhere", weights, tmp_path / "cache"))
-    assert not (tmp_path / "cache").exists()

@@ -72,5 +72,5 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="isn't finished"):
         load_head(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(RunError, match=r"config\.json is not that of a trained head"):
+    with pytest.raises(RunError, match=r"config\.json: lacks the stage that made it"):
         load_head(tmp_path)

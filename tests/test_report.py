@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report import number, plot_ap, plot_confusion, plot_curves, replacing, table
+from pipeline.report import number, plot_ap, plot_confusion, plot_curves, table
 
 
 def test_table_aligns_names_to_the_left_and_numbers_to_the_right() -> None:
@@ -42,23 +42,6 @@ def test_plots_have_the_same_bytes_each_time(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         plot_curves(tmp_path / name, curves, xlabel="images per class", ylabel="top-1 %", log_x=True)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-class Unsaveable:
-    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
-        raise OSError("no space left on device")
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.json"
-    path.write_text("old")
-    with pytest.raises(OSError, match="no space"), replacing(path) as file:
-        np.savez(file, first=np.ones(9), second=Unsaveable())
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
-    assert path.read_text() == "old"
-    with replacing(path) as file:
-        file.write(b"new")
-    assert path.read_text() == "new"
 
 
 @pytest.mark.parametrize("classes", [1, 20, 80, 200])

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from cache import FeatureCache
-from pipeline.config import EvaluateConfig, TrainConfig
+from pipeline.config import EvaluateConfig, ExtractConfig, TrainConfig
 from pipeline.datasets import scenes
-from pipeline.errors import RunError, StaleCacheError
+from pipeline.datasets.base import open_dataset
+from pipeline.errors import ConfigError, RunError, StaleCacheError
 from pipeline.evaluate import evaluate
+from pipeline.extract import extract
 from pipeline.looking import Images, look, renumbered
 from pipeline.region_hits import HitRate
 from pipeline.runs import load_head
@@ -86,6 +88,32 @@ def test_images_are_found_by_path_with_their_boxes(scenes_cache: Path) -> None:
     assert split.boxes is not None
     assert boxes is not None
     assert np.array_equal(boxes, split.boxes[3])
+
+
+def test_images_are_found_where_the_default_share_leaves_none_to_test_on(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Two images of each class, without a test split: the share is the one that the cache was made with."""
+    for image in (photos / "train").glob("*/*.png"):
+        if image.stem not in ("00", "01"):
+            image.unlink()
+    extract(
+        ExtractConfig(
+            dataset=f"folder:{photos / 'train'}",
+            weights=str(weights),
+            cache=str(tmp_path / "c"),
+            test_fraction=0.5,
+            device="cpu",
+        )
+    )
+    test = FeatureCache(tmp_path / "c/test.h5")
+    images = Images(test)
+    assert sorted(Path(path).parent.name for path in test.paths) == ["a b", "ü"]
+    for path in test.paths:
+        with Image.open(photos / "train" / path.removeprefix("train/")) as image:
+            assert np.array_equal(images.read(path), np.asarray(image.convert("RGB")))
+    with pytest.raises(ConfigError, match="--test-fraction"):
+        open_dataset(f"folder:{photos / 'train'}")
 
 
 def test_another_image_at_the_same_path_is_refused(

@@ -1,12 +1,15 @@
 """A cache made from something else is refused and the field named; other labels keep the features."""
 
+import contextlib
 import dataclasses
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from extracting import files, settings
 from PIL import Image
 
 from cache import FeatureCache
@@ -21,15 +24,6 @@ from pipeline.trunks.base import Trunk
 pytestmark = pytest.mark.fault("identity changed, or labels only")
 
 
-def settings(photos: Path, weights: Path, cache: Path, **other: object) -> ExtractConfig:
-    fields = {"workers": 1, "dtype": "float32", **other}
-    return ExtractConfig(dataset=f"folder:{photos}", weights=str(weights), cache=str(cache), **fields)  # type: ignore[arg-type]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def test_every_field_of_the_identity_is_guarded_and_named(
     photos: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -41,14 +35,15 @@ def test_every_field_of_the_identity_is_guarded_and_named(
             extract(settings(photos, weights, tmp_path / "c", **other))
         assert files(tmp_path / "c") == kept
 
-    refused("views", views="mirror")
-    refused("dtype", dtype="float16")
-    refused("precision", precision="bfloat16")
-    refused("image_px", image_px=40)
+    refused(r"; views: .* \(--views\); delete it", views="mirror")
+    refused(r"dtype: .* \(--dtype\)", dtype="float16")
+    refused(r"precision: .* \(--precision\)", precision="bfloat16")
+    refused(r"image_px: 32 → 40 \(--image-px\)", image_px=40)
+    refused(r"resize: .* \(--resize\)", resize="squash")
     changed = load(weights).module.state_dict()
     changed["2.weight"][0, 0, 0, 0] += 0.01
     torch.save(changed, tmp_path / "other.pth")
-    with pytest.raises(StaleCacheError, match=r"trunk\.weights"):
+    with pytest.raises(StaleCacheError, match=r"trunk\.weights: .* \(--weights\)"):
         extract(settings(photos, tmp_path / "other.pth", tmp_path / "c"))
     picture = photos / "train/ü/07.png"
     original = picture.read_bytes()
@@ -66,6 +61,29 @@ def test_every_field_of_the_identity_is_guarded_and_named(
     (photos / "train/ü/99.png").unlink()
     extract(settings(photos, weights, tmp_path / "c"))
     assert files(tmp_path / "c") == kept
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_another_test_fraction_is_refused_by_its_flag(
+    published: bool, photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder without a test split, and before other things that differ with it."""
+    if not published:
+        monkeypatch.setattr(stage, "fill", lambda *_: signal.raise_signal(signal.SIGINT))
+    with contextlib.nullcontext() if published else pytest.raises(KeyboardInterrupt):
+        extract(settings(photos / "train", weights, tmp_path / "c", test_fraction=0.2))
+    said = r"else: test_fraction: 0\.2 → 0\.5 \(--test-fraction\); image_sizes: "
+    with pytest.raises(StaleCacheError, match=said):
+        extract(settings(photos / "train", weights, tmp_path / "c", test_fraction=0.5))
+
+
+def test_flags_that_change_no_image_are_not_named(photos: Path, weights: Path, tmp_path: Path) -> None:
+    """A folder with a test split of its own, of which --test-fraction takes nothing."""
+    extract(settings(photos, weights, tmp_path / "c", test_fraction=0.2))
+    with pytest.raises(StaleCacheError, match=r"\(--dtype\)") as caught:
+        extract(settings(photos, weights, tmp_path / "c", test_fraction=0.5, dtype="float16"))
+    assert "--test-fraction" not in str(caught.value)
+    extract(settings(photos, weights, tmp_path / "c", test_fraction=0.5))  # up to date
 
 
 def test_another_version_of_the_trunk_s_code_is_refused(

@@ -9,18 +9,16 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from toy import config, write_cache, write_multilabel_cache
+from trained import lines
 
 from cache import FeatureCache
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import ConfigError, RunError
+from pipeline.json_files import read_json
 from pipeline.labels import split
-from pipeline.runs import load_head, read_json
+from pipeline.runs import load_head
 from pipeline.sweep import sweep
 from pipeline.train import train
-
-
-def lines(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def validation_map(cache: FeatureCache, run: Path) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -22,3 +23,12 @@ def assert_same(one: Path, other: Path, tolerance: float = 0.0) -> None:
     assert first.keys() == second.keys()
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=tolerance)
+
+
+def board(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "leaderboard.json").read_text())
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """When each file of a group was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

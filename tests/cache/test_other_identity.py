@@ -49,3 +49,12 @@ def test_many_different_fields_are_counted(tmp_path: Path) -> None:
     path = extract(tmp_path / "train.h5", header(3, identity={f"f{i:02}": i for i in range(20)}))
     with pytest.raises(StaleCacheError, match=r"f07: 7 → 8; and 12 more; delete it"):
         CacheWriter.status(path, header(3, identity={f"f{i:02}": i + 1 for i in range(20)}))
+
+
+def test_a_field_is_named_with_the_flag_that_the_caller_gave_for_it(tmp_path: Path) -> None:
+    path = extract(tmp_path / "train.h5", header(3, notes={"share": 1, "by": "me"}))
+    flags = {"dtype": "--kind", "share": "--share", "by": "--by"}
+    with pytest.raises(StaleCacheError, match=r'else: dtype: "float16" → "float32" \(--kind\); delete it'):
+        CacheWriter.status(path, header(3, dtype="float32", notes={"share": 2}, flags=flags))
+    with pytest.raises(StaleCacheError, match=r"else: share: 1 → 2 \(--share\); paths: row 3: [^(]*$"):
+        CacheWriter.status(path, header(4, notes={"share": 2}, flags=flags))

@@ -1,0 +1,25 @@
+"""A small folder of images to pretrain on, and short runs."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.config import PretrainConfig
+
+
+def dark_and_light(root: Path) -> Path:
+    """Two classes that differ in brightness, 24 training and 8 test images each."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for low, name in ((0, "dark"), (128, "light")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(low, low + 128, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root
+
+
+def settings(images: Path, out: Path, **other: object) -> PretrainConfig:
+    fields = {"epochs": 3, "batch": 16, "lr": 0.02, "workers": 1, "precision": "float32", **other}
+    return PretrainConfig(dataset=f"folder:{images}", out=str(out), **fields)  # type: ignore[arg-type]
