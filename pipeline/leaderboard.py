@@ -44,12 +44,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
     """Write RUN/leaderboard.json, best first, and print it. Deviations are over seeds, n - 1."""
-    heads = sorted(heads, key=_rank)
+    heads = sorted(heads, key=rank)
     by_setting = defaultdict(list)
     for head in heads:
         by_setting[tuple(head[name] for name in SETTING)].append(head)
     settings = [_setting(dict(zip(SETTING, s, strict=True)), group) for s, group in by_setting.items()]
-    settings.sort(key=_rank)
+    settings.sort(key=rank)
     write_json(run_dir / runs.LEADERBOARD, {"settings": settings, "heads": heads})
     score, width = score_in(heads[0]), max(len("shape"), *(len(setting["shape"]) for setting in settings))
     title = f"validation {score.title}, %"
@@ -69,7 +69,7 @@ def _setting(names: dict[str, Any], heads: list[dict[str, Any]]) -> dict[str, An
     return {**names, "seeds": len(heads), **figures}
 
 
-def _rank(entry: dict[str, Any]) -> tuple[float, float]:
+def rank(entry: dict[str, Any]) -> tuple[float, float]:
     """Higher score first, then lower loss; what has no validation score comes last."""
     names = (score_in(entry).key, "val_loss")
     score, loss = (float("nan" if entry[name] is None else entry[name]) for name in names)

@@ -33,9 +33,14 @@ def members_of(config: TrainConfig) -> list[Member]:
     ]
 
 
+def is_computed(config: TrainConfig) -> bool:
+    """Whether the head is computed from all maps at once."""
+    return issubclass(resolve(HEADS, config.head), FittedHead)  # pyright: ignore[reportArgumentType]
+
+
 def without_steps(config: TrainConfig) -> TrainConfig:
     """One head, where heads are computed: learning rate, weight decay and seed don't matter to them."""
-    if not issubclass(resolve(HEADS, config.head), FittedHead):  # pyright: ignore[reportArgumentType]
+    if not is_computed(config):
         return config
     return dataclasses.replace(
         config, lr=config.lr[:1], weight_decay=config.weight_decay[:1], seed=config.seed[:1]

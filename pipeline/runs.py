@@ -164,9 +164,9 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
         config, classes = TrainConfig.from_json(fields), tuple(described["class_names"])
         channels, height, width = described["map_shape"]
         shape, key = (int(channels), int(height), int(width)), str(described["cache_key"])
-        images = int(described.get("train_images", 0))
+        maps = int(described.get("train_maps", described.get("train_images", 0)))
         multi_label = bool(described["multi_label"])
-        spec = HeadSpec(config, shape, len(classes), config.seed[:1], images, multi_label)
+        spec = HeadSpec(config, shape, len(classes), config.seed[:1], maps, multi_label)
         head: Head = resolve(HEADS, config.head)(spec)
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise RunError(f"{run_dir}: config.json is not that of a trained head: {error}") from error

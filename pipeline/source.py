@@ -1,7 +1,7 @@
 """What a head reads of a cache: raw maps by row and view, and how they become the head's inputs.
 
 A cache is a flat list of examples: one per image, or, when it holds augmented views, one per image and view,
-of which an epoch draws one for each image.
+of which an epoch draws one for each image. Heads that are computed at once take all of them.
 
 Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells of a map.
 """
@@ -38,8 +38,7 @@ class Source(NamedTuple):
     @property
     def drawn(self) -> int:
         """How many examples an epoch has to draw from for each image."""
-        augmented = str(self.cache.identity.get("views")).startswith("augment")
-        return self.cache.shape[1] if augmented else 1
+        return drawn_views(self.cache)
 
     def take(self, rows: Rows, views: Rows | int = 0, out: Raw | None = None) -> Raw:
         """(n, V, C, H, W) maps of these rows in the storage dtype; which of the drawn views for each."""
@@ -84,6 +83,11 @@ class Source(NamedTuple):
     @property
     def raw_dtype(self) -> np.dtype:
         return DTYPES[self.cache.dtype].raw
+
+
+def drawn_views(cache: FeatureCache) -> int:
+    """How many of the views that are cached of an image are examples of their own."""
+    return cache.shape[1] if str(cache.identity.get("views")).startswith("augment") else 1
 
 
 def check_views(cache: FeatureCache, head: Head) -> None:

@@ -25,12 +25,12 @@ from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.json_files import append_line, keep_lines, write_json
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
-from pipeline.members import Member, members_of, without_steps
+from pipeline.members import Member, is_computed, members_of, without_steps
 from pipeline.memory import free_bytes
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import make_optimizer
 from pipeline.registry import resolve
-from pipeline.source import Source, check_views
+from pipeline.source import Source, check_views, drawn_views
 from pipeline.tensors import shape_text
 from pipeline.validation import score_of
 
@@ -48,9 +48,10 @@ def train(config: TrainConfig) -> Path:
     train_part, val_part = split(cache.labels, cache.classes, config)
     config = without_steps(config)
     members = members_of(config)
-    source = open_source(config, cache, [member.config.seed[0] for member in members], len(train_part.rows))
+    examples = len(train_part.rows) * drawn_views(cache)
+    source = open_source(config, cache, [member.config.seed[0] for member in members], examples)
     if isinstance(source.head, FittedHead):
-        check_memory(config, source, len(train_part.rows) + len(val_part.rows))
+        check_memory(config, source, examples + len(val_part.rows))
     if runs.claim(run_dir, describe(config, cache, train_part)):
         print(f"{run_dir}: up to date")
         return run_dir
@@ -88,6 +89,7 @@ def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int], exam
 
 def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict[str, Any]:
     """config.json: the settings and all else that decides what is learned."""
+    images, drawn = len(train_part.rows), drawn_views(cache)
     return {
         **config.as_json(),
         "stage": "train",
@@ -96,7 +98,8 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         "labels_sha256": hashlib.sha256(cache.labels.astype("<i8").tobytes()).hexdigest(),
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),
-        "train_images": len(train_part.rows),
+        "train_images": images,
+        **({"train_maps": images * drawn} if drawn > 1 and is_computed(config) else {}),
         **({"multi_label": True} if cache.labels.ndim > 1 else {}),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
@@ -106,13 +109,14 @@ def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Pa
     """Print what will be done."""
     cache, heads, plan = source.cache, len(source.head.seeds), Plan.of(config, len(train_part.rows))
     parameters = sum(p[0].numel() for p in source.head.parameters())
-    drawn = f" × {source.drawn} views to draw from" if source.drawn > 1 else ""
+    images, drawn = len(train_part.rows), source.drawn
     print(
         f"{cache.path}: {shape_text(cache.shape[2:])} {cache.dtype}, key {cache.key[:12]}; "
-        f"{len(train_part.rows):,} images{drawn} to train on, {len(val_part.rows):,} to validate"
+        f"{images:,} images{f' × {drawn} views' * (drawn > 1)} to train on, "
+        f"{len(val_part.rows):,} to validate"
     )
     if isinstance(source.head, FittedHead):
-        print(f"1 head: {config.head}, computed from all images at once on {source.device}")
+        print(f"1 head: {config.head}, computed from all {images * drawn:,} maps at once on {source.device}")
         return
     print(
         f"{heads} {'head' if heads == 1 else 'heads in one pass'}: {config.head}, {parameters:,} parameters "

@@ -42,9 +42,11 @@ class Settings(HeadSettings):
     per_class: Annotated[int, Range(0, 10_000_000)] = 0
     """Use this many labelled images per class, validation part included [all]."""
     val_fraction: Fraction = 0.1
-    """Part of the labelled images that is held out to choose the best epoch."""
+    """Part of the labelled images that is held out to choose the best epoch, or the setting of logistic and
+    knn."""
     memory_budget_mb: Annotated[int, Range(0, 100_000_000)] = 0
-    """Memory for maps; a larger cache is read from disk block by block [half of what is free]."""
+    """Memory for maps; a larger cache is read from disk block by block, which logistic and knn can't do [half
+    of what is free]."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Of the matrix products; weights are updated in float32 at least."""
     verify: bool = True
@@ -110,7 +112,8 @@ class TrainConfig(Settings, _Shape):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Shapes(Checked):
     head: tuple[HeadName, ...] = ("fullnet",)
-    """Which heads. linear, logistic and knn look at the average of the whole map."""
+    """Which heads. linear, logistic and knn look at the average of the whole map. logistic and knn are
+    computed at once from all maps, every augmented view included, instead of trained in epochs."""
     crops: tuple[Crops, ...] = ("ten",)
     """What a head sees of a map: its centre, four corners and centre, these and their mirrors, ten of the
     map and of the mirrored image's map (a cache with --views mirror), or the full map."""
@@ -128,8 +131,8 @@ class SweepConfig(Settings, _Shapes):
 
     --lr, --weight-decay and --seed take several values: all combinations train in one pass over the maps. So
     do --head, --crops and --hidden-shapes: these train one after the other, or in --jobs processes.
-    Writes a run folder: config.json, metrics.jsonl (a line per epoch), head.safetensors (the best epoch); for
-    several heads a folder like that for each, and leaderboard.json.
+    Writes a run folder: config.json, metrics.jsonl (a line per epoch, or per setting of logistic and knn),
+    head.safetensors (the best of them); for several heads a folder like that for each, and leaderboard.json.
     """
 
     def __post_init__(self) -> None:

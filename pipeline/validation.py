@@ -45,7 +45,7 @@ def validate(head: Head, val: Maps) -> tuple[NDArray[np.float64], NDArray[np.flo
     """(M,) scores in per cent, NaN of a head that diverged, and (M,) mean classification losses."""
     head.eval()
     device = next(head.parameters()).device
-    total = torch.zeros(len(head.seeds), device=device)
+    total = torch.zeros((), device=device)
     hits, logits_MBK, seen = torch.zeros_like(total), [], []
     for inputs, labels in val.batches(head.share_of(BATCH), None):
         logits = head(inputs)

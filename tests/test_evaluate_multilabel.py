@@ -34,12 +34,14 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache and two heads on it that know the classes in different orders."""
+    """A cache and heads on it, trained and computed, one of which knows the classes in another order."""
     folder = tmp_path_factory.mktemp("made")
     cache = write_multilabel_cache(folder / "cache")
     write_multilabel_cache(cache, 150, split="test")
     train(config(cache, folder / "linear", **SETTINGS))
     train(config(cache, folder / "turned", **{**SETTINGS, "classes": CLASSES[::-1], "seed": (1,)}))
+    for name in ("knn", "logistic"):
+        train(config(cache, folder / name, **{**SETTINGS, "head": name, "val_fraction": 0.0}))
     return folder
 
 
@@ -61,7 +63,10 @@ def metrics_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "eval/metrics.json").read_text())
 
 
-@pytest.mark.parametrize(("run", "classes"), [("linear", CLASSES), ("turned", CLASSES[::-1])])
+@pytest.mark.parametrize(
+    ("run", "classes"),
+    [("linear", CLASSES), ("turned", CLASSES[::-1]), ("knn", CLASSES), ("logistic", CLASSES)],
+)
 def test_metrics_equal_scikit_learns_on_maps_read_by_h5py(
     run: str, classes: tuple[str, ...], made: Path
 ) -> None:

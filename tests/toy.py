@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cache import CacheHeader, CacheWriter
-from pipeline.config import TrainConfig
+from pipeline.config import TrainConfig, view_count
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -22,7 +22,7 @@ def write_cache(
     split: str = "train",
 ) -> Path:
     """FOLDER/train.h5 with three classes in turn; a class is a level per channel and a pattern."""
-    stored = {"plain": 1, "mirror": 2}.get(views) or 1 + int(views.split(":")[1])
+    stored = view_count(views)
     rng = np.random.default_rng(0)
     labels = np.arange(images) % len(CLASSES)
     patterns = rng.normal(size=(len(CLASSES), 1, *shape))
@@ -55,24 +55,29 @@ def config(cache: Path, out: Path, **settings: Any) -> TrainConfig:
 
 
 def write_multilabel_cache(
-    folder: Path, images: int = 120, *, shape: tuple[int, int, int] = (4, 5, 5), split: str = "train"
+    folder: Path,
+    images: int = 120,
+    *,
+    views: str = "plain",
+    shape: tuple[int, int, int] = (4, 5, 5),
+    split: str = "train",
 ) -> Path:
     """FOLDER/train.h5 with three classes, any of which an image may have; each is a level per channel, at a
     random cell. Some labels are not counted, some images have none. Test images are other draws."""
     rng = np.random.default_rng(("train", "test").index(split))
     labels = (rng.random((images, len(CLASSES))) < [0.2, 0.4, 0.5]).astype(np.int8)
     levels = 6 * np.eye(len(CLASSES), shape[0])
-    maps = rng.normal(size=(images, 1, *shape))
+    maps = rng.normal(size=(images, view_count(views), *shape))
     for image, label in zip(*np.nonzero(labels), strict=True):
-        maps[image, 0, :, rng.integers(shape[1]), rng.integers(shape[2])] += levels[label]
+        maps[image, :, :, rng.integers(shape[1]), rng.integers(shape[2])] += levels[label]
     labels[rng.random(labels.shape) < 0.05] = -1
     header = CacheHeader(
-        shape=(images, 1, *shape),
+        shape=maps.shape,
         dtype="float32",
         labels=labels,
         paths=[f"{split}/{i}.png" for i in range(images)],
         classes=CLASSES,
-        identity={"views": "plain", "trunk": {"name": "toy"}},
+        identity={"views": views, "trunk": {"name": "toy"}},
     )
     write(folder / f"{split}.h5", header, maps)
     return folder

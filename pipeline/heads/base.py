@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError
 from pipeline.heads.losses import classification_loss, cross_entropy, kind_of_loss
 
-__all__ = ["Examples", "FittedHead", "Head", "HeadSpec", "best_of", "cross_entropy", "scores"]
+__all__ = ["Examples", "FittedHead", "Head", "HeadSpec", "cross_entropy"]
 
 
 class HeadSpec(NamedTuple):
@@ -30,7 +29,7 @@ class HeadSpec(NamedTuple):
     map_shape: tuple[int, int, int]  # (C, H, W)
     classes: int
     seeds: Sequence[int]  # one per head of the stack
-    examples: int = 0  # images in the training part
+    examples: int = 0  # maps in the training part, every drawn view of an image
     multi_label: bool = False  # labels are (B, K): 1 present, 0 absent, -1 not counted
 
 
@@ -96,39 +95,19 @@ class Head(nn.Module):
 
 
 class Examples(NamedTuple):
-    """A whole part of the data, on the device."""
+    """All maps of the training part, on the device."""
 
     inputs: Tensor  # (N, ...) from `prepare`
-    labels: Tensor  # (N,) int64
+    labels: Tensor  # (N,) int64 or (N, K) int8
 
 
 class FittedHead(Head):
-    """A head without steps, learning rate or seed: M is 1. Its parameters and buffers are (1, ...)."""
+    """A head without steps, learning rate or seed. Its parameters and buffers are (1, ...) until `fit`."""
 
-    def __init__(self, spec: HeadSpec) -> None:
-        """Raises: ConfigError where images have several labels each, or another loss is asked for."""
-        if spec.multi_label:
-            raise ConfigError(
-                f"--head: {spec.config.head} needs images with one label each, found several; take gap or gmp"
-            )
-        super().__init__(spec)
+    def fit(self, train: Examples, choose: bool) -> list[dict[str, Any]]:
+        """Become a stack of M heads, computed in M settings from the training part; gives the settings.
 
-    def fit(self, train: Examples, val: Examples | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Compute the head from the training part, in the setting that does best on the validation part.
-
-        Gives the line of figures of the chosen setting, and those of all that were tried: the setting, and
-        `scores` of it.
+        With `choose` it is all settings that are worth trying, for validation to choose from, else one. What
+        doesn't depend on the setting stays (1, ...).
         """
         raise NotImplementedError
-
-
-def scores(logits_BK: Tensor, val: Examples) -> dict[str, float]:
-    """`val_top1` in per cent and `val_loss` of one head on the validation part."""
-    hits = (logits_BK.argmax(1) == val.labels).sum()
-    loss = cross_entropy(logits_BK[None], val.labels).sum()
-    return {"val_top1": 100 * float(hits) / len(val.labels), "val_loss": float(loss) / len(val.labels)}
-
-
-def best_of(lines: Sequence[dict[str, Any]]) -> int:
-    """The line with the highest top-1; of equal ones that with the lowest loss, then the first."""
-    return min(range(len(lines)), key=lambda i: (-lines[i]["val_top1"], lines[i]["val_loss"]))

@@ -1,10 +1,11 @@
-"""Nearest neighbours: the training images most similar to an image vote for their classes.
+"""Nearest neighbours: the training maps most similar to an image's vote for its classes.
 
 An instant baseline. Maps are averaged over their cells; similarity is the cosine; a vote weighs
-exp(cosine/T). How many neighbours vote is chosen on the validation part. Scores are logarithms of the shares
-of the votes, with one vote spread over all classes so that none is infinite.
+exp(cosine/T). How many neighbours vote is chosen on the validation part. A class's share is that of the
+weight of the neighbours that have it, of all whose label for it is counted, with one more vote spread over
+all outcomes so that none is impossible. Scores are those that the loss's softmax or sigmoid makes the shares.
 
-Shapes: B images, N training images, C channels, K classes, k neighbours.
+Shapes: M numbers of neighbours, B images, N training maps, C channels, K classes, k neighbours.
 """
 
 from typing import Any
@@ -13,24 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.heads.base import Examples, FittedHead, HeadSpec, best_of, scores
+from pipeline.heads.base import Examples, FittedHead, HeadSpec
 
 COUNTS = (1, 3, 5, 10, 20, 50, 100, 200)
 UNVALIDATED = 20
 """Neighbours where there is no validation part to choose by."""
 TEMPERATURE = 0.07
-CELLS = 1 << 24  # similarities held at once
+CELLS = 1 << 24  # similarities, or labels of neighbours, held at once
 
 
 class NearestNeighbours(FittedHead):
-    """(B, V, C, H, W) → mean over the cells (B, C) → (1, B, K)."""
+    """(B, V, C, H, W) → mean over the cells (B, C) → (M, B, K)."""
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
         self.classes = spec.classes
         bank = torch.zeros(1, spec.examples, spec.map_shape[0])
+        one, several = (torch.int64, ()), (torch.int8, (spec.classes,))
+        dtype, shape = several if spec.multi_label else one
         self.bank = nn.Parameter(bank, requires_grad=False)
-        self.register_buffer("bank_labels", torch.zeros(1, spec.examples, dtype=torch.int64))
+        self.register_buffer("bank_labels", torch.zeros(1, spec.examples, *shape, dtype=dtype))
         self.register_buffer("neighbours", torch.ones(1, dtype=torch.int64))
         self.bank_labels: Tensor
         self.neighbours: Tensor
@@ -39,35 +42,40 @@ class NearestNeighbours(FittedHead):
         return maps_BVCHW[:, 0].mean((2, 3))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        k = int(self.neighbours)
-        return self._votes(*self._nearest(inputs, k), k)[None]
+        counts = self.neighbours.tolist()
+        rows = max(1, CELLS // max(len(self.bank[0]), max(counts) * self.classes))
+        return torch.cat([self._scores(chunk, counts) for chunk in inputs.split(rows)], dim=1)
 
-    def fit(self, train: Examples, val: Examples | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        self.bank[0] = F.normalize(train.inputs.to(self.bank.dtype), dim=1)
+    @torch.no_grad()
+    def fit(self, train: Examples, choose: bool) -> list[dict[str, Any]]:
+        self.bank[0].copy_(train.inputs)
+        F.normalize(self.bank, dim=2, out=self.bank)
         self.bank_labels[0] = train.labels
-        counts = [k for k in COUNTS if k <= len(train.labels)]
-        if val is None:
-            lines = [{"neighbours": min(UNVALIDATED, len(train.labels))}]
-            chosen = lines[0]
+        known = len(train.labels)
+        counts = [k for k in COUNTS if k <= known] if choose else [min(UNVALIDATED, known)]
+        self.neighbours = self.neighbours.new_tensor(counts)
+        return [{"neighbours": k} for k in counts]
+
+    def _scores(self, inputs_BC: Tensor, counts: list[int]) -> Tensor:
+        """(M, B, K): for each of the counts, the votes of as many of the most similar training maps."""
+        queries = F.normalize(inputs_BC.to(self.bank.dtype), dim=1)
+        cosines, indices = torch.topk(queries @ self.bank[0].t(), max(counts))
+        weights, labels = (cosines / TEMPERATURE).exp(), self.bank_labels[0][indices]
+        return torch.stack([self._votes(weights[:, :k], labels[:, :k]) for k in counts])
+
+    def _votes(self, weights_Bk: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) scores by neighbours with the labels (B, k) or (B, k, K)."""
+        if labels.ndim == 2:
+            present = weights_Bk.new_zeros(len(labels), self.classes).scatter_add_(1, labels, weights_Bk)
+            counted, voters = weights_Bk.sum(1, keepdim=True), labels.shape[1]
         else:
-            nearest = self._nearest(val.inputs, counts[-1])
-            lines = [{"neighbours": k, **scores(self._votes(*nearest, k), val)} for k in counts]
-            chosen = lines[best_of(lines)]
-        self.neighbours.fill_(chosen["neighbours"])
-        return chosen, lines
-
-    def _nearest(self, inputs: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """(B, k) cosines and (B, k) labels of the k most similar training images, most similar first."""
-        bank, rows = self.bank[0], max(1, CELLS // len(self.bank[0]))
-        found = [
-            torch.topk(F.normalize(chunk.to(bank.dtype), dim=1) @ bank.t(), k) for chunk in inputs.split(rows)
-        ]
-        cosines, indices = (torch.cat(part) for part in zip(*found, strict=True))
-        return cosines, self.bank_labels[0][indices]
-
-    def _votes(self, cosines_Bk: Tensor, labels_Bk: Tensor, k: int) -> Tensor:
-        """(B, K) log shares of the first k neighbours' votes."""
-        weights = (cosines_Bk[:, :k] / TEMPERATURE).exp()
-        votes = weights.new_zeros(len(weights), self.classes).scatter_add_(1, labels_Bk[:, :k], weights)
-        shares = votes / weights.sum(1, keepdim=True)
-        return ((k * shares + 1 / self.classes) / (k + 1)).log()
+            is_counted = labels >= 0
+            present, counted = (
+                torch.einsum("bk,bkc->bc", weights_Bk, which.to(weights_Bk.dtype))
+                for which in (labels == 1, is_counted)
+            )
+            voters = is_counted.sum(1)
+        shares = present / counted.clamp(min=torch.finfo(counted.dtype).tiny)  # of no votes at all: 0
+        outcomes = 2 if self.loss == "bce" else self.classes
+        shares = (voters * shares + 1 / outcomes) / (voters + 1)
+        return shares.logit() if self.loss == "bce" else shares.log()
