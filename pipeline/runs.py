@@ -65,26 +65,36 @@ GONE = {"region_average": False}
 def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
     """Make the folder of a run with this config.json, or find it made; gives whether the run is finished.
 
-    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
+    Raises: RunError as `check`, and when the folder can't be made.
     """
-    path = run_dir / "config.json"
-    if path.exists():
-        found = read_json(path)
-        if "groups" in found:
-            raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
-        found = defaults(found.get("head", "")) | found
-        asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
-        names = [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]
-        if names:
-            differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in names)
-            raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
+    if check(run_dir, wanted):
         return (run_dir / "summary.json").exists() or (run_dir / LEADERBOARD).exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: can't be made: {error.strerror}; give another --out") from error
-    write_json(path, wanted)
+    write_json(run_dir / "config.json", wanted)
     return False
+
+
+def check(run_dir: Path, wanted: dict[str, Any]) -> bool:
+    """Whether the folder holds the run with this config.json; changes nothing.
+
+    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
+    """
+    path = run_dir / "config.json"
+    if not path.exists():
+        return False
+    found = read_json(path)
+    if "groups" in found:
+        raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
+    found = defaults(found.get("head", "")) | found
+    asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
+    names = [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]
+    if names:
+        differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in names)
+        raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
+    return True
 
 
 def defaults(head: str) -> dict[str, Any]:

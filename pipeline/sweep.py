@@ -25,8 +25,9 @@ from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import pick_device
 from pipeline.errors import RunError, UserError, out_of_memory
 from pipeline.labels import split
+from pipeline.members import without_steps
 from pipeline.memory import free_bytes
-from pipeline.train import train
+from pipeline.train import describe, train
 from pipeline.validation import score_in
 from pipeline.workers import processes
 
@@ -36,13 +37,16 @@ Outcome = tuple[TrainConfig, UserError | None]
 def sweep(config: SweepConfig) -> Path:
     """Train every group, in the run folder if it is the only one; gives the run folder.
 
-    Raises: as `train`; of several groups, RunError once all others are trained, naming those that failed.
+    Raises: as `train`; of several groups, RunError at once when the folder holds one with other settings, and
+    once all others are trained, naming those that failed.
     """
     groups, out = config.groups(), config.run_dir
     if len(groups) == 1:
         return train(groups[0])
     cache = FeatureCache(Path(config.cache) / "train.h5")
-    split(cache.labels, cache.classes, groups[0])
+    train_part, _ = split(cache.labels, cache.classes, groups[0])
+    for group in groups:  # before anything of a sweep that is there is replaced
+        runs.check(group.run_dir, describe(without_steps(group), cache, train_part))
     claim(config, groups)
     jobs = min(config.jobs or os.cpu_count() or 1, len(groups))
     print(f"{len(groups)} groups of heads, {jobs} at a time: {', '.join(g.shape_name for g in groups)}")

@@ -135,8 +135,21 @@ def test_folders_of_other_runs_are_refused(tmp_path: Path, cache: Path) -> None:
     several = sweep(shapes(cache, tmp_path / "several", head=("linear", "knn")))
     with pytest.raises(RunError, match="holds a sweep over several shapes; give another --out"):
         sweep(shapes(cache, several, head=("linear",)))
-    with pytest.raises(RunError, match=r"linear: .*--epochs 4, not 5; give another --out"):
-        sweep(shapes(cache, several, head=("linear", "knn"), epochs=5))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_that_is_refused_leaves_that_which_is_there_as_it_was(
+    tmp_path: Path, cache: Path, jobs: int
+) -> None:
+    out = sweep(shapes(cache, tmp_path / "run", head=("linear", "knn")))
+    before = stamps(out)
+    with pytest.raises(RunError, match=r"^\S*linear: .*--epochs 4, not 5; give another --out$"):
+        sweep(shapes(cache, out, head=("gap", "linear", "knn"), epochs=5, jobs=jobs))
+    other = write_cache(tmp_path / "other", images=60)
+    with pytest.raises(RunError, match="--cache-key"):
+        sweep(shapes(other, out, head=("linear", "knn"), jobs=jobs))
+    assert stamps(out) == before
+    assert find_run(out)
 
 
 @pytest.mark.parametrize(
