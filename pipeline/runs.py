@@ -12,6 +12,7 @@ is written under another name and renamed, so what is there is whole.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,10 @@ IMMATERIAL = {
     "train_images",
 }
 """Settings that don't decide what a run learns. The cache counts by its key."""
+FACTS = {"cache_key": "key", "labels_sha256": "labels", "map_shape": "maps", "class_names": "classes"}
+"""What decides what a run learns, and no flag says: it follows from the cache."""
+DERIVED = {"labels_sha256", "map_shape", "class_names", "multi_label"}
+"""Differs only along with a setting that says more, unless the cache was given other labels."""
 OLDEST = (
     "head",
     "crops",
@@ -88,11 +93,13 @@ def check(run_dir: Path, wanted: dict[str, Any]) -> bool:
     found = read_json(path)
     if "groups" in found:
         raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
+    if found.get("stage", "train") != wanted["stage"]:
+        raise RunError(f"{run_dir}: holds what the stage {found['stage']!r} made; give another --out")
     found = defaults(found.get("head", "")) | found
     asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
-    names = [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]
-    if names:
-        differing = "; ".join(f"{flag(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in names)
+    if names := [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]:
+        told = [n for n in names if n not in DERIVED] or names
+        differing = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in told)
         raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
     return True
 
@@ -218,6 +225,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
+def _named(setting: str) -> str:
+    """A setting in a message: its flag, or what it says of the cache."""
+    return f"a --cache with the {FACTS[setting]}" if setting in FACTS else flag(setting)
+
+
 def _short(value: Any) -> str:
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if re.fullmatch("[0-9a-f]{32,}", text):  # a digest, shortened as in what training prints
+        return text[:12]
+    return (text if len(text) <= 60 else text[:57] + "...") or "unset"

@@ -146,7 +146,7 @@ def test_a_sweep_that_is_refused_leaves_that_which_is_there_as_it_was(
     with pytest.raises(RunError, match=r"^\S*linear: .*--epochs 4, not 5; give another --out$"):
         sweep(shapes(cache, out, head=("gap", "linear", "knn"), epochs=5, jobs=jobs))
     other = write_cache(tmp_path / "other", images=60)
-    with pytest.raises(RunError, match="--cache-key"):
+    with pytest.raises(RunError, match="a --cache with the key"):
         sweep(shapes(other, out, head=("linear", "knn"), jobs=jobs))
     assert stamps(out) == before
     assert find_run(out)

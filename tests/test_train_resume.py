@@ -71,5 +71,21 @@ def test_another_run_in_the_folder_is_refused_by_what_differs(tmp_path: Path, ca
     with pytest.raises(RunError, match=r"--lr 0.1, not 0.3; --epochs 4, not 5; give another --out"):
         train(config(cache, tmp_path / "run", epochs=5, lr=(0.3,)))
     other = write_cache(tmp_path / "other", images=60)
-    with pytest.raises(RunError, match="--cache-key"):
+    with pytest.raises(RunError, match=r"made with a --cache with the key \w{12}, not \w{12}; give another"):
         train(config(other, tmp_path / "run"))
+
+
+def test_a_run_on_other_labels_or_classes_is_refused_by_what_differs(tmp_path: Path, cache: Path) -> None:
+    run = train(config(cache, tmp_path / "run"))
+    with pytest.raises(RunError, match=r"run made with --classes unset, not ant bee; give another --out$"):
+        train(config(cache, run, classes=("ant", "bee")))
+    described = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**described, "labels_sha256": "ab" * 32}))
+    with pytest.raises(RunError, match="made with a --cache with the labels abababababab, not "):
+        train(config(cache, run))
+
+
+def test_the_folder_of_another_stage_is_refused_by_its_name(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "config.json").write_text('{"stage": "pretrain", "epochs": 24}')
+    with pytest.raises(RunError, match=r": holds what the stage 'pretrain' made; give another --out$"):
+        train(config(cache, tmp_path))
