@@ -12,7 +12,6 @@ is written under another name and renamed, so what is there is whole.
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,22 +31,6 @@ from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, wr
 HEAD = "head.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LEADERBOARD = "leaderboard.json"
-IMMATERIAL = {
-    "out",
-    "cache",
-    "cache_identity",
-    "resume",
-    "verify",
-    "memory_budget_mb",
-    "device",
-    "versions",
-    "train_images",
-}
-"""Settings that don't decide what a run learns. The cache counts by its key."""
-FACTS = {"cache_key": "key", "labels_sha256": "labels", "map_shape": "maps", "class_names": "classes"}
-"""What decides what a run learns, and no flag says: it follows from the cache."""
-DERIVED = {"labels_sha256", "map_shape", "class_names", "multi_label"}
-"""Differs only along with a setting that says more, unless the cache was given other labels."""
 OLDEST = (
     "head",
     "crops",
@@ -65,43 +48,6 @@ FORMERLY = {"recurrent-attention": {"region_start": "whole"}}
 """What settings of a head were before they could be set, where it isn't their default."""
 GONE = {"region_average": False}
 """Settings that can't be set any more, and what they always are now."""
-
-
-def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
-    """Make the folder of a run with this config.json, or find it made; gives whether the run is finished.
-
-    Raises: RunError as `check`, and when the folder can't be made.
-    """
-    if check(run_dir, wanted):
-        return (run_dir / "summary.json").exists() or (run_dir / LEADERBOARD).exists()
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run_dir}: can't be made: {error.strerror}; give another --out") from error
-    write_json(run_dir / "config.json", wanted)
-    return False
-
-
-def check(run_dir: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the folder holds the run with this config.json; changes nothing.
-
-    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
-    """
-    path = run_dir / "config.json"
-    if not path.exists():
-        return False
-    found = read_json(path)
-    if "groups" in found:
-        raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
-    if found.get("stage", "train") != wanted["stage"]:
-        raise RunError(f"{run_dir}: holds what the stage {found['stage']!r} made; give another --out")
-    found = defaults(found.get("head", "")) | found
-    asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
-    if names := [n for n in asked if found.get(n, GONE.get(n)) != asked[n]]:
-        told = [n for n in names if n not in DERIVED] or names
-        differing = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in told)
-        raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
-    return True
 
 
 def defaults(head: str) -> dict[str, Any]:
@@ -223,15 +169,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def _named(setting: str) -> str:
-    """A setting in a message: its flag, or what it says of the cache."""
-    return f"a --cache with the {FACTS[setting]}" if setting in FACTS else flag(setting)
-
-
-def _short(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if re.fullmatch("[0-9a-f]{32,}", text):  # a digest, shortened as in what training prints
-        return text[:12]
-    return (text if len(text) <= 60 else text[:57] + "...") or "unset"

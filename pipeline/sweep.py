@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from cache import FeatureCache
-from pipeline import leaderboard, runs
+from pipeline import claims, leaderboard, runs
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import pick_device
 from pipeline.errors import RunError, UserError, out_of_memory
@@ -46,9 +46,19 @@ def sweep(config: SweepConfig) -> Path:
     cache = FeatureCache(Path(config.cache) / "train.h5")
     train_part, _ = split(cache.labels, cache.classes, groups[0])
     for group in groups:  # before anything of a sweep that is there is replaced
-        runs.check(group.run_dir, describe(without_steps(group), cache, train_part))
-    claim(config, groups)
-    jobs = min(config.jobs or os.cpu_count() or 1, len(groups))
+        claims.check(group.run_dir, describe(without_steps(group), cache, train_part))
+    claim(out)
+    with claims.held(out):
+        names = [group.shape_name for group in groups]
+        runs.write_json(out / "config.json", {**config.as_json(), "stage": "train", "groups": names})
+        (out / runs.LEADERBOARD).unlink(missing_ok=True)
+        fill(groups, min(config.jobs or os.cpu_count() or 1, len(groups)))
+        leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group)])
+    return out
+
+
+def fill(groups: list[TrainConfig], jobs: int) -> None:
+    """Train every group. Raises: RunError, in the end, naming those that failed."""
     print(f"{len(groups)} groups of heads, {jobs} at a time: {', '.join(g.shape_name for g in groups)}")
     outcomes = in_processes(groups, jobs) if jobs > 1 else here(groups)
     failed = []
@@ -60,22 +70,16 @@ def sweep(config: SweepConfig) -> Path:
         failed += [f"{group.shape_name}: {error}"] if error else []
     if failed:
         raise RunError(f"{len(failed)} of {len(groups)} groups failed: {'; '.join(failed)}")
-    leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group)])
-    return out
 
 
-def claim(config: SweepConfig, groups: list[TrainConfig]) -> None:
-    """Make the sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
-    path = config.run_dir / "config.json"
-    if path.exists() and "groups" not in runs.read_json(path):
-        raise RunError(f"{config.run_dir}: holds the run of a single shape; give another --out")
+def claim(out: Path) -> None:
+    """Make a sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
+    if (out / "config.json").exists() and "groups" not in runs.read_json(out / "config.json"):
+        raise RunError(f"{out}: holds the run of a single shape; give another --out")
     try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{config.run_dir}: can't be made: {error.strerror}; give another --out") from error
-    names = [group.shape_name for group in groups]
-    runs.write_json(path, {**config.as_json(), "stage": "train", "groups": names})
-    (config.run_dir / runs.LEADERBOARD).unlink(missing_ok=True)
+        raise RunError(f"{out}: can't be made: {error.strerror}; give another --out") from error
 
 
 def here(groups: list[TrainConfig]) -> Iterator[Outcome]:

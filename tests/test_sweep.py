@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from toy import config, write_cache
 
+from pipeline.claims import held
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import CacheError, ConfigError, RunError
 from pipeline.evaluate import find_run
@@ -150,6 +151,14 @@ def test_a_sweep_that_is_refused_leaves_that_which_is_there_as_it_was(
         sweep(shapes(other, out, head=("linear", "knn"), jobs=jobs))
     assert stamps(out) == before
     assert find_run(out)
+
+
+def test_two_sweeps_into_one_folder_do_not_mix(tmp_path: Path, cache: Path) -> None:
+    out = sweep(shapes(cache, tmp_path / "run", head=("linear", "knn")))
+    before = stamps(out)
+    with held(out), pytest.raises(RunError, match=r"run: another process is training into it"):
+        sweep(shapes(cache, out, head=("linear", "knn", "gap")))
+    assert stamps(out) == before
 
 
 @pytest.mark.parametrize(

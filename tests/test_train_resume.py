@@ -1,6 +1,7 @@
 """Training again into the same folder: gone on with, up to date, or refused as another run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from toy import config, write_cache
 from trained import assert_same, lines
 
 from pipeline import train as stage
+from pipeline.claims import held
 from pipeline.errors import RunError
+from pipeline.evaluate import find_run
 from pipeline.train import train
 
 
@@ -89,3 +92,37 @@ def test_the_folder_of_another_stage_is_refused_by_its_name(tmp_path: Path, cach
     (tmp_path / "config.json").write_text('{"stage": "pretrain", "epochs": 24}')
     with pytest.raises(RunError, match=r": holds what the stage 'pretrain' made; give another --out$"):
         train(config(cache, tmp_path))
+
+
+@pytest.mark.parametrize("lost", ["head.safetensors", "summary.json"])
+def test_a_run_that_lost_a_file_is_trained_again(tmp_path: Path, cache: Path, lost: str) -> None:
+    whole, run = (train(config(cache, tmp_path / name)) for name in ("whole", "run"))
+    (run / lost).unlink()
+    train(config(cache, run))
+    assert (run / lost).exists()
+    assert_same(run, whole)
+
+
+def test_a_sweep_that_lost_a_head_says_so_and_is_trained_again(tmp_path: Path, cache: Path) -> None:
+    settings = {"lr": (0.1, 1e-6)}
+    run = train(config(cache, tmp_path / "run", **settings))
+    best = find_run(run)
+    shutil.rmtree(best)
+    with pytest.raises(
+        RunError, match=rf"run: a sweep whose best head, {best.name}, is gone; train it again"
+    ):
+        find_run(run)
+    train(config(cache, run, **settings))
+    assert find_run(run) == best
+
+
+def test_two_trainings_into_one_folder_do_not_mix(tmp_path: Path, cache: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with (
+        held(run),
+        pytest.raises(RunError, match=r"run: another process is training into it; wait for it, or"),
+    ):
+        train(config(cache, run))
+    assert not (run / "metrics.jsonl").exists()
+    train(config(cache, run))
