@@ -2,7 +2,7 @@
 
     0    done
     2    what the user can mend, a wrong flag or a disk without room: one line on stderr, no traceback
-    130  Ctrl-C        143  SIGTERM
+    130  Ctrl-C        143  SIGTERM        141  the reader of the output left before the end, as `| head` does
 
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
 """
@@ -10,6 +10,7 @@ torch takes seconds to import, so a stage's module is imported only once its fla
 import contextlib
 import inspect
 import io
+import os
 import re
 import signal
 import sys
@@ -50,8 +51,8 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
         print(f"\n{program}: interrupted; {again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left, as `| head` does
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+        return 141  # as of a program that SIGPIPE ended: what was asked for isn't done
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
