@@ -31,10 +31,15 @@ class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed on the way out."""
 
 
-def main(config_class: type[Checked], stage: str, again: str = "the same command goes on from here") -> int:
+def main(
+    config_class: type[Checked],
+    stage: str,
+    again: str = "the same command goes on from here",
+    smaller: str = "give a smaller --batch, then the same command goes on from here",
+) -> int:
     """Parse `sys.argv` into a configuration and run `stage`, given as "module:function".
 
-    `again` says how to go on after an interruption. Returns the exit code.
+    `again` says how to go on after an interruption, `smaller` what takes less memory. Returns the exit code.
     """
     program = Path(sys.argv[0]).name
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -56,7 +61,7 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print(f"{program}: out of memory; give a smaller --batch, then {again}", file=sys.stderr)
+        print(f"{program}: out of memory; {smaller}", file=sys.stderr)
         return 2
     except OSError as error:
         if not error.strerror:

@@ -78,8 +78,8 @@ def fill(
         config.run_dir / runs.CHECKPOINT,
     )
     started = time.perf_counter()
-    run_epochs(trainer, members, checkpoint)
-    finish(trainer, source, members, config.run_dir, time.perf_counter() - started)
+    epochs = config.epochs - run_epochs(trainer, members, checkpoint)
+    finish(trainer, source, members, config.run_dir, epochs, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -156,8 +156,11 @@ def make_trainer(
     return Trainer(source.head, optimizer, train_maps, val, plan, score_of(train_part.labels))
 
 
-def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> None:
-    """Train to the end, from the checkpoint if there is one. Raises: RunError when every head diverges."""
+def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int:
+    """Train to the end, from the checkpoint if there is one; gives the epoch it began with.
+
+    Raises: RunError when every head diverges.
+    """
     first = trainer.load(checkpoint) if checkpoint.exists() else 0
     logs = [member.folder / "metrics.jsonl" for member in members]
     for log in logs:
@@ -173,17 +176,22 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> Non
                 runs.append_line(log, line)
             if not any(np.isfinite(line["train_loss"]) for line in lines):
                 raise RunError(
-                    f"{logs[0].parent}: the loss is not finite after epoch {epoch}; give a smaller --lr and "
-                    "another --out"
+                    f"{logs[0].parent}: the loss is not finite after {epoch + 1} of {plan.epochs} epochs; "
+                    "give a smaller --lr and another --out"
                 )
             progress.set_postfix(best=f"{trainer.best_score.max():.2f} %")
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 trainer.save(checkpoint, epoch + 1)
                 saved = time.perf_counter()
+    return first
 
 
-def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Path, seconds: float) -> None:
-    """Write each head's weights and summary, and of a sweep the leaderboard."""
+def finish(
+    trainer: Trainer, source: Source, members: list[Member], run_dir: Path, epochs: int, seconds: float
+) -> None:
+    """Write each head's weights and summary, and of a sweep the leaderboard. So many epochs were trained just
+    now, and took so many seconds; others before an interruption.
+    """
     summaries = []
     for m, member in enumerate(members):
         weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
@@ -193,7 +201,7 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
             trainer.score.key: float(trainer.best_score[m]),
             "val_loss": float(trainer.best_loss[m]),
             "seconds": round(seconds, 3),
-            "images_per_second": round(trainer.plan.rows * trainer.plan.epochs / seconds),
+            "images_per_second": round(trainer.plan.rows * epochs / seconds),
             "heads_at_once": len(members),
         }
         runs.write_json(member.folder / "summary.json", summary)
@@ -202,6 +210,8 @@ def finish(trainer: Trainer, source: Source, members: list[Member], run_dir: Pat
         heads = zip(members, summaries, strict=True)
         leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
     elif trainer.val is not None:
-        best = f"{trainer.best_score[0]:.2f} % after epoch {trainer.best_epoch[0]}"
+        best = (
+            f"{trainer.best_score[0]:.2f} % after {trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
+        )
         print(f"validation {trainer.score.title} {best}")
     print(f"{run_dir}: trained in {seconds:.1f} s")

@@ -20,6 +20,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cache(tmp_path_factory.mktemp("cache"))
 
 
+def train_images(run: Path) -> int:
+    return json.loads((run / "config.json").read_text())["train_images"]
+
+
 class Killed(BaseException):
     """Stands for a signal."""
 
@@ -54,7 +58,10 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     for member in ("lr0.3-wd0.0005-seed0", "lr0.05-wd0.0005-seed0"):
         assert lines(run / member) == lines(whole / member)
         assert_same(run / member, whole / member)
-        best.append(json.loads((run / member / "summary.json").read_text())["best_epoch"])
+        summary = json.loads((run / member / "summary.json").read_text())
+        trained_now = summary["images_per_second"] * summary["seconds"] / train_images(run / member)
+        assert trained_now == pytest.approx(7 - stop_at, rel=0.2)  # not the epochs before
+        best.append(summary["best_epoch"])
     assert min(best) < stop_at or stop_at == 2  # so that a best epoch comes out of the checkpoint
     assert not (run / "checkpoint.safetensors").exists()
 
