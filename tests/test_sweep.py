@@ -36,7 +36,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shapes(cache: Path, out: Path, **settings: Any) -> SweepConfig:
     small = {"epochs": 4, "batch": 16, "precision": "float64", "device": "cpu", "val_fraction": 0.3}
-    return SweepConfig(cache=str(cache), out=str(out), **{**small, **SHAPES, **settings})
+    shaped = SHAPES if "fullnet" in settings.get("head", SHAPES["head"]) else {}
+    return SweepConfig(cache=str(cache), out=str(out), **{**small, **shaped, **settings})
 
 
 def board(folder: Path) -> dict[str, Any]:
@@ -77,6 +78,8 @@ def test_a_single_shape_has_the_run_folder_itself() -> None:
         ({"csra_temperature": (1.0, 1.0)}, "--csra-temperature: expected values that differ"),
         ({"constraints": ("anchor", "anchor")}, "--constraints: expected values that differ"),
         ({"head": ("fullnet", "lstm")}, "--head: expected one of linear, fullnet"),
+        ({"crops": ("full",), "crop_cells": 2}, "--crop-cells: has no effect on --crops full; leave it out"),
+        ({"hidden": (6,), "hidden_shapes": ("5",)}, "--hidden: has no effect beside --hidden-shapes; leave"),
     ],
 )
 def test_shapes_that_make_no_sense_are_refused_by_flag(settings: dict[str, Any], message: str) -> None:
