@@ -18,6 +18,7 @@ from cache import FeatureCache
 from pipeline.ablation_report import Result, write_report
 from pipeline.config import AblateConfig, ExtractConfig, PretrainConfig, TrainConfig
 from pipeline.datasets.base import open_dataset
+from pipeline.errors import ConfigError
 from pipeline.evaluate import score_run
 from pipeline.extract import extract
 from pipeline.pretrain import pretrain
@@ -61,10 +62,18 @@ def ablate(config: AblateConfig) -> Path:
 
 
 def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
-    """Make a regime's cache if need be, and list its cells."""
+    """Make a regime's cache if need be, and list its cells.
+
+    Raises: whatever the stages raise, and ConfigError when images have several labels each.
+    """
     cache, classes = Path(config.out) / "caches" / regime, ()
     options: dict[str, Any] = {"views": "mirror", "device": config.device, "workers": config.workers}
     options |= {"cache": str(cache), "dataset": "digits" if regime == "digits" else config.dataset}
+    if regime != "digits" and open_dataset(config.dataset)["train"].labels.ndim > 1:
+        raise ConfigError(
+            f"--dataset: expected images with one label each, {config.dataset} has several; "
+            "ablate_attention.py compares heads on such"
+        )
     if regime == "transfer":
         names = open_dataset(config.dataset)["train"].classes
         known, classes = names[: len(names) // 2], names[len(names) // 2 :]

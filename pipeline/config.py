@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, slug
-from pipeline.train_config import SweepConfig, TrainConfig
+from pipeline.train_config import SweepConfig, TrainConfig, refuse_twins
 from pipeline.trunks import TRUNKS, UNTRAINED
 
 __all__ = ["AblateConfig", "EvaluateConfig", "ExtractConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
@@ -162,6 +162,11 @@ class EvaluateConfig(Checked):
     workers: Workers = 0
     """Threads or processes that decode images [one per core]."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out and len(self.run) == 1:
+            raise ConfigError("--out: expected two runs or more to compare, found one; scores go to RUN/eval")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AblateConfig(Checked):
@@ -206,6 +211,11 @@ class AblateConfig(Checked):
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
     """Threads or processes that decode images [one per core]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("regime", "per_class", "lr", "weight_decay"):
+            refuse_twins(name, getattr(self, name))
 
 
 def view_count(views: str) -> int:
