@@ -62,10 +62,18 @@ def ablate(config: AblateConfig) -> Path:
 
 
 def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
-    """Make a regime's cache if need be, and list its cells."""
+    """Make a regime's cache if need be, and list its cells.
+
+    Raises: whatever the stages raise, and ConfigError when images have several labels each.
+    """
     cache, classes = Path(config.out) / "caches" / regime, ()
     options: dict[str, Any] = {"views": "mirror", "device": config.device, "workers": config.workers}
     options |= {"cache": str(cache), "dataset": "digits" if regime == "digits" else config.dataset}
+    if regime != "digits" and open_dataset(config.dataset)["train"].labels.ndim > 1:
+        raise ConfigError(
+            f"--dataset: expected images with one label each, {config.dataset} has several; "
+            "ablate_attention.py compares heads on such"
+        )
     if regime == "transfer":
         known, classes = halves(open_dataset(config.dataset)["train"].classes, config.trunk_classes)
         trunk = PretrainConfig(
@@ -93,8 +101,7 @@ def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...],
     others = tuple(name for name in names if name not in known)
     if not others or len(known) + len(others) != len(names):
         raise ConfigError(
-            f"--trunk-classes: expected some of {', '.join(names)}, but not all and none twice, found "
-            f"{', '.join(known)}"
+            f"--trunk-classes: expected some of {', '.join(names)}, but not all, found {', '.join(known)}"
         )
     return known, others
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from pipeline.fields import Checked, Count, Device, OneOf, Range, Workers
+from pipeline.train_config import refuse_twins
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,3 +53,8 @@ class AblateConfig(Checked):
     """Where to compute [cuda, mps or cpu, what there is]."""
     workers: Workers = 0
     """Threads or processes that decode images [one per core]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("regime", "trunk_classes", "per_class", "lr", "weight_decay"):
+            refuse_twins(name, getattr(self, name))

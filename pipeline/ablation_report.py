@@ -45,7 +45,7 @@ def write_report(out: Path, results: list[Result], settings: dict[str, Any]) -> 
         head: (
             [r.images_per_class for r in cells],
             [r.top1.mean() for r in cells],
-            [deviation(r) for r in cells],
+            [deviation(r) or 0.0 for r in cells],
         )
         for head in heads(results)
         if (cells := [r for r in results if r.head == head and r.regime == "transfer"])
@@ -70,7 +70,7 @@ def tables(results: list[Result]) -> str:
     names = heads(results)
     lines = ["| regime | per class | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for row in rows(results):
-        cells = [f"{r.top1.mean():.2f} ± {deviation(r):.2f}" for r in row.values()]
+        cells = [score(r) for r in row.values()]
         lines.append(f"| {title(row)} | {' | '.join(cells)} |")
     others = [name for name in AGAINST if name in names]
     lines += ["", "| regime | per class | " + " | ".join(f"ten − {n}" for n in others) + " |"]
@@ -100,9 +100,15 @@ def compare(row: dict[str, Result], other: str) -> str:
     return str(paired_interval(np.stack(row[other].correct), np.stack(row["ten"].correct)))
 
 
-def deviation(result: Result) -> float:
-    """Sample deviation over seeds."""
-    return float(result.top1.std(ddof=1)) if len(result.correct) > 1 else 0.0
+def score(result: Result) -> str:
+    """Mean ± deviation over the seeds."""
+    spread = deviation(result)
+    return f"{result.top1.mean():.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+
+
+def deviation(result: Result) -> float | None:
+    """Sample deviation over seeds; one has none."""
+    return float(result.top1.std(ddof=1)) if len(result.correct) > 1 else None
 
 
 def as_json(result: Result, results: list[Result]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     0    done
     2    what the user can mend, a wrong flag or a disk without room: one line on stderr, no traceback
-    130  Ctrl-C        143  SIGTERM
+    130  Ctrl-C        143  SIGTERM        141  the reader of the output left before the end, as `| head` does
 
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
 """
@@ -10,6 +10,7 @@ torch takes seconds to import, so a stage's module is imported only once its fla
 import contextlib
 import inspect
 import io
+import os
 import re
 import signal
 import sys
@@ -30,10 +31,15 @@ class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed on the way out."""
 
 
-def main(config_class: type[Checked], stage: str, again: str = "the same command goes on from here") -> int:
+def main(
+    config_class: type[Checked],
+    stage: str,
+    again: str = "the same command goes on from here",
+    smaller: str = "give a smaller --batch, then the same command goes on from here",
+) -> int:
     """Parse `sys.argv` into a configuration and run `stage`, given as "module:function".
 
-    `again` says how to go on after an interruption. Returns the exit code.
+    `again` says how to go on after an interruption, `smaller` what takes less memory. Returns the exit code.
     """
     program = Path(sys.argv[0]).name
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -50,12 +56,12 @@ def main(config_class: type[Checked], stage: str, again: str = "the same command
         print(f"\n{program}: interrupted; {again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left, as `| head` does
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+        return 141  # as of a program that SIGPIPE ended: what was asked for isn't done
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print(f"{program}: out of memory; give a smaller --batch, then {again}", file=sys.stderr)
+        print(f"{program}: out of memory; {smaller}", file=sys.stderr)
         return 2
     except OSError as error:
         if not error.strerror:

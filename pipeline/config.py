@@ -163,6 +163,11 @@ class EvaluateConfig(Checked):
     workers: Workers = 0
     """Threads or processes that decode images [one per core]."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out and len(self.run) == 1:
+            raise ConfigError("--out: expected two runs or more to compare, found one; scores go to RUN/eval")
+
 
 def view_count(views: str) -> int:
     """How many views of a training image are stored: plain 1, mirror 2, augment:K 1 + K.

@@ -25,11 +25,12 @@ class RunError(UserError):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError says which file it is about: that of a full disk, which comes with the writing, doesn't."""
+    """An OSError says which file it is about: that of a full disk, which comes with the writing, doesn't, and
+    that of a rename names the part first."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None and (error.filename is None or error.filename2 is not None):
             error.filename = str(path)
         raise
 

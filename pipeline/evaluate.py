@@ -72,6 +72,8 @@ def find_run(folder: Path) -> Path:
         score = best[score_in(best).key]
         if score is None:
             raise RunError(f"{folder}: a sweep without validation has no best head; name one of its folders")
+        if not (folder / best["folder"] / "config.json").exists():
+            raise RunError(f"{folder}: a sweep whose best head, {best['folder']}, is gone; train it again")
         print(f"{folder}: a sweep; {best['folder']} is best by validation ({score:.2f} %)")
         return folder / best["folder"]
     if not (folder / "config.json").exists():

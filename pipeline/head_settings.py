@@ -4,16 +4,19 @@ Nothing here imports torch.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pipeline.fields import Checked, Fraction, OneOf, Range
+from pipeline.errors import ConfigError
+from pipeline.fields import Checked, Fraction, OneOf, Range, flag
+from pipeline.heads import READ
 
 CONSTRAINTS = ("anchor", "scale", "positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadSettings(Checked):
-    """Every head reads what concerns it, and no other flag matters to it."""
+    """Every head reads what concerns it (`pipeline.heads.READ`), and no other flag matters to it."""
 
     loss: Literal["auto", "cross-entropy", "bce", "softmax-square"] = "auto"
     """bce: binary cross-entropy of each class. softmax-square: squared error of the softmax to the labels
@@ -42,3 +45,14 @@ class HeadSettings(Checked):
     constraints: tuple[Annotated[str, OneOf(CONSTRAINTS)], ...] = CONSTRAINTS
     """recurrent-attention: which constraints. anchor pulls each region towards a place of its own, scale
     keeps regions small, positive keeps them from being mirrored or empty."""
+
+
+def refuse_unread(config: Checked, heads: Sequence[str]) -> None:
+    """Raises: ConfigError when a flag isn't left at its default, and none of these heads reads it."""
+    for field in dataclasses.fields(config):
+        readers = [head for head, names in READ.items() if field.name in names]
+        if readers and getattr(config, field.name) != field.default and not {*readers} & {*heads}:
+            raise ConfigError(
+                f"{flag(field.name)}: has no effect on {', '.join(heads)}, only on {', '.join(readers)}; "
+                "leave it out"
+            )

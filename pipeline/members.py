@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead
 from pipeline.registry import resolve
@@ -19,11 +20,16 @@ class Member(NamedTuple):
 
 
 def members_of(config: TrainConfig) -> list[Member]:
-    """The heads of a sweep, each in a folder named by its settings; a single head has the run folder."""
+    """The heads of a sweep, each in a folder named by its settings; a single head has the run folder.
+
+    Raises: ConfigError when two of them would share one.
+    """
     grid = list(itertools.product(config.lr, config.weight_decay, config.seed))
     if len(grid) == 1:
         return [Member(config, config.run_dir)]
     folders = [config.run_dir / f"lr{lr:g}-wd{decay:g}-seed{seed}" for lr, decay, seed in grid]
+    if len(set(folders)) < len(folders):
+        raise ConfigError("--lr, --weight-decay: expected values that differ in their first six digits")
     return [
         Member(
             dataclasses.replace(config, lr=(lr,), weight_decay=(decay,), seed=(seed,), out=str(folder)),

@@ -22,7 +22,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.fields import flag
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
-from pipeline.json_files import read_json, write_json
+from pipeline.json_files import read_json
 from pipeline.normaliser import Normaliser
 from pipeline.registry import resolve
 from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
@@ -30,18 +30,6 @@ from pipeline.tensors import copy_tensors, grouped, read_tensors, shape_text, wr
 HEAD = "head.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LEADERBOARD = "leaderboard.json"
-IMMATERIAL = {
-    "out",
-    "cache",
-    "cache_identity",
-    "resume",
-    "verify",
-    "memory_budget_mb",
-    "device",
-    "versions",
-    "train_images",
-}
-"""Settings that don't decide what a run learns. The cache counts by its key."""
 OLDEST = (
     *("head", "crops", "crop_cells", "hidden", "dropout", "lr", "weight_decay", "seed", "data_seed"),
     *("epochs", "batch", "classes", "per_class", "val_fraction", "precision", "cache"),
@@ -52,35 +40,6 @@ FORMERLY = {"recurrent-attention": {"region_start": "whole"}}
 """What settings of a head were before they could be set, where it isn't their default."""
 GONE = {"region_average": False}
 """Settings that can't be set any more, and what they always are now."""
-SETTINGS = TrainConfig.__dataclass_fields__.keys() | GONE.keys()
-"""What config.json has of the command line; the other fields follow from it and from the cache."""
-
-
-def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
-    """Make the folder of a run with this config.json, or find it made; gives whether the run is finished.
-
-    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
-    """
-    path = run_dir / "config.json"
-    if path.exists():
-        if "groups" in read_json(path):
-            raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
-        found = head_config(run_dir)
-        asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | GONE
-        names = [n for n in asked if found[n] != asked[n]]
-        if names:
-            settings = [n for n in names if n in SETTINGS]
-            differing = [f"{flag(n)} {_short(found[n])}, not {_short(asked[n])}" for n in settings]
-            if others := ", ".join(n for n in names if n not in SETTINGS):
-                differing.append(f"another --cache than {wanted['cache']} is now: other {others}")
-            raise RunError(f"{run_dir}: holds a run made with {'; '.join(differing)}; give another --out")
-        return (run_dir / "summary.json").exists() or (run_dir / LEADERBOARD).exists()
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run_dir}: can't be made: {error.strerror}; give another --out") from error
-    write_json(path, wanted)
-    return False
 
 
 def read_config(run_dir: Path, *stages: str) -> dict[str, Any]:
@@ -180,8 +139,3 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
 def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normaliser) -> None:
     """What `load_head` reads."""
     write_tensors(run_dir / HEAD, grouped(head=weights, normaliser=normaliser.state_dict()))
-
-
-def _short(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

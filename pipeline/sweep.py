@@ -20,14 +20,15 @@ import torch
 from tqdm import tqdm
 
 from cache import FeatureCache
-from pipeline import leaderboard, runs
+from pipeline import claims, leaderboard, runs
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import pick_device
 from pipeline.errors import RunError, UserError, out_of_memory
 from pipeline.json_files import read_json, write_json
 from pipeline.labels import split
+from pipeline.members import without_steps
 from pipeline.memory import free_bytes
-from pipeline.train import train
+from pipeline.train import describe, train
 from pipeline.validation import score_in
 from pipeline.workers import processes
 
@@ -37,15 +38,28 @@ Outcome = tuple[TrainConfig, UserError | None]
 def sweep(config: SweepConfig) -> Path:
     """Train every group, in the run folder if it is the only one; gives the run folder.
 
-    Raises: as `train`; of several groups, RunError once all others are trained, naming those that failed.
+    Raises: as `train`; of several groups, RunError at once when the folder holds one with other settings, and
+    once all others are trained, naming those that failed.
     """
     groups, out = config.groups(), config.run_dir
     if len(groups) == 1:
         return train(groups[0])
     cache = FeatureCache(Path(config.cache) / "train.h5")
-    split(cache.labels, cache.classes, groups[0])
-    claim(config, groups)
-    jobs = min(config.jobs or os.cpu_count() or 1, len(groups))
+    train_part, _ = split(cache.labels, cache.classes, groups[0])
+    for group in groups:  # before anything of a sweep that is there is replaced
+        claims.check(group.run_dir, describe(without_steps(group), cache, train_part))
+    claim(out)
+    with claims.held(out):
+        names = [group.shape_name for group in groups]
+        write_json(out / "config.json", {**config.as_json(), "stage": "train", "groups": names})
+        (out / runs.LEADERBOARD).unlink(missing_ok=True)
+        fill(groups, min(config.jobs or os.cpu_count() or 1, len(groups)))
+        leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group)])
+    return out
+
+
+def fill(groups: list[TrainConfig], jobs: int) -> None:
+    """Train every group. Raises: RunError, in the end, naming those that failed."""
     print(f"{len(groups)} groups of heads, {jobs} at a time: {', '.join(g.shape_name for g in groups)}")
     outcomes = in_processes(groups, jobs) if jobs > 1 else here(groups)
     failed = []
@@ -57,22 +71,16 @@ def sweep(config: SweepConfig) -> Path:
         failed += [f"{group.shape_name}: {error}"] if error else []
     if failed:
         raise RunError(f"{len(failed)} of {len(groups)} groups failed: {'; '.join(failed)}")
-    leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group)])
-    return out
 
 
-def claim(config: SweepConfig, groups: list[TrainConfig]) -> None:
-    """Make the sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
-    path = config.run_dir / "config.json"
-    if path.exists() and "groups" not in read_json(path):
-        raise RunError(f"{config.run_dir}: holds the run of a single shape; give another --out")
+def claim(out: Path) -> None:
+    """Make a sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
+    if (out / "config.json").exists() and "groups" not in read_json(out / "config.json"):
+        raise RunError(f"{out}: holds the run of a single shape; give another --out")
     try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{config.run_dir}: can't be made: {error.strerror}; give another --out") from error
-    names = [group.shape_name for group in groups]
-    write_json(path, {**config.as_json(), "stage": "train", "groups": names})
-    (config.run_dir / runs.LEADERBOARD).unlink(missing_ok=True)
+        raise RunError(f"{out}: can't be made: {error.strerror}; give another --out") from error
 
 
 def here(groups: list[TrainConfig]) -> Iterator[Outcome]:
@@ -130,7 +138,7 @@ def attempt(group: TrainConfig) -> UserError | None:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return RunError("out of memory; give a smaller --batch or --hidden-shapes")
+        return RunError("out of memory; give smaller --hidden-shapes, or a smaller --batch and another --out")
     except OSError as error:
         where = error.filename or group.run_dir
         return RunError(f"{where}: {error.strerror or error}; mend that, then add --resume")

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from cache import FeatureCache
-from pipeline import leaderboard, runs
+from pipeline import claims, leaderboard, runs
 from pipeline.config import TrainConfig
 from pipeline.device import pick_device
 from pipeline.engine import Plan, Trainer
@@ -42,7 +42,7 @@ def train(config: TrainConfig) -> Path:
     """Train every combination of learning rate, weight decay and seed at once; gives the run folder.
 
     Raises: CacheError; ConfigError when a flag doesn't suit the cache; RunError when the folder holds another
-    run, or an unfinished one and --resume isn't given, or when every head diverges.
+    run, an unfinished one and --resume isn't given, or one that trains now; when every head diverges.
     """
     cache, run_dir = FeatureCache(Path(config.cache) / "train.h5"), config.run_dir
     train_part, val_part = split(cache.labels, cache.classes, config)
@@ -52,25 +52,37 @@ def train(config: TrainConfig) -> Path:
     source = open_source(config, cache, [member.config.seed[0] for member in members], examples)
     if isinstance(source.head, FittedHead):
         check_memory(config, source, examples + len(val_part.rows))
-    if runs.claim(run_dir, describe(config, cache, train_part)):
+    if claims.claim(run_dir, describe(config, cache, train_part)):
         print(f"{run_dir}: up to date")
         return run_dir
-    checkpoint = run_dir / runs.CHECKPOINT
-    if checkpoint.exists() and not config.resume:
-        raise RunError(f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out")
-    for member in members:
-        runs.claim(member.folder, describe(member.config, cache, train_part))
-    announce(config, source, train_part, val_part)
+    with claims.held(run_dir):
+        if (run_dir / runs.CHECKPOINT).exists() and not config.resume:
+            raise RunError(
+                f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"
+            )
+        for member in members:
+            claims.claim(member.folder, describe(member.config, cache, train_part))
+        announce(config, source, train_part, val_part)
+        fill(config, source, train_part, val_part, members)
+    return run_dir
+
+
+def fill(
+    config: TrainConfig, source: Source, train_part: Part, val_part: Part, members: list[Member]
+) -> None:
+    """Train, or compute, the heads into their folders."""
     source.fit_normaliser(train_part.rows)
     if isinstance(source.head, FittedHead):
         fit(config, source, source.head, train_part, val_part)
-        return run_dir
-    trainer = make_trainer(config, source, train_part, val_part, members)
+        return
+    trainer, checkpoint = (
+        make_trainer(config, source, train_part, val_part, members),
+        config.run_dir / runs.CHECKPOINT,
+    )
     started = time.perf_counter()
     images = run_epochs(trainer, members, checkpoint)
-    finish(trainer, source, members, run_dir, images, time.perf_counter() - started)
+    finish(trainer, source, members, config.run_dir, images, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
-    return run_dir
 
 
 def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int], examples: int) -> Source:
@@ -169,8 +181,8 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int
                 append_line(log, line)
             if not any(np.isfinite(line["train_loss"]) for line in lines):
                 raise RunError(
-                    f"{logs[0].parent}: the loss is not finite after epoch {epoch}; give a smaller --lr and "
-                    "another --out"
+                    f"{logs[0].parent}: the loss is not finite after {epoch + 1} of {plan.epochs} epochs; "
+                    "give a smaller --lr and another --out"
                 )
             progress.set_postfix(best=f"{trainer.best_score.max():.2f} %")
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
@@ -202,6 +214,8 @@ def finish(
         heads = zip(members, summaries, strict=True)
         leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
     elif trainer.val is not None:
-        best = f"{trainer.best_score[0]:.2f} % after epoch {trainer.best_epoch[0]}"
+        best = (
+            f"{trainer.best_score[0]:.2f} % after {trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
+        )
         print(f"validation {trainer.score.title} {best}")
     print(f"{run_dir}: trained in {seconds:.1f} s")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.fields import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, flag, slug
-from pipeline.head_settings import HeadSettings
+from pipeline.head_settings import HeadSettings, refuse_unread
 from pipeline.heads import BATCHES, CROP_CELLS, HEADS, POOLED, WITH_HIDDEN, default_lr
 
 Crops = Literal["center", "five", "ten", "ten-image", "full"]
@@ -140,6 +140,11 @@ class SweepConfig(Settings, _Shapes):
         for name in ("head", "crops", "hidden_shapes"):
             refuse_twins(name, getattr(self, name))
         self._hidden_layers()
+        refuse_unread(self, self.head)
+        if self.crop_cells and self.crops == ("full",):
+            raise ConfigError("--crop-cells: has no effect on --crops full; leave it out")
+        if self.hidden_shapes and self.hidden != _Shapes.hidden:
+            raise ConfigError("--hidden: has no effect beside --hidden-shapes; leave one of them out")
 
     @property
     def run_dir(self) -> Path:

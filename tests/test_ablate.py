@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.ablate import HEADS, ablate
-from pipeline.ablation_report import Result, tables
+from pipeline.ablation_report import Result, as_json, tables
 from pipeline.config import AblateConfig
 from pipeline.errors import ConfigError
+from pipeline.fields import flag
 from pipeline.selection import Setting, choose
 
 
@@ -53,6 +55,34 @@ def test_the_tables_show_means_deviations_and_paired_differences() -> None:
     assert "| (c) digits | all | 65.00 ± 7.07 | 60.00 ± 0.00 |" in text
     assert "| regime | per class | ten − full |" in text
     assert "+5.00 [" in text
+
+
+def test_one_seed_has_no_deviation() -> None:
+    right = np.zeros(100, np.bool_)
+    right[:60] = True
+    result = Result("digits", 0, 10, "ten", 0.1, 0.0, [right])
+    assert "| (c) digits | all | 60.00 |" in tables([result])
+    assert as_json(result, [result])["deviation"] is None
+
+
+@pytest.mark.parametrize("regime", ["same", "transfer"])
+def test_images_with_several_labels_are_refused_before_anything_is_made(tmp_path: Path, regime: str) -> None:
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,labels,split\na.png,cat dog,train\nb.png,cat,test\n")
+    config = AblateConfig(dataset=f"csv:{tmp_path / 't.csv'}", out=str(tmp_path / "out"), regime=(regime,))
+    with pytest.raises(
+        ConfigError, match=r"^--dataset: expected images with one label each, csv:.*t\.csv has"
+    ):
+        ablate(config)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["regime", "per_class", "lr", "weight_decay"])
+def test_values_given_twice_are_refused_before_anything_is_made(name: str) -> None:
+    twice: Any = (getattr(AblateConfig(), name)[0],) * 2
+    with pytest.raises(ConfigError, match=rf"^{flag(name)}: expected values that differ"):
+        AblateConfig(**{name: twice})
 
 
 def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +141,7 @@ def test_the_trunk_of_other_classes_sees_its_own_alone(
     assert run["classes"] == list(others)
 
 
-@pytest.mark.parametrize("asked", [("a", "x"), ("a", "a"), tuple("abcd")])
+@pytest.mark.parametrize("asked", [("a", "x"), tuple("abcd")])
 def test_classes_that_leave_no_others_or_are_unknown_are_refused(
     tmp_path: Path, asked: tuple[str, ...]
 ) -> None:

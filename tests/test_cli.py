@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from toy import write_cache
 
+from pipeline.json_files import write_json
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "pretrain_trunk.py"]
 
@@ -123,3 +125,29 @@ def test_memory_that_runs_out_is_one_line(allocate: str, tmp_path: Path) -> None
     assert done.returncode == 2
     advice = "give a smaller --batch, then the same command goes on from here"
     assert done.stderr == f"-c: out of memory; {advice}\n"
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+def test_a_reader_that_leaves_ends_a_stage_quietly_but_not_as_done(reads: int, tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text("def begin(config):\n    while True: print('line', flush=True)\n")
+    program = (
+        "import sys; from pipeline.cli import main; from pipeline.config import TrainConfig\n"
+        f"sys.path.insert(0, {str(tmp_path)!r}); sys.exit(main(TrainConfig, 'stage:begin'))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for _ in range(reads):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+
+
+def test_a_rename_that_fails_names_the_file_that_was_to_be(tmp_path: Path) -> None:
+    (tmp_path / "out.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_json(tmp_path / "out.json", {})
+    assert caught.value.filename == str(tmp_path / "out.json")

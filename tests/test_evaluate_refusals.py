@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from trained import weights
 
 from cache import CacheError, StaleCacheError
-from pipeline.errors import RunError
+from pipeline.config import EvaluateConfig
+from pipeline.errors import ConfigError, RunError
 from pipeline.evaluate import evaluate, score_run
 from pipeline.predictions import Predictions
 
@@ -139,3 +140,8 @@ def test_missing_or_damaged_predictions_are_named(damage: bytes | None, tmp_path
         path.write_bytes(damage)
     with pytest.raises(RunError, match=r"predictions\.npz: no predictions"):
         Predictions.load(path)
+
+
+def test_a_place_for_a_comparison_wants_runs_to_compare() -> None:
+    with pytest.raises(ConfigError, match=r"^--out: expected two runs or more to compare, found one"):
+        EvaluateConfig(run=("ten",), out="comparison.json")

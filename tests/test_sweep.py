@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from toy import config, write_cache
 from trained import board, stamps
 
+from pipeline.claims import held
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import CacheError, ConfigError, RunError
 from pipeline.evaluate import find_run
@@ -27,7 +28,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shapes(cache: Path, out: Path, **settings: Any) -> SweepConfig:
     small = {"epochs": 4, "batch": 16, "precision": "float64", "device": "cpu", "val_fraction": 0.3}
-    return SweepConfig(cache=str(cache), out=str(out), **{**small, **SHAPES, **settings})
+    shaped = SHAPES if "fullnet" in settings.get("head", SHAPES["head"]) else {}
+    return SweepConfig(cache=str(cache), out=str(out), **{**small, **shaped, **settings})
 
 
 def test_groups_are_the_combinations_that_differ(tmp_path: Path) -> None:
@@ -59,6 +61,8 @@ def test_a_single_shape_has_the_run_folder_itself() -> None:
         ({"csra_temperature": (1.0, 1.0)}, "--csra-temperature: expected values that differ"),
         ({"constraints": ("anchor", "anchor")}, "--constraints: expected values that differ"),
         ({"head": ("fullnet", "lstm")}, "--head: expected one of linear, fullnet"),
+        ({"crops": ("full",), "crop_cells": 2}, "--crop-cells: has no effect on --crops full; leave it out"),
+        ({"hidden": (6,), "hidden_shapes": ("5",)}, "--hidden: has no effect beside --hidden-shapes; leave"),
     ],
 )
 def test_shapes_that_make_no_sense_are_refused_by_flag(settings: dict[str, Any], message: str) -> None:
@@ -118,8 +122,29 @@ def test_folders_of_other_runs_are_refused(tmp_path: Path, cache: Path) -> None:
     several = sweep(shapes(cache, tmp_path / "several", head=("linear", "knn")))
     with pytest.raises(RunError, match="holds a sweep over several shapes; give another --out"):
         sweep(shapes(cache, several, head=("linear",)))
-    with pytest.raises(RunError, match=r"linear: .*--epochs 4, not 5; give another --out"):
-        sweep(shapes(cache, several, head=("linear", "knn"), epochs=5))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_that_is_refused_leaves_that_which_is_there_as_it_was(
+    tmp_path: Path, cache: Path, jobs: int
+) -> None:
+    out = sweep(shapes(cache, tmp_path / "run", head=("linear", "knn")))
+    before = stamps(out)
+    with pytest.raises(RunError, match=r"^\S*linear: .*--epochs 4, not 5; give another --out$"):
+        sweep(shapes(cache, out, head=("gap", "linear", "knn"), epochs=5, jobs=jobs))
+    other = write_cache(tmp_path / "other", images=60)
+    with pytest.raises(RunError, match="a --cache with the key"):
+        sweep(shapes(other, out, head=("linear", "knn"), jobs=jobs))
+    assert stamps(out) == before
+    assert find_run(out)
+
+
+def test_two_sweeps_into_one_folder_do_not_mix(tmp_path: Path, cache: Path) -> None:
+    out = sweep(shapes(cache, tmp_path / "run", head=("linear", "knn")))
+    before = stamps(out)
+    with held(out), pytest.raises(RunError, match=r"run: another process is training into it"):
+        sweep(shapes(cache, out, head=("linear", "knn", "gap")))
+    assert stamps(out) == before
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,9 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, preexec_fn=limit)
     assert done.returncode == 2
     assert done.stderr.endswith(
-        "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give a smaller --batch "
-        "or --hidden-shapes\n"
+        "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give smaller --hidden-"
+        "shapes, or a smaller --batch and another --out\n"
     )
     assert load_head(out / "fullnet-ten-4")
+    command[command.index("60000x60000")] = "5"
+    assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0

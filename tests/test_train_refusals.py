@@ -23,6 +23,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"crops": "ten-image"}, ConfigError, "--crops: ten-image needs a cache made with --views mirror"),
         ({"classes": ("dog",)}, ConfigError, "--classes"),
         ({"lr": (1e6,), "hidden": (64,)}, ConfigError, "--lr"),
+        (
+            {"lr": (0.1, 0.10000001)},
+            ConfigError,
+            "--lr, .*: expected values that differ in their first six digits",
+        ),
         ({"cache": "nowhere"}, CacheError, "nowhere/train.h5: no such file"),
     ],
 )

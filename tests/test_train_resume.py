@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from toy import config, write_cache
 from trained import assert_same, lines
 
 from pipeline import train as stage
+from pipeline.claims import held
 from pipeline.errors import RunError
+from pipeline.evaluate import find_run
 from pipeline.runs import load_head
 from pipeline.train import train
 
@@ -17,6 +20,10 @@ from pipeline.train import train
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cache(tmp_path_factory.mktemp("cache"))
+
+
+def train_images(run: Path) -> int:
+    return json.loads((run / "config.json").read_text())["train_images"]
 
 
 class Killed(BaseException):
@@ -53,7 +60,10 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     for member in ("lr0.3-wd0.0005-seed0", "lr0.05-wd0.0005-seed0"):
         assert lines(run / member) == lines(whole / member)
         assert_same(run / member, whole / member)
-        best.append(json.loads((run / member / "summary.json").read_text())["best_epoch"])
+        summary = json.loads((run / member / "summary.json").read_text())
+        trained_now = summary["images_per_second"] * summary["seconds"] / train_images(run / member)
+        assert trained_now == pytest.approx(7 - stop_at, rel=0.2)  # not the epochs before
+        best.append(summary["best_epoch"])
     assert min(best) < stop_at or stop_at == 2  # so that a best epoch comes out of the checkpoint
     assert not (run / "checkpoint.safetensors").exists()
 
@@ -117,19 +127,60 @@ def test_a_config_json_that_lacks_what_was_written_is_named_with_what_is_missing
     assert json.loads((run / "config.json").read_text()) == left
 
 
-def test_a_folder_of_another_stage_is_refused(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "config.json").write_text('{"stage": "pretrain"}')
-    said = r"config\.json: expected the stage train, found 'pretrain'; give another folder"
-    with pytest.raises(RunError, match=said):
-        train(config(cache, tmp_path))
-
-
 def test_another_run_in_the_folder_is_refused_by_what_differs(tmp_path: Path, cache: Path) -> None:
     train(config(cache, tmp_path / "run"))
     with pytest.raises(RunError, match=r"--lr 0.1, not 0.3; --epochs 4, not 5; give another --out"):
         train(config(cache, tmp_path / "run", epochs=5, lr=(0.3,)))
     other = write_cache(tmp_path / "other", images=60)
-    with pytest.raises(
-        RunError, match=r"with another --cache than \S+other is now: other cache_key, labels_s"
-    ):
+    with pytest.raises(RunError, match=r"made with a --cache with the key \w{12}, not \w{12}; give another"):
         train(config(other, tmp_path / "run"))
+
+
+def test_a_run_on_other_labels_or_classes_is_refused_by_what_differs(tmp_path: Path, cache: Path) -> None:
+    run = train(config(cache, tmp_path / "run"))
+    with pytest.raises(RunError, match=r"run made with --classes unset, not ant bee; give another --out$"):
+        train(config(cache, run, classes=("ant", "bee")))
+    described = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**described, "labels_sha256": "ab" * 32}))
+    with pytest.raises(RunError, match="made with a --cache with the labels abababababab, not "):
+        train(config(cache, run))
+
+
+def test_the_folder_of_another_stage_is_refused_by_its_name(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "config.json").write_text('{"stage": "pretrain", "epochs": 24}')
+    with pytest.raises(RunError, match=r": holds what the stage 'pretrain' made; give another --out$"):
+        train(config(cache, tmp_path))
+
+
+@pytest.mark.parametrize("lost", ["head.safetensors", "summary.json"])
+def test_a_run_that_lost_a_file_is_trained_again(tmp_path: Path, cache: Path, lost: str) -> None:
+    whole, run = (train(config(cache, tmp_path / name)) for name in ("whole", "run"))
+    (run / lost).unlink()
+    train(config(cache, run))
+    assert (run / lost).exists()
+    assert_same(run, whole)
+
+
+def test_a_sweep_that_lost_a_head_says_so_and_is_trained_again(tmp_path: Path, cache: Path) -> None:
+    settings = {"lr": (0.1, 1e-6)}
+    run = train(config(cache, tmp_path / "run", **settings))
+    best = find_run(run)
+    shutil.rmtree(best)
+    with pytest.raises(
+        RunError, match=rf"run: a sweep whose best head, {best.name}, is gone; train it again"
+    ):
+        find_run(run)
+    train(config(cache, run, **settings))
+    assert find_run(run) == best
+
+
+def test_two_trainings_into_one_folder_do_not_mix(tmp_path: Path, cache: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with (
+        held(run),
+        pytest.raises(RunError, match=r"run: another process is training into it; wait for it, or"),
+    ):
+        train(config(cache, run))
+    assert not (run / "metrics.jsonl").exists()
+    train(config(cache, run))

@@ -24,6 +24,23 @@ LEARNING_RATES = {"recurrent-attention": 1e-3}
 """Of a head with its own optimizer, where --lr isn't given; for others as below."""
 BATCHES = {"recurrent-attention": 32}
 """Images per step where --batch isn't given; for others it follows from their number."""
+_STEPS = {"loss", "optimizer", "lr", "weight_decay", "seed", "epochs", "batch"}
+_CROPS = {"crops", "crop_cells"}
+_HIDDEN = {"hidden", "hidden_shapes", "dropout"}
+READ = {
+    "linear": _STEPS,
+    "fullnet": _STEPS | _CROPS | _HIDDEN,
+    "gap": _STEPS | _CROPS,
+    "gmp": _STEPS | _CROPS,
+    "csra": _STEPS | _CROPS | {"csra_lambda", "csra_temperature"},
+    "recurrent-attention": _STEPS
+    | _CROPS
+    | _HIDDEN
+    | {"steps", "region_cells", "region_start", "localisation", "constraints"},
+    "knn": set[str](),
+    "logistic": set[str](),
+}
+"""The settings that a head learns by, besides those that choose its images: others have no effect on it."""
 USUAL = {"sgd": 0.1, "adam": 1e-3}
 
 

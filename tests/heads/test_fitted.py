@@ -271,7 +271,7 @@ def test_a_run_of_an_earlier_version_without_the_augmented_views_is_loaded_and_n
     (run / "config.json").write_text(json.dumps(described))
     (run / "head.safetensors").write_bytes((former / "head.safetensors").read_bytes())
     assert load_head(run).logits(torch.zeros(2, 3, 4, 5, 5)).shape == (2, 3)
-    with pytest.raises(RunError, match="--train-maps None, not 243; give another --out"):
+    with pytest.raises(RunError, match="with the number of maps None, not 243; give another --out"):
         train(config(folder, run, head="knn"))
 
 
