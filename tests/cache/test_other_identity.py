@@ -29,7 +29,7 @@ def test_another_identity_is_refused_and_the_field_named(
     message: str, published: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / "train.h5"
-    extract(path, header(3), stop_after=None if published else 0)
+    extract(path, header(3), stop_after=None if published else 1)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     other = header(**{"rows": 3} | OTHERS[message])
     with pytest.raises(StaleCacheError, match=message) as caught:
@@ -49,3 +49,16 @@ def test_many_different_fields_are_counted(tmp_path: Path) -> None:
     path = extract(tmp_path / "train.h5", header(3, identity={f"f{i:02}": i for i in range(20)}))
     with pytest.raises(StaleCacheError, match=r"f07: 7 → 8; and 12 more; delete it"):
         CacheWriter.status(path, header(3, identity={f"f{i:02}": i + 1 for i in range(20)}))
+
+
+def test_a_part_without_blocks_gives_way_to_another_identity(tmp_path: Path) -> None:
+    """It holds no work: a run that stopped at its first block must not stand in the way of the next."""
+    path, other = tmp_path / "train.h5", header(4, views=2, dtype="float32")
+    extract(path, header(), stop_after=0)
+    assert CacheWriter.status(path, header()) == "partial"
+    assert CacheWriter.status(path, other) == "absent"
+    assert CacheWriter.leftover_bytes(path) >= (tmp_path / "train.h5.part").stat().st_size - 4096
+    extract(path, other)
+    assert [file.name for file in tmp_path.iterdir()] == ["train.h5"]
+    whole = extract(tmp_path / "elsewhere" / "train.h5", other)
+    assert path.read_bytes() == whole.read_bytes()
