@@ -11,6 +11,7 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,8 @@ def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
+    for unused in chain(*(job.split.ignored for job in jobs)):
+        print(f"not used: {unused}")
     needed, free = 0, shutil.disk_usage(config.cache_dir).free
     for job in jobs:
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
