@@ -23,7 +23,7 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.decode import find_bad
 from pipeline.device import pick_device
-from pipeline.errors import CacheError, ConfigError, DataError, StaleCacheError
+from pipeline.errors import CacheError, ConfigError, DataError, StaleCacheError, out_of_memory
 from pipeline.extraction import fill
 from pipeline.identity import cache_header
 from pipeline.images import ImageError
@@ -134,10 +134,14 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
 
 
 def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
-    """(C, H, W) of the trunk's maps. Raises: ConfigError when the image is too small for it."""
+    """(C, H, W) of the trunk's maps. Raises: ConfigError when the image is too small for it, or for the memory too large."""
     try:
         maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise ConfigError(
+                f"--image-px: {image_px} pixels take more memory than there is, for a single image; give fewer"
+            ) from error
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"--image-px: {image_px} pixels are not enough for this trunk ({reason}); give more"
