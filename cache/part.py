@@ -94,6 +94,7 @@ class Part:
         if self.is_locked and not _is_laid_out(self.fd) and disk.is_file_at(self.fd, self.path):
             self.path.unlink(missing_ok=True)
         os.close(self.fd)
+        self.fd = -1  # the next file that is opened gets the number, and is not to be written to
 
 
 def layout_path(part: Path) -> Path:
