@@ -134,13 +134,13 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
 
 
 def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
-    """(C, H, W) of the trunk's maps. Raises: ConfigError when the image is too small for it, or for the memory too large."""
+    """(C, H, W) of the trunk's maps. Raises: ConfigError when they can't be computed at this size."""
     try:
         maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
     except RuntimeError as error:
         if out_of_memory(error):
             raise ConfigError(
-                f"--image-px: {image_px} pixels take more memory than there is, for a single image; give fewer"
+                f"--image-px: {image_px} pixels take more memory than there is for one image; give fewer"
             ) from error
         reason = str(error).splitlines()[0]
         raise ConfigError(
