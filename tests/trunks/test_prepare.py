@@ -119,3 +119,10 @@ def test_preparing_leaves_the_trunk_as_it_was() -> None:
     for name, tensor in trunk.module.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, before[name])
+
+
+def test_a_trunk_is_in_evaluation_mode_however_it_was_loaded() -> None:
+    """The live trunk that a cache is compared to would else take its norms' statistics from one image."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).train()
+    transform = Transform(image_px=17, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    assert not any(layer.training for layer in Trunk("t", 1, module, transform, "").module.modules())
