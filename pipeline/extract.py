@@ -125,6 +125,11 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
         split = split.without(row for row, _ in bad)
         for image, reason in skipped:
             print(f"left out: {image}: {reason}")
+        if not len(split):
+            raise DataError(
+                f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
+                "look at the files named above"
+            )
     views = config.views if split.split == "train" or config.views == "mirror" else "plain"
     make_views = Views(views, len(split), config.seed)
     shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))

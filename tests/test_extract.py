@@ -179,6 +179,13 @@ def test_what_an_interrupted_run_left_counts_as_free(
     assert sorted(os.listdir(tmp_path / "c")) == ["test.h5", "train.h5"]
 
 
+def test_a_split_of_bad_images_alone_is_named(photos: Path, weights: Path, tmp_path: Path) -> None:
+    for image in (photos / "test").glob("*/*.png"):
+        image.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"folder:\S*photos: test: expected an image that can be decoded"):
+        extract(settings(photos, weights, tmp_path / "c", on_bad_image="skip"))
+
+
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 

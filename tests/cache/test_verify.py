@@ -212,9 +212,9 @@ def test_a_file_of_another_program_is_not_to_be_deleted(
 
 
 def test_a_name_that_is_not_utf8_and_a_reader_that_left_are_survived(sample: Path, tmp_path: Path) -> None:
-    odd = os.fsencode(tmp_path) + b"/caf\xe9.h5"
+    odd = tmp_path / os.fsdecode(b"caf\xe9.h5")
     shutil.copy(sample, odd)
-    command = [sys.executable, "-m", "cache", "info", odd]
+    command = [sys.executable, "-m", "cache", "info", str(odd)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     read, write = os.pipe()
