@@ -4,6 +4,8 @@ A PATH is a file or a folder of .h5 files. Exit code 2 and one line on a file th
 """
 
 import argparse
+import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ def main(words: list[str] | None = None) -> int:
     for name, text in (("verify", "check every digest"), ("info", "say what a cache holds")):
         commands.add_parser(name, help=text).add_argument("path", nargs="+", type=Path)
     given = parser.parse_args(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of any bytes, terminals of any encoding
     action = {"verify": verify, "info": info}[given.command]
     failed = 0
     for path in given.path:
@@ -37,6 +41,8 @@ def main(words: list[str] | None = None) -> int:
         except CacheError as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)
             failed = 2
+        except BrokenPipeError:  # the reader of our output left, as `| head` does
+            break
     return failed
 
 
@@ -71,7 +77,10 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     if not (files := sorted(path.glob("*.h5"))):
-        raise CacheError(f"{path}: no .h5 file in this folder")
+        parts = ", ".join(part.name for part in sorted(path.glob("*.h5.part")))
+        raise CacheError(
+            f"{path}: no .h5 file in this folder" + (f", but {parts}, not complete yet" if parts else "")
+        )
     return files
 
 
@@ -85,4 +94,9 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it ends
+    sys.exit(code)

@@ -52,6 +52,10 @@ class _ForbiddenError(Exception):
     """What is wrong with a file, without its name."""
 
 
+class _ForeignError(_ForbiddenError):
+    """The file isn't ours: nobody should be told to delete it."""
+
+
 def locate(fd: int, file: str) -> Layout:
     """The layout of an open file. `file` is its name in messages.
 
@@ -69,6 +73,10 @@ def locate(fd: int, file: str) -> Layout:
                 return _located(root, size)
             finally:
                 root.close()
+    except _ForeignError as error:
+        raise CacheError(
+            f"{file}: no usable feature cache: {error}; move it away, or give another place"
+        ) from None
     except _ForbiddenError as error:
         problem, cause = str(error), None
     except _HDF5_ERRORS as error:
@@ -100,11 +108,13 @@ def _check_start(start: bytes) -> None:
     tampered with, of which some of its versions (1.14.4) die.
     """
     if not start.startswith(_SUPERBLOCK):
-        _forbid("the file", "an HDF5 superblock of version 2 at its start", "something else")
+        raise _ForeignError(
+            "the file: expected an HDF5 superblock of version 2 at its start, found something else"
+        )
     name = SIGNATURE.partition("/")[0]
     found = re.search(name.encode() + rb"/\d+", start)
     if not found:
-        _forbid("the file", repr(SIGNATURE), "no such mark: another program wrote it")
+        raise _ForeignError(f"the file: expected {SIGNATURE!r}, found no such mark: another program wrote it")
     if found[0] != SIGNATURE.encode():
         _forbid("the file", repr(SIGNATURE), f"{found[0].decode()!r}: another version wrote it")
 

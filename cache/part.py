@@ -55,7 +55,7 @@ class Part:
         structure, layout = create(header)
         parts = encode_header(header, layout)
         parts[HEADER_DIGEST] = header_digest(layout, parts)
-        new_path = self.path.with_suffix(".layout")
+        new_path = layout_path(self.path)
         fd = os.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             disk.try_lock(fd)
@@ -77,6 +77,12 @@ class Part:
         self.fd, self.contents = fd, contents
         return contents
 
+    def clear(self) -> None:
+        """Forget what is there: not laid out any more. Raises: OSError."""
+        os.ftruncate(self.fd, 0)
+        _sign(self.fd, None)
+        self.contents = None
+
     def publish(self, path: Path, nbytes: int) -> None:
         """Cut the file to its `nbytes` and rename it to its final name. Raises: OSError."""
         os.ftruncate(self.fd, nbytes)
@@ -88,6 +94,12 @@ class Part:
         if self.is_locked and not _is_laid_out(self.fd) and disk.is_file_at(self.fd, self.path):
             self.path.unlink(missing_ok=True)
         os.close(self.fd)
+        self.fd = -1  # the next file that is opened gets the number, and is not to be written to
+
+
+def layout_path(part: Path) -> Path:
+    """The name under which a new `.part` file is made."""
+    return part.with_suffix(".layout")
 
 
 def read_part(fd: int, path: Path) -> Contents | None:

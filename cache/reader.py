@@ -200,9 +200,10 @@ def _file_id(fd: int) -> tuple[int, int, int]:
 
 
 def _refuse_absent(path: Path) -> None:
-    if path.exists():
+    there, is_part = path.exists(), path.suffix == ".part"
+    if there and not is_part:
         return
-    if path.with_name(path.name + ".part").exists():
+    if there or path.with_name(path.name + ".part").exists():
         raise CacheError(
             f"{path}: not complete yet; run the same extraction again, it goes on where it stopped"
         )

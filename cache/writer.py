@@ -20,7 +20,7 @@ from cache.dtypes import Raw, Values
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
-from cache.part import Part, read_part
+from cache.part import Part, layout_path, read_part
 from cache.verify import block_digest, block_spans, check_blocks, damaged_blocks
 
 Status = Literal["absent", "partial", "relabel", "complete"]
@@ -119,16 +119,24 @@ class CacheWriter:
             return "absent"
         with opened(part_path) as fd:
             part = read_part(fd, part_path)
-        if part is None:
+        if part is None or _holds_nothing(part, header):
             return "absent"
         refuse_if_stale(str(part_path), part.header, header)
         return "partial"
+
+    @staticmethod
+    def leftover_bytes(path: str | Path) -> int:
+        """What unfinished writing left on the disk, and a cache that is absent takes the place of."""
+        leftovers = (_part_path(Path(path)), layout_path(_part_path(Path(path))))
+        return sum(file.stat().st_blocks * 512 for file in leftovers if file.exists())
 
     def _prepare(self, part: Part) -> tuple[Layout, list[int]]:
         """Lay the file out or take up the one there. Returns where things are, and the missing blocks."""
         if found := _published(self.path):
             refuse_if_stale(str(self.path), found.header, self.header)
             raise CacheError(f"{self.path}: already complete; nothing to write")
+        if part.contents and _holds_nothing(part.contents, self.header):
+            part.clear()
         there = part.contents
         if there is None:
             there = part.lay_out(self.header)
@@ -196,6 +204,11 @@ def relabel(path: str | Path, header: CacheHeader) -> Path:
 
 def _part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
+
+
+def _holds_nothing(part: Contents, wanted: CacheHeader) -> bool:
+    """A part of another identity in which no block is written: refusing it would keep nothing safe."""
+    return part.header.key != wanted.key and not part.written.any()
 
 
 def _published(path: Path) -> Contents | None:

@@ -8,20 +8,22 @@ Legend: N images, V views, C×H×W map, S = image_px.
 
 import contextlib
 import dataclasses
+import math
 import shutil
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import CacheHeader, CacheWriter, FeatureCache, relabel
+from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, relabel
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.decode import find_bad
 from pipeline.device import pick_device
-from pipeline.errors import CacheError, ConfigError, DataError, StaleCacheError
+from pipeline.errors import CacheError, ConfigError, DataError, StaleCacheError, out_of_memory
 from pipeline.extraction import fill
 from pipeline.identity import cache_header
 from pipeline.images import ImageError
@@ -74,21 +76,24 @@ def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig) -> str:
     """
     with CacheWriter(job.path, job.header) as writer:
         refuse_changed_images(job, writer.image_digests)
-        with skipping_offered():
+        with skipping_offered(job, writer):
             summary = fill(writer, job.split, job.views, prepared, config)
         writer.publish()
     return summary
 
 
 @contextlib.contextmanager
-def skipping_offered() -> Iterator[None]:
+def skipping_offered(job: Job, writer: CacheWriter) -> Iterator[None]:
     """ImageError → DataError that names the flag with which the others are extracted."""
     try:
         yield
     except ImageError as error:
-        raise DataError(
-            f"{error}; mend or remove it, or leave such images out: --on-bad-image skip"
-        ) from error
+        advice = "mend or remove it, or leave such images out: --on-bad-image skip"
+        if sum(map(len, writer.missing)) < len(job.split):  # in all three cases it is another list of images
+            advice += (
+                f"; then delete {job.path}.part, whose finished blocks are those of the images as they are"
+            )
+        raise DataError(f"{error}; {advice}") from error
 
 
 def refresh(job: Job) -> None:
@@ -120,6 +125,11 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
         split = split.without(row for row, _ in bad)
         for image, reason in skipped:
             print(f"left out: {image}: {reason}")
+        if not len(split):
+            raise DataError(
+                f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
+                "look at the files named above"
+            )
     views = config.views if split.split == "train" or config.views == "mirror" else "plain"
     make_views = Views(views, len(split), config.seed)
     shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))
@@ -129,10 +139,14 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
 
 
 def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
-    """(C, H, W) of the trunk's maps. Raises: ConfigError when the image is too small for it."""
+    """(C, H, W) of the trunk's maps. Raises: ConfigError when they can't be computed at this size."""
     try:
         maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise ConfigError(
+                f"--image-px: {image_px} pixels take more memory than there is for one image; give fewer"
+            ) from error
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"--image-px: {image_px} pixels are not enough for this trunk ({reason}); give more"
@@ -143,19 +157,21 @@ def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
-    needed = 0
+    for unused in chain(*(job.split.ignored for job in jobs)):
+        print(f"not used: {unused}")
+    needed, free = 0, shutil.disk_usage(config.cache_dir).free
     for job in jobs:
-        size = int(np.prod(job.header.shape)) * (4 if job.header.dtype == "float32" else 2)
-        needed += size if job.status == "absent" else 0
+        size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
+        if job.status == "absent":
+            needed, free = needed + size, free + CacheWriter.leftover_bytes(job.path)
         images, views, channels, height, width = job.header.shape
         print(
             f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} "
-            f"{job.header.dtype}, {size / 1e6:,.0f} MB, {job.status}"
+            f"{job.header.dtype}, {size / 1e6:,.1f} MB, {job.status}"
         )
-    free = shutil.disk_usage(config.cache_dir).free
     print(
         f"trunk {config.trunk} in {str(prepared.dtype).removeprefix('torch.')} on {prepared.device}; "
-        f"{needed / 1e6:,.0f} MB to be written, {free / 1e6:,.0f} MB free"
+        f"{needed / 1e6:,.1f} MB to be written, {free / 1e6:,.0f} MB free"
     )
     if needed > free:
         raise CacheError(

@@ -59,6 +59,8 @@ def pretrain(config: PretrainConfig) -> Path:
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
     )
+    for unused in split.ignored:
+        print(f"not used: {unused}")
     images = load_images(split, trunk.transform, config.workers)
     sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
     for layer in network.modules():

@@ -143,6 +143,20 @@ def _written_blocks(part: Path) -> int:
         return 0  # not laid out yet
 
 
+def test_memory_that_runs_out_is_not_blamed_on_small_images(weights: Path, tmp_path: Path) -> None:
+    """8,192 pixels take 17 GB after the first layers, and the process may have 8."""
+    flags = ["--dataset", "digits", "--image-px", "8192"]
+    limit = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, -1)); del sys.argv[0]"
+    )
+    run = f"{limit}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", run, *command(flags, weights, tmp_path / "c")[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "not enough" not in done.stderr
+    assert "--image-px: 8192 pixels take more memory than there is" in done.stderr
+
+
 def test_larger_images_give_larger_maps(photos: Path, weights: Path, tmp_path: Path) -> None:
     extract(settings(photos, weights, tmp_path / "c", image_px=64))
     assert FeatureCache(tmp_path / "c/train.h5").shape == (80, 1, 256, 13, 13)

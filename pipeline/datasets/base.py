@@ -70,8 +70,8 @@ class ImageSplit:
     labels: np.ndarray
     """(N,) int64, or multi-label (N, K) int8: 1 present, 0 absent, -1 not counted (unknown or difficult)."""
     images: ImageReader
-    ignored: int = 0
-    """Files in the dataset's folder that are no images by their name."""
+    ignored: Sequence[str] = ()
+    """What in the dataset's folder is not used, in words: files that are no images by their name, folders."""
     boxes: Sequence[Boxes] | None = None
     """Where the objects of each image are, if the dataset says so: N arrays."""
 

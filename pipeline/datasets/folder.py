@@ -16,6 +16,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images import hush
 
 TEST_NAMES = ("test", "val", "valid", "validation")
+SPLIT_WORDS = {"train", "training", "testing", *TEST_NAMES}
+"""Folders of which all have such names, in any case, are no classes."""
 
 
 def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
@@ -31,13 +33,25 @@ def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]
     base = os.path.join(os.path.expanduser(path), "")
     train_folder, test_folder = _layout(base)
     train = scan(base, train_folder)
+    ignored = _said(train_folder, train)
     if test_folder is None:
         train_rows, test_rows = draw_test(train.labels, test_fraction, seed)
-        train, test = train.take(train_rows), train.take(test_rows)
+        train, test, test_ignored = train.take(train_rows), train.take(test_rows), ()
     else:
         test = scan(base, test_folder)
         _check_same_classes(base, train_folder, train.classes, test_folder, test.classes)
-    return {"train": _split(base, "train", train), "test": _split(base, "test", test)}
+        test_ignored = _said(test_folder, test)
+        if beside := [name for name in subfolders(base) if name not in (train_folder, test_folder)]:
+            ignored = (f"beside {train_folder} and {test_folder}: {', '.join(beside)}", *ignored)
+    return {
+        "train": _split(base, "train", train, ignored),
+        "test": _split(base, "test", test, test_ignored),
+    }
+
+
+def _said(folder: str, found: Found) -> tuple[str, ...]:
+    """What a scan passed over, in one line or none."""
+    return (f"{folder or 'classes'}: {', '.join(found.ignored)}",) if found.ignored else ()
 
 
 def _layout(base: str) -> tuple[str, str | None]:
@@ -49,6 +63,7 @@ def _layout(base: str) -> tuple[str, str | None]:
     splits = [name for name in ("train", *TEST_NAMES) if name in folders and subfolders(base + name)]
     tests = [name for name in splits if name != "train"]
     if not splits:
+        _refuse_split_names(base, folders)
         return "", None
     if "train" in splits and tests:
         return "train", tests[0]
@@ -59,6 +74,15 @@ def _layout(base: str) -> tuple[str, str | None]:
         f"{base}: expected class folders in train/ and in test/ or val/, found them in {splits[0]}/ "
         f"beside {others}; add the missing split, or name a folder whose folders are the classes"
     )
+
+
+def _refuse_split_names(base: str, folders: list[str]) -> None:
+    """Raises: DataError where images lie right in train/ and test/, or these are spelt in another way."""
+    if folders and {name.lower() for name in folders} <= SPLIT_WORDS:
+        raise DataError(
+            f"{base}: expected class folders in train/ and in test/ or val/, found {' and '.join(folders)} "
+            "in another spelling or without class folders; rename them, or sort the images by class"
+        )
 
 
 def _check_same_classes(
@@ -74,7 +98,7 @@ def _check_same_classes(
             )
 
 
-def _split(base: str, name: SplitName, found: Found) -> ImageSplit:
+def _split(base: str, name: SplitName, found: Found, ignored: tuple[str, ...]) -> ImageSplit:
     return ImageSplit(
         dataset="folder",
         split=name,
@@ -83,5 +107,5 @@ def _split(base: str, name: SplitName, found: Found) -> ImageSplit:
         sizes=found.sizes,
         labels=found.labels,
         images=FileReader(base, found.paths),
-        ignored=found.ignored,
+        ignored=ignored,
     )

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,8 +25,8 @@ class Found:
     """(N,) int64 bytes."""
     labels: np.ndarray
     """(N,) int64."""
-    ignored: int
-    """Other files among them."""
+    ignored: tuple[str, ...]
+    """What was passed over, in words: other files among them, by suffix, and images beside the classes."""
 
     def take(self, rows: np.ndarray) -> "Found":
         """These rows alone, in this order."""
@@ -57,14 +58,20 @@ def scan(base: str, folder: str) -> Found:
         found = f"one: {classes[0]}" if classes else "none"
         raise DataError(f"{base + folder}: expected a folder per class, at least two, found {found}")
     rows: list[tuple[str, int, int]] = []
-    ignored = 0
+    ignored = Counter(
+        f"{_suffix(entry.name)} outside of the classes"
+        for entry in _entries(base + folder)
+        if _is_image(entry.name) and not entry.is_dir()
+    )
     for label, name in enumerate(classes):
         images, others = _images(base + prefix + name)
         ignored += others
         rows += [(_utf8(path[len(base) :]), size, label) for path, size in images]
     rows.sort()
     paths, sizes, labels = zip(*rows, strict=True)
-    return Found(tuple(classes), paths, np.array(sizes, np.int64), np.array(labels, np.int64), ignored)
+    listed = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    words = tuple(f"{count} {name}" for name, count in listed)
+    return Found(tuple(classes), paths, np.array(sizes, np.int64), np.array(labels, np.int64), words)
 
 
 @_in_one_line()
@@ -76,9 +83,9 @@ def subfolders(folder: str) -> list[str]:
     return sorted(_utf8(entry.name) for entry in _entries(folder) if entry.is_dir())
 
 
-def _images(top: str) -> tuple[list[tuple[str, int]], int]:
-    """(path, size) of every image below `top`, and the number of other files."""
-    images, others = [], 0
+def _images(top: str) -> tuple[list[tuple[str, int]], Counter[str]]:
+    """(path, size) of every image below `top`, and how many other files have which suffix."""
+    images, others = [], Counter[str]()
     stack = [(top, frozenset[tuple[int, int]]())]
     while stack:
         folder, above = stack.pop()
@@ -89,13 +96,23 @@ def _images(top: str) -> tuple[list[tuple[str, int]], int]:
         for entry in _entries(folder):
             if entry.is_dir():
                 stack.append((entry.path, above | {here}))
-            elif entry.name.lower().endswith(SUFFIXES):
+            elif _is_image(entry.name):
                 images.append((entry.path, _size(entry)))
             else:
-                others += 1
+                others[_suffix(entry.name)] += 1
     if not images:
-        raise DataError(f"{top}: expected images ({' '.join(SUFFIXES)}), found {others or 'no'} other files")
+        found = f"{others.total()} other files" if others else "no file"
+        raise DataError(f"{top}: expected images ({' '.join(SUFFIXES)}), found {found}")
     return images, others
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _suffix(name: str) -> str:
+    """As text that can be shown."""
+    return ascii(os.path.splitext(name)[1].lower())[1:-1] or "without suffix"
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:

@@ -27,6 +27,9 @@ class Trunk:
     transform: Transform
     weights_sha256: str
 
+    def __post_init__(self) -> None:
+        self.module.eval()  # training sets it otherwise, an epoch at a time
+
 
 def load_weights(module: nn.Module, path: Path) -> str:
     """Fill a module with the weights in a .safetensors or .pth file, and give their SHA-256.

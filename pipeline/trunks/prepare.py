@@ -64,10 +64,11 @@ def fold_norms(stack: nn.Sequential) -> nn.Sequential:
     for i, norm in enumerate(layers):
         if not isinstance(norm, nn.BatchNorm2d):
             continue
-        pooled = isinstance(layers[i - 1], nn.MaxPool2d)
+        pooled = i > 0 and isinstance(layers[i - 1], nn.MaxPool2d)
         j = i - 1 - pooled
-        conv = layers[j]
-        if isinstance(conv, nn.Conv2d) and not (pooled and (norm.weight <= 0).any()):
+        conv = layers[j] if j >= 0 else None
+        increases = norm.weight is None or bool((norm.weight > 0).all())
+        if isinstance(conv, nn.Conv2d) and (increases or not pooled):
             # BatchNorm2d's statistics are typed as optional; they are there unless it was built without
             mean, var = (t for t in (norm.running_mean, norm.running_var) if t is not None)
             conv.weight, conv.bias = fuse_conv_bn_weights(

@@ -29,7 +29,7 @@ def test_another_identity_is_refused_and_the_field_named(
     message: str, published: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / "train.h5"
-    extract(path, header(3), stop_after=None if published else 0)
+    extract(path, header(3), stop_after=None if published else 1)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     other = header(**{"rows": 3} | OTHERS[message])
     with pytest.raises(StaleCacheError, match=message) as caught:
@@ -58,3 +58,16 @@ def test_a_field_is_named_with_the_flag_that_the_caller_gave_for_it(tmp_path: Pa
         CacheWriter.status(path, header(3, dtype="float32", notes={"share": 2}, flags=flags))
     with pytest.raises(StaleCacheError, match=r"else: share: 1 → 2 \(--share\); paths: row 3: [^(]*$"):
         CacheWriter.status(path, header(4, notes={"share": 2}, flags=flags))
+
+
+def test_a_part_without_blocks_gives_way_to_another_identity(tmp_path: Path) -> None:
+    """It holds no work: a run that stopped at its first block must not stand in the way of the next."""
+    path, other = tmp_path / "train.h5", header(4, views=2, dtype="float32")
+    extract(path, header(), stop_after=0)
+    assert CacheWriter.status(path, header()) == "partial"
+    assert CacheWriter.status(path, other) == "absent"
+    assert CacheWriter.leftover_bytes(path) >= (tmp_path / "train.h5.part").stat().st_size - 4096
+    extract(path, other)
+    assert [file.name for file in tmp_path.iterdir()] == ["train.h5"]
+    whole = extract(tmp_path / "elsewhere" / "train.h5", other)
+    assert path.read_bytes() == whole.read_bytes()

@@ -186,6 +186,44 @@ def test_command_shows_an_unfinished_cache_too(tmp_path: Path, capsys: pytest.Ca
     assert "blocks: 2 of 3 written" in capsys.readouterr().out
 
 
+def test_an_unfinished_cache_is_not_called_damaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Who deletes it loses finished blocks, and an extraction may be at work on it."""
+    part = tmp_path / "train.h5.part"
+    extract(tmp_path / "train.h5", header(), stop_after=2)
+    assert main(["verify", str(part), str(tmp_path)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"python -m cache: {part}: not complete yet")
+    assert second.startswith(f"python -m cache: {tmp_path}: no .h5 file in this folder, but train.h5.part")
+
+
+def test_a_file_of_another_program_is_not_to_be_deleted(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, data in (("notes.h5", b"my own notes"), ("data.h5", None)):
+        if data:
+            (tmp_path / name).write_bytes(data)
+        else:
+            h5py.File(tmp_path / name, "w", libver="latest").close()
+    assert main(["verify", str(tmp_path)]) == 2
+    assert main(["verify", str(tmp_path / "notes.h5")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("no usable feature cache: the file: expected an HDF5 superblock") == 2
+    assert "delete" not in said
+
+
+def test_a_name_that_is_not_utf8_and_a_reader_that_left_are_survived(sample: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.h5")
+    shutil.copy(sample, odd)
+    command = [sys.executable, "-m", "cache", "info", str(odd)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.stderr == b""
+
+
 @pytest.mark.parametrize("words", [[], ["verify"], ["mend", "x.h5"], ["info", "none.h5"]])
 def test_command_line_mistakes_are_one_line_and_exit_code_2(words: list[str]) -> None:
     command = [sys.executable, "-m", "cache", *words]

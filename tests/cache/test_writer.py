@@ -1,5 +1,6 @@
 """Writing a cache and publishing it. Kills and failing disks are in test_faults.py."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,18 @@ def test_a_folder_that_can_t_be_written_to_is_one_clear_line(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match=r"train\.h5: can't be written: (Not a directory|File exists)"):
         extract(tmp_path / "file" / "train.h5", header(3))
+
+
+def test_a_writer_that_was_left_touches_no_file(tmp_path: Path) -> None:
+    """The system gives the number of its closed file to the next one that is opened."""
+    path, made = tmp_path / "train.h5", header(3)
+    with CacheWriter(path, made) as writer:
+        fill(writer, made, writer.missing)
+    with contextlib.ExitStack() as opened:
+        for name in "abcd":
+            (tmp_path / name).write_bytes(b"precious")
+            opened.enter_context(open(tmp_path / name, "r+b"))
+        with pytest.raises(CacheError, match="can't be written: Bad file descriptor"):
+            writer.publish()
+    assert {(tmp_path / name).read_bytes() for name in "abcd"} == {b"precious"}
+    assert not path.exists()

@@ -95,9 +95,25 @@ def test_hidden_files_are_passed_over_and_others_counted(tmp_path: Path) -> None
     write(tmp_path / "train/b/LOUD.JPEG")
     train = open_folder(tmp_path)["train"]
     assert len(train) == 5
-    assert train.ignored == 2
+    assert train.ignored == ("train: 1 .db, 1 .txt",)
     assert train.paths[2] == "train/b/00.png"
     assert "train/b/LOUD.JPEG" in train.paths
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    """Photographs of a phone, an image beside the classes, a split too many: nobody wants to miss them."""
+    for split in ("train", "val", "test"):
+        fill(tmp_path / split, ["a", "b"], 2)
+    for name in ("a/1.HEIC", "a/2.heic", "b/3.jfif", "b/README"):
+        (tmp_path / "train" / name).write_bytes(b"")
+    write(tmp_path / "train/loose.png")
+    (tmp_path / "train/notes.txt").write_bytes(b"")
+    train, test = open_folder(tmp_path).values()
+    assert train.ignored == (
+        "beside train and test: val",
+        "train: 2 .heic, 1 .jfif, 1 .png outside of the classes, 1 without suffix",
+    )
+    assert test.ignored == ()
 
 
 def test_unicode_spaces_and_long_names_work(tmp_path: Path) -> None:

@@ -153,6 +153,24 @@ def test_a_split_without_its_partner_is_refused(tmp_path: Path) -> None:
     assert "add the missing split" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "below"),
+    [
+        (("train", "test"), ""),
+        (("Train", "Test"), ""),
+        (("Train", "Test"), "a"),
+        (("training", "testing"), "a"),
+    ],
+)
+def test_splits_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, str], below: str) -> None:
+    """Images right in train/ and test/, or these in other spelling: no classes of these names are meant."""
+    for name in names:
+        fill(tmp_path / name, [below], 12)
+    assert f"expected class folders in train/ and in test/ or val/, found {' and '.join(sorted(names))}" in (
+        refusal(tmp_path)
+    )
+
+
 def test_a_split_that_leaves_nothing_to_test_on_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, ["a", "b"], 1)
     assert "--test-fraction" in refusal(tmp_path)

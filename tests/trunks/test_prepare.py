@@ -19,7 +19,8 @@ def with_statistics(module: nn.Module) -> nn.Module:
             layer.running_mean.normal_()
             assert layer.running_var is not None
             layer.running_var.uniform_(0.5, 2)
-            layer.bias.data.normal_()
+            if layer.affine:
+                layer.bias.data.normal_()
     return module.eval()
 
 
@@ -73,6 +74,9 @@ STACKS = {
     "a kernel of one": [nn.Conv2d(3, 8, 1, bias=False), nn.GELU(), nn.Conv2d(8, 6, 3, padding=1, groups=2)],
     "reflected rim": [nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), nn.ReLU()],
     "padding in words": [nn.Conv2d(3, 8, 3, padding="same"), nn.GELU(approximate="tanh")],
+    "norm first": [nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3)],
+    "pooling first": [nn.MaxPool2d(2), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3)],
+    "norms without numbers": [nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.BatchNorm2d(8, affine=False)],
     "nested": [nn.Conv2d(3, 8, 3), nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3), nn.SiLU())],
 }
 
@@ -115,3 +119,10 @@ def test_preparing_leaves_the_trunk_as_it_was() -> None:
     for name, tensor in trunk.module.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, before[name])
+
+
+def test_a_trunk_is_in_evaluation_mode_however_it_was_loaded() -> None:
+    """The live trunk that a cache is compared to would else take its norms' statistics from one image."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).train()
+    transform = Transform(image_px=17, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    assert not any(layer.training for layer in Trunk("t", 1, module, transform, "").module.modules())
