@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from cache.errors import CacheError, StaleCacheError
     from cache.header import CacheHeader, Labels
     from cache.reader import FeatureCache
-    from cache.writer import CacheWriter, relabel
+    from cache.relabelling import relabel
+    from cache.writer import CacheWriter
 
 __all__ = [
     "DTYPES",
@@ -33,7 +34,7 @@ _MODULE = {
     "Labels": "cache.header",
     "FeatureCache": "cache.reader",
     "CacheWriter": "cache.writer",
-    "relabel": "cache.writer",
+    "relabel": "cache.relabelling",
 }
 
 

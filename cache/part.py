@@ -97,6 +97,11 @@ class Part:
         self.fd = -1  # the next file that is opened gets the number, and is not to be written to
 
 
+def part_path(path: Path) -> Path:
+    """Where the cache `path` is made."""
+    return path.with_name(path.name + ".part")
+
+
 def layout_path(part: Path) -> Path:
     """The name under which a new `.part` file is made."""
     return part.with_suffix(".layout")

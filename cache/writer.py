@@ -6,7 +6,6 @@ with CacheWriter("train.h5", header) as writer:
     writer.publish()
 """
 
-import dataclasses
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -20,8 +19,9 @@ from cache.dtypes import Raw, Values
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
-from cache.part import Part, layout_path, read_part
-from cache.verify import block_digest, block_spans, check_blocks, damaged_blocks
+from cache.part import Part, layout_path, part_path, read_part
+from cache.relabelling import relabelled
+from cache.verify import block_digest, block_spans, damaged_blocks
 
 Status = Literal["absent", "partial", "relabel", "complete"]
 
@@ -41,7 +41,7 @@ class CacheWriter:
     def __enter__(self) -> Self:
         with disk.explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._part = Part.acquire(_part_path(self.path))
+            self._part = Part.acquire(part_path(self.path))
             try:
                 self._layout, self._missing = self._prepare(self._part)
             except BaseException:
@@ -114,20 +114,20 @@ class CacheWriter:
         if found := _published(path):
             refuse_if_stale(str(path), found.header, header)
             return "complete" if found.header.labelled_like(header) else "relabel"
-        part_path = _part_path(path)
-        if not part_path.exists():
+        unfinished = part_path(path)
+        if not unfinished.exists():
             return "absent"
-        with opened(part_path) as fd:
-            part = read_part(fd, part_path)
+        with opened(unfinished) as fd:
+            part = read_part(fd, unfinished)
         if part is None or _holds_nothing(part, header):
             return "absent"
-        refuse_if_stale(str(part_path), part.header, header)
+        refuse_if_stale(str(unfinished), part.header, header)
         return "partial"
 
     @staticmethod
     def leftover_bytes(path: str | Path) -> int:
         """What unfinished writing left on the disk, and a cache that is absent takes the place of."""
-        leftovers = (_part_path(Path(path)), layout_path(_part_path(Path(path))))
+        leftovers = (part_path(Path(path)), layout_path(part_path(Path(path))))
         return sum(file.stat().st_blocks * 512 for file in leftovers if file.exists())
 
     def _prepare(self, part: Part) -> tuple[Layout, list[int]]:
@@ -143,7 +143,7 @@ class CacheWriter:
         else:
             refuse_if_stale(str(part.path), there.header, self.header)
             if not there.header.labelled_like(self.header):
-                there = part.lay_out(_relabelled(there.header, self.header), source=(part.fd, there))
+                there = part.lay_out(relabelled(there.header, self.header), source=(part.fd, there))
         written = there.written.nonzero()[0].tolist()
         damaged = set(damaged_blocks(part.fd, there.layout, there.digests, written))
         kept = set(written) - damaged
@@ -180,32 +180,6 @@ class CacheWriter:
         return raw
 
 
-def relabel(path: str | Path, header: CacheHeader) -> Path:
-    """Give a complete cache the labels and classes of `header`, keeping its features and notes.
-
-    The features are copied into a new file, which replaces the old one; whoever has that mapped keeps it.
-
-    Raises: StaleCacheError when `header` has another identity, CacheError when there is no cache or it is
-    damaged or in use.
-    """
-    path = Path(path)
-    with disk.explained(path), opened(path) as fd:
-        part = Part.acquire(_part_path(path))
-        try:
-            found = read_published(fd, str(path))
-            refuse_if_stale(str(path), found.header, header)
-            new = part.lay_out(_relabelled(found.header, header), source=(fd, found))
-            check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))
-            part.publish(path, new.layout.end)
-        finally:
-            part.close()
-    return path
-
-
-def _part_path(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
-
-
 def _holds_nothing(part: Contents, wanted: CacheHeader) -> bool:
     """A part of another identity in which no block is written: refusing it would keep nothing safe."""
     return part.header.key != wanted.key and not part.written.any()
@@ -216,8 +190,3 @@ def _published(path: Path) -> Contents | None:
         return None
     with opened(path) as fd:
         return read_published(fd, str(path))
-
-
-def _relabelled(old: CacheHeader, new: CacheHeader) -> CacheHeader:
-    """The new labels with the old notes, which are about features that stay."""
-    return dataclasses.replace(new, notes=old.notes)

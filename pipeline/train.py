@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from cache import FeatureCache
-from pipeline import claims, leaderboard, runs
+from pipeline import claims, runs
 from pipeline.config import TrainConfig
 from pipeline.device import pick_device
 from pipeline.engine import Plan, Trainer
@@ -22,7 +22,7 @@ from pipeline.errors import RunError
 from pipeline.fitting import check_memory, fit
 from pipeline.heads import HEADS, own_optimizer
 from pipeline.heads.base import FittedHead, Head, HeadSpec
-from pipeline.json_files import append_line, keep_lines, write_json
+from pipeline.json_files import append_line, keep_lines
 from pipeline.labels import Part, split
 from pipeline.maps import Maps, place_maps
 from pipeline.members import Member, is_computed, members_of, without_steps
@@ -30,6 +30,7 @@ from pipeline.memory import free_bytes
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import make_optimizer
 from pipeline.registry import resolve
+from pipeline.results import write_results
 from pipeline.source import Source, check_views, drawn_views
 from pipeline.tensors import shape_text
 from pipeline.validation import score_of
@@ -75,13 +76,11 @@ def fill(
     if isinstance(source.head, FittedHead):
         fit(config, source, source.head, train_part, val_part)
         return
-    trainer, checkpoint = (
-        make_trainer(config, source, train_part, val_part, members),
-        config.run_dir / runs.CHECKPOINT,
-    )
+    trainer = make_trainer(config, source, train_part, val_part, members)
+    checkpoint = config.run_dir / runs.CHECKPOINT
     started = time.perf_counter()
     images = run_epochs(trainer, members, checkpoint)
-    finish(trainer, source, members, config.run_dir, images, time.perf_counter() - started)
+    write_results(trainer, source, members, config.run_dir, images, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -189,33 +188,3 @@ def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int
                 trainer.save(checkpoint, epoch + 1)
                 saved = time.perf_counter()
     return total - done
-
-
-def finish(
-    trainer: Trainer, source: Source, members: list[Member], run_dir: Path, images: int, seconds: float
-) -> None:
-    """Write each head's weights and summary, and of a sweep the leaderboard. Images and seconds are this
-    call's; a run that was gone on with took more."""
-    summaries = []
-    for m, member in enumerate(members):
-        weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
-        runs.write_head(member.folder, weights, source.normaliser)
-        summary = {
-            "best_epoch": int(trainer.best_epoch[m]),
-            trainer.score.key: float(trainer.best_score[m]),
-            "val_loss": float(trainer.best_loss[m]),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(images / seconds),
-            "heads_at_once": len(members),
-        }
-        write_json(member.folder / "summary.json", summary)
-        summaries.append(summary)
-    if len(members) > 1:
-        heads = zip(members, summaries, strict=True)
-        leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
-    elif trainer.val is not None:
-        best = (
-            f"{trainer.best_score[0]:.2f} % after {trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
-        )
-        print(f"validation {trainer.score.title} {best}")
-    print(f"{run_dir}: trained in {seconds:.1f} s")

@@ -12,7 +12,7 @@ import torch
 from extracting import files, settings
 from PIL import Image
 
-from cache import FeatureCache
+from cache import CacheWriter, FeatureCache
 from pipeline import extract as stage
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
@@ -69,7 +69,7 @@ def test_another_test_fraction_is_refused_by_its_flag(
 ) -> None:
     """Of a folder without a test split, and before other things that differ with it."""
     if not published:
-        monkeypatch.setattr(stage, "fill", lambda *_: signal.raise_signal(signal.SIGINT))
+        monkeypatch.setattr(CacheWriter, "publish", lambda *_: signal.raise_signal(signal.SIGINT))
     with contextlib.nullcontext() if published else pytest.raises(KeyboardInterrupt):
         extract(settings(photos / "train", weights, tmp_path / "c", test_fraction=0.2))
     said = r"else: test_fraction: 0\.2 → 0\.5 \(--test-fraction\); image_sizes: "

@@ -91,7 +91,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     whole = train(config(cache, tmp_path / "whole", **settings))
     with (
         patch("pipeline.train.CHECKPOINT_SECONDS", -1),
-        patch("pipeline.train.finish", side_effect=KeyboardInterrupt),
+        patch("pipeline.train.write_results", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         train(config(cache, tmp_path / "cut", **settings))

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toy import config, write_cache
-from trained import weights
 
+from cache import FeatureCache
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.fields import flag
 from pipeline.heads import HEADS, READ
+from pipeline.runs import load_head
 from pipeline.train import train
 
 OTHER: dict[str, Any] = {
@@ -41,11 +43,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cache(tmp_path_factory.mktemp("cache"), images=60, noise=4.0)
 
 
-def learned(cache: Path, out: Path, head: str, **changed: Any) -> dict[str, list[float]]:
+def learned(cache: Path, out: Path, head: str, **changed: Any) -> list[list[float]]:
+    """The scores of the cache's images after training on them."""
     settings = {"lr": (0.1,), "epochs": 2, "optimizer": "sgd", "val_fraction": 0.0, **changed}
-    return {
-        k: v.flatten().tolist() for k, v in weights(train(config(cache, out, head=head, **settings))).items()
-    }
+    run = train(config(cache, out, head=head, **settings))
+    maps = torch.from_numpy(FeatureCache(cache / "train.h5").take(range(60), view=None))
+    return load_head(run).logits(maps).tolist()
 
 
 def test_the_table_has_every_head_and_every_setting() -> None:

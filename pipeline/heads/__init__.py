@@ -37,8 +37,8 @@ READ = {
     | _CROPS
     | _HIDDEN
     | {"steps", "region_cells", "region_start", "localisation", "constraints"},
-    "knn": set[str](),
-    "logistic": set[str](),
+    "knn": {"loss"},
+    "logistic": {"loss"},
 }
 """The settings that a head learns by, besides those that choose its images: others have no effect on it."""
 USUAL = {"sgd": 0.1, "adam": 1e-3}

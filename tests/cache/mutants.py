@@ -45,10 +45,10 @@ MUTANTS = [
     Mutant("writer.py", "int(np.argmin(finite))", "int(np.argmax(finite))", "values"),
     Mutant("writer.py", "block not in self._missing or rows", "rows", "writer"),
     Mutant("writer.py", "digests[rows.start : rows.stop] = 0", "pass", "resume"),
-    Mutant("writer.py", "notes=old.notes", "notes=new.notes", "relabel"),
+    Mutant("relabelling.py", "notes=old.notes", "notes=new.notes", "relabel"),
     Mutant("writer.py", "refuse_if_stale(str(part.path), there.header, self.header)", "pass", "other_identity"),
     Mutant("writer.py", "if not there.header.labelled_like(self.header):", "if False:", "relabel"),
-    Mutant("writer.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "relabel"),
+    Mutant("relabelling.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "relabel"),
     # rows by several threads
     Mutant("gather.py", "helpers = min(_cores(), THREADS, pieces) - 1", "helpers = 0", "gather"),
     Mutant("gather.py", "out[start : start + step])", "out[start : start + step - 1])", "gather"),

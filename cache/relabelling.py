@@ -1,0 +1,37 @@
+"""New labels for the features of a cache that is there (FORMAT.md §3)."""
+
+import dataclasses
+from pathlib import Path
+
+from cache import disk
+from cache.contents import opened, read_published
+from cache.header import CacheHeader, refuse_if_stale
+from cache.part import Part, part_path
+from cache.verify import check_blocks
+
+
+def relabel(path: str | Path, header: CacheHeader) -> Path:
+    """Give a complete cache the labels and classes of `header`, keeping its features and notes.
+
+    The features are copied into a new file, which replaces the old one; whoever has that mapped keeps it.
+
+    Raises: StaleCacheError when `header` has another identity, CacheError when there is no cache or it is
+    damaged or in use.
+    """
+    path = Path(path)
+    with disk.explained(path), opened(path) as fd:
+        part = Part.acquire(part_path(path))
+        try:
+            found = read_published(fd, str(path))
+            refuse_if_stale(str(path), found.header, header)
+            new = part.lay_out(relabelled(found.header, header), source=(fd, found))
+            check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))
+            part.publish(path, new.layout.end)
+        finally:
+            part.close()
+    return path
+
+
+def relabelled(old: CacheHeader, new: CacheHeader) -> CacheHeader:
+    """The new labels with the old notes, which are about features that stay."""
+    return dataclasses.replace(new, notes=old.notes)
