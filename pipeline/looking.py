@@ -94,9 +94,8 @@ class Images:
 
     def __init__(self, test: FeatureCache) -> None:
         """Raises: DataError when the dataset isn't there any more."""
-        share = test.notes.get(
-            "test_fraction", ExtractConfig().test_fraction
-        )  # of an earlier version's cache
+        unnoted = ExtractConfig.test_fraction  # by earlier versions
+        share = test.notes.get("test_fraction", unnoted)
         opened = open_dataset(str(test.notes["dataset"]), test_fraction=share)
         self.splits = tuple(opened.values())
         self._places = {path: (split, row) for split in self.splits for row, path in enumerate(split.paths)}

@@ -64,3 +64,12 @@ def extract(path: Path, header: CacheHeader, *, stop_after: int | None = None) -
 def fill(writer: CacheWriter, header: CacheHeader, blocks: list[range]) -> None:
     for rows in blocks:
         writer.write(rows, features(header, rows), image_digests(rows))
+
+
+def flip(path: Path, bit: int) -> None:
+    """Change one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        byte = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
