@@ -35,6 +35,7 @@ from pipeline.optimizer import StackedSGD
 from pipeline.source import Source
 
 EPOCHS, HEADS = 20, 32
+CPU = torch.device("cpu")
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
@@ -141,17 +142,17 @@ class Engine:
         return self.trainer.epoch(number)[0]["train_loss"]
 
 
-def prepare(cache: FeatureCache) -> tuple[Source, PreparedMaps]:
-    source = Source(
-        cache, FullNet(spec([0], 1)), Normaliser(MAP[0]), torch.float32, torch.device("cpu"), True
-    )
+def prepare(
+    cache: FeatureCache, device: torch.device = CPU, dtype: torch.dtype = torch.float32
+) -> tuple[Source, PreparedMaps]:
+    source = Source(cache, FullNet(spec([0], 1)), Normaliser(MAP[0]).to(device), dtype, device, True)
     return source, PreparedMaps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps")
 
 
 def make_trainer(
     source: Source, maps: PreparedMaps, seeds: Sequence[int], hidden: int, epochs: int
 ) -> Trainer:
-    head = FullNet(spec(seeds, hidden))
+    head = FullNet(spec(seeds, hidden)).to(source.device)
     optimizer = StackedSGD(dict(head.named_parameters()), [LR] * len(seeds), [DECAY] * len(seeds))
     return Trainer(head, optimizer, maps, None, Plan(epochs, BATCH, len(source.cache), 0))
 

@@ -90,7 +90,7 @@ class Trainer:
         total = torch.zeros(len(head.seeds), device=self.device)
         for step, (inputs, labels) in enumerate(self.train.batches(plan.batch, rng)):
             losses = self.step(inputs, labels, schedule(epoch * plan.steps_per_epoch + step, steps))
-            total = total + losses * len(labels)
+            total.add_(losses, alpha=len(labels))
             on_step(len(labels))
         return total.cpu().double().numpy() / plan.rows
 

@@ -48,6 +48,7 @@ class PreparedMaps:
             if not start:
                 self.inputs = inputs.new_empty((len(rows), *inputs.shape[1:]))
             self.inputs[chosen] = inputs
+        self._batch = self.inputs[:0]
 
     def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
         if rng is None:
@@ -58,11 +59,13 @@ class PreparedMaps:
         order = rng.permutation(count)
         views = rng.integers(self.drawn, size=count)[order]
         images, examples = (torch.from_numpy(i).to(device) for i in (order, order * self.drawn + views))
-        inputs = self.inputs.new_empty((min(size, count), *self.inputs.shape[1:]))
-        for image, example in zip(images.split(size), examples.split(size), strict=True):
-            batch = inputs[: len(example)]
+        labels = self.labels.index_select(0, images).split(size)
+        if len(self._batch) < min(size, count):  # kept from epoch to epoch: a recorded step reads it in place
+            self._batch = self.inputs.new_empty((min(size, count), *self.inputs.shape[1:]))
+        for label, example in zip(labels, examples.split(size), strict=True):
+            batch = self._batch[: len(example)]
             torch.index_select(self.inputs, 0, example, out=batch)
-            yield batch, self.labels.index_select(0, image)
+            yield batch, label
 
 
 class StreamedMaps:

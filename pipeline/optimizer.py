@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from pipeline import kernels
 from pipeline.gradients import drop_gradient
 
 MOMENTUM = 0.9
@@ -57,12 +58,45 @@ class StackedSGD:
         self.parameters = parameters
         self.momenta = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._groups = _neighbours(parameters, lr, weight_decay)
+        self._on_gpu = kernels.usable(*parameters.values())
+        if self._on_gpu:
+            device = next(iter(parameters.values())).device
+            self._lr = torch.tensor(lr, dtype=torch.float32, device=device)
+            decays = torch.tensor(weight_decay, dtype=torch.float32, device=device)
+            self._decays = {
+                n: decays if p.ndim > 2 else torch.zeros_like(decays) for n, p in parameters.items()
+            }
 
     def state(self) -> State:
         return {"momentum": self.momenta}
 
     @torch.no_grad()
     def step(self, factor: float | Tensor) -> None:
+        if self._on_gpu:
+            self._step_by_kernels(factor)
+        else:
+            self._step_by_torch(factor)
+        for parameter in self.parameters.values():
+            drop_gradient(parameter)
+
+    def _step_by_kernels(self, factor: float | Tensor) -> None:
+        from pipeline.kernels.sgd import clip_and_step
+
+        if not isinstance(factor, Tensor):
+            factor = torch.full((), factor, device=self._lr.device)
+        moved = [name for name, p in self.parameters.items() if p.grad is not None]
+        clip_and_step(
+            [self.parameters[name].data for name in moved],
+            [g.contiguous() for name in moved if (g := self.parameters[name].grad) is not None],
+            [self.momenta[name] for name in moved],
+            self._lr,
+            [self._decays[name] for name in moved],
+            factor,
+            CLIP,
+            MOMENTUM,
+        )
+
+    def _step_by_torch(self, factor: float | Tensor) -> None:
         gradients = clipped(self.parameters)
         for (lr, decay), parts in self._groups.items():
             moved = [(name, heads) for name, heads in parts if name in gradients]
@@ -78,8 +112,6 @@ class StackedSGD:
                 nesterov=True,
                 maximize=False,
             )
-        for parameter in self.parameters.values():
-            drop_gradient(parameter)
 
 
 class StackedAdam:

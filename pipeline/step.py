@@ -23,9 +23,11 @@ WARM_UP = 3
 def make_step(head: Head, optimizer: Optimizer, device: torch.device) -> Step:
     """The fastest step that the device and the head allow."""
 
+    ones = torch.ones(len(head.seeds), device=device)
+
     def step(inputs: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
         losses = head.losses(inputs, labels)
-        losses.sum().backward()
+        losses.backward(ones.to(losses.dtype))  # the gradient of their sum
         optimizer.step(factor)
         return losses.detach()
 
@@ -35,7 +37,10 @@ def make_step(head: Head, optimizer: Optimizer, device: torch.device) -> Step:
 
 
 class RecordedStep:
-    """Replays `step` on batches of the size of the first; others, as the last of an epoch, are done live."""
+    """Replays `step` on batches of the size of the first; others, as the last of an epoch, are done live.
+
+    Batches that come in the same memory each time are read there, others are copied to where they are read.
+    """
 
     def __init__(
         self,
@@ -45,25 +50,36 @@ class RecordedStep:
         warming_up: Callable[[], Any],
     ) -> None:
         self._step, self._record, self._warming_up = step, record, warming_up
-        self._inputs = self._labels = torch.empty(0)
+        self._read: list[Tensor] = []
+        self._stays = [True, True]
         self._factor = torch.zeros((), device=device)
         self._warm, self._replay = 0, None
 
     def __call__(self, inputs: Tensor, labels: Tensor, factor: float) -> Tensor:
         self._factor.fill_(factor)
-        if not self._warm:
-            self._inputs, self._labels = torch.empty_like(inputs), torch.empty_like(labels)
-        if inputs.shape != self._inputs.shape:
+        batch = [inputs, labels]
+        if not self._read:
+            self._read = batch
+        if inputs.shape != self._read[0].shape:
             return self._step(inputs, labels, self._factor)
+        stays = [new.data_ptr() == old.data_ptr() for new, old in zip(batch, self._read, strict=True)]
         if self._warm < WARM_UP:
             self._warm += 1
+            self._stays = [before and now for before, now in zip(self._stays, stays, strict=True)]
             with self._warming_up():
                 return self._step(inputs, labels, self._factor)
-        self._inputs.copy_(inputs)
-        self._labels.copy_(labels)
         if self._replay is None:
-            self._replay = self._record(lambda: self._step(self._inputs, self._labels, self._factor))
+            self._read = [x if s else torch.empty_like(x) for x, s in zip(batch, self._stays, strict=True)]
+        for new, old in zip(batch, self._read, strict=True):
+            if new.data_ptr() != old.data_ptr():
+                old.copy_(new)
+        if self._replay is None:
+            self._replay = self._record(self._on_what_is_read)
         return self._replay()
+
+    def _on_what_is_read(self) -> Tensor:
+        inputs, labels = self._read
+        return self._step(inputs, labels, self._factor)
 
 
 def record_on_gpu(call: Callable[[], Tensor]) -> Callable[[], Tensor]:

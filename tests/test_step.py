@@ -63,6 +63,25 @@ def test_a_recording_is_made_once_after_the_warm_up_and_replayed_on_what_was_cop
     assert len({address for address, *_ in seen[WARM_UP:]}) == 1
 
 
+def test_batches_that_come_in_the_same_memory_each_time_are_read_there() -> None:
+    seen = []
+
+    def step(inputs: Tensor, labels: Tensor, factor: Tensor) -> Tensor:
+        seen.append((inputs.data_ptr(), inputs[0, 0, 0].item(), labels[0].item()))
+        return inputs.sum()[None]
+
+    subject = RecordedStep(step, CPU, lambda call: call, nullcontext)
+    made = batches([4] * (WARM_UP + 3))
+    again = torch.empty_like(made[0][0])
+    for inputs, labels, factor in made:
+        subject(again.copy_(inputs), labels, factor)
+    assert [values for _, *values in seen] == [[x[0, 0, 0].item(), y[0].item()] for x, y, _ in made]
+    assert {address for address, *_ in seen} == {again.data_ptr()}
+    other = made[0][0].clone()
+    subject(other, made[0][1], 1.0)
+    assert seen[-1] == (again.data_ptr(), other[0, 0, 0].item(), made[0][1][0].item())
+
+
 @pytest.mark.parametrize(("dropout", "recordable"), [(0.0, True), (0.2, False)])
 def test_steps_that_draw_random_numbers_are_not_recorded(dropout: float, recordable: bool) -> None:
     assert FullNet(HeadSpec(TrainConfig(dropout=dropout), (2, 5, 5), 3, (0,))).recordable == recordable

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
-from pipeline.heads.losses import classification_loss, cross_entropy, kind_of_loss
+from pipeline.heads.losses import cross_entropy, kind_of_loss, mean_loss
 
 __all__ = ["Examples", "FittedHead", "Head", "HeadSpec", "cross_entropy"]
 
@@ -64,7 +64,7 @@ class Head(nn.Module):
 
     def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """(M,) what each head minimises, averaged over the batch. labels: (B,) int64 or (B, K) int8."""
-        return classification_loss(self(inputs), labels, self.loss).mean(1)
+        return mean_loss(self(inputs), labels, self.loss)
 
     def new_weight(self, *shape: int, std: float) -> nn.Parameter:
         """A parameter (M, *shape), normally distributed; each head draws from its own seed."""

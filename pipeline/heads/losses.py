@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline import kernels
 from pipeline.errors import ConfigError
 
 ANCHORS = (
@@ -61,6 +62,16 @@ def classification_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor
     count_B1 = present_BK.sum(1, keepdim=True)
     error_MBK = logits.softmax(2) - present_BK / count_B1.clamp(min=1)
     return (error_MBK * error_MBK).sum(2) * (count_B1[:, 0] > 0)
+
+
+def mean_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """(M,) `classification_loss`, averaged over the images."""
+    if kind == "cross-entropy" and kernels.usable(logits_MBK):
+        from pipeline.kernels.cross_entropy import MOST_CLASSES, MeanCrossEntropy
+
+        if logits_MBK.shape[2] <= MOST_CLASSES:
+            return MeanCrossEntropy.apply(logits_MBK, labels)
+    return classification_loss(logits_MBK, labels, kind).mean(1)
 
 
 def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:

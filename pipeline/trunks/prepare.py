@@ -1,6 +1,6 @@
 """Make a trunk ready for inference: uint8 in, norms folded, laid out and rounded as the device likes it.
 
-    GPU    channels last, half precision
+    GPU    channels last, half precision, a bias before a pooling added behind it, to a quarter of the numbers
     CPU    oneDNN's blocked layout from the first layer to the last, float32; the normalisation folded too
 
 Folding is exact algebra, so the prepared trunk computes the same maps up to rounding.
@@ -41,6 +41,8 @@ class PreparedTrunk(nn.Module):
         if self.blocked:
             self.module = block(module)
         else:
+            if device.type == "cuda" and isinstance(module, nn.Sequential):
+                module = bias_behind_pool(module)
             self.module = module.to(device=device, dtype=self.dtype)
             self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -76,6 +78,32 @@ def fold_norms(stack: nn.Sequential) -> nn.Sequential:
             )
             layers[i] = nn.Identity()
     return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
+
+
+class AddBias(nn.Module):
+    """(B, C, H, W) plus a bias (C,) of each channel, in place."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.add_(self.bias[:, None, None])
+
+
+def bias_behind_pool(stack: nn.Sequential) -> nn.Sequential:
+    """The same function with the bias of a convolution before a max pooling added after it, in place.
+
+    max(x + b) = max(x) + b. cuDNN has no bias of its own: torch adds it in a pass over the whole map.
+    """
+    layers: list[nn.Module] = []
+    for layer in stack:
+        before = layers[-1] if layers else None
+        layers.append(layer)
+        if isinstance(layer, nn.MaxPool2d) and isinstance(before, nn.Conv2d) and before.bias is not None:
+            layers.append(AddBias(before.bias))
+            before.bias = None
+    return nn.Sequential(*layers)
 
 
 @torch.no_grad()

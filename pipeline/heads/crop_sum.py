@@ -1,0 +1,58 @@
+"""FullNet's first layer and the sum over crops in one, by the kernels of a GPU.
+
+The plain way writes each crop's activations down and reads them five times on the way there and back. Here
+the two products stay as they are, and the activations are made again from them where they are needed.
+
+Shapes: M heads, B images, S boxes, D cells of a crop, h hidden units.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.heads.folding import Folding
+
+
+class CropSum(torch.autograd.Function):
+    """Σ over crops of ReLU(crop · W + b), of every head. No gradient for the inputs.
+
+    inputs (B, S, D), weight (M, h, D), bias (M, h) → (B, M·h) float32. `even` is the length of the even part
+    of D when there are crops with mirrors in `folding`, else 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, even: int, folding: Folding
+    ) -> Tensor:
+        from pipeline.kernels.crops import sum_crops
+
+        rows, flat = inputs.flatten(0, 1), weight.flatten(0, 1).to(inputs.dtype)  # (B·S, D), (M·h, D)
+        offset = bias.flatten()
+        if even:
+            p, q = rows[:, :even] @ flat[:, :even].t(), rows[:, even:] @ flat[:, even:].t()
+        else:
+            p, q = rows @ flat.t(), None
+        ctx.save_for_backward(inputs, p, q, offset)
+        ctx.even, ctx.pairs, ctx.shape, ctx.dtype = even, len(folding.pairs), weight.shape, weight.dtype
+        return sum_crops(p, q, offset, folding.boxes, len(folding.pairs))
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[None, Tensor, Tensor, None, None]:
+        from pipeline.kernels.crops import spread_gradient
+
+        inputs, p, q, offset = ctx.saved_tensors
+        rows, even = inputs.flatten(0, 1), ctx.even
+        # The products aren't needed any more: their memory takes the gradient.
+        bias = spread_gradient(p, q, offset, grads[0], inputs.shape[1], ctx.pairs)
+        if even:
+            weight = rows.new_empty((p.shape[1], rows.shape[1]))
+            torch.mm(p.t(), rows[:, :even], out=weight[:, :even])
+            torch.mm(q.t(), rows[:, even:], out=weight[:, even:])
+        else:
+            weight = p.t() @ rows
+        return None, weight.view(ctx.shape).to(ctx.dtype), bias.view(ctx.shape[:2]), None, None
