@@ -3,7 +3,8 @@
     python -m benchmarks.on_gpu [--quick]
 
     heads        20 epochs of FullNet-512 on ten crops of 50,000 maps, from the prepared maps to the last loss
-    sweep        32 heads (hidden 64) in one pass against 32 runs; a run makes and records its step anew
+    sweep        32 heads (hidden 64) in one pass against 32 runs; a run records its step anew. Once with the
+                 maps prepared for all of them, once with each run preparing its own from the cache
     trunk        the prepared trunk, float16, against the eager float32 module with TF32 as torch sets it
     extraction   60,000 JPEGs to two synced and published files, after start-up: the folder is listed, the
                  weights are on the GPU and the workers have begun
@@ -29,7 +30,7 @@ from pipeline.source import Source
 from pipeline.trunks.alexnet_cifar import load
 from pipeline.trunks.prepare import PreparedTrunk
 
-EPOCHS, FEW = 20, 5
+EPOCHS = 20
 DTYPES = {"TF32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -46,7 +47,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         for name, dtype in DTYPES.items():
             source, maps = prepare(cache, device, dtype)
             rows.append(twenty_epochs(name, source, maps, expected))
-            rows.append(sweep(name, source, maps))
+            rows += sweep(name, cache, source, maps)
     return rows
 
 
@@ -69,21 +70,32 @@ def twenty_epochs(name: str, source: Source, maps: PreparedMaps, expected: float
     return row(named, min(seconds), 0.5, 1.0, "s")
 
 
-def sweep(name: str, source: Source, maps: PreparedMaps) -> dict[str, Any]:
-    def seconds_of(seeds: list[int]) -> tuple[float, list[float]]:
+def sweep(name: str, cache: FeatureCache, source: Source, maps: PreparedMaps) -> list[dict[str, Any]]:
+    def train(seeds: list[int]) -> tuple[float, list[float]]:
         torch.cuda.synchronize()
         started = time.perf_counter()
-        trainer = make_trainer(source, maps, seeds, 64, FEW)
-        lines = [trainer.epoch(epoch) for epoch in range(FEW)][-1]
+        trainer = make_trainer(source, maps, seeds, 64, EPOCHS)
+        lines = [trainer.epoch(epoch) for epoch in range(EPOCHS)][-1]
         return time.perf_counter() - started, [line["train_loss"] for line in lines]
 
-    seconds_of(list(range(HEADS)))
-    together, losses = seconds_of(list(range(HEADS)))
-    singly = [seconds_of([seed]) for seed in range(HEADS)]
+    def load() -> float:
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        prepare(cache, source.device, source.dtype)
+        torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    train(list(range(HEADS)))  # libraries set themselves up
+    together, losses = train(list(range(HEADS)))
+    singly = [train([seed]) for seed in range(HEADS)]
     alone = [loss for _, (loss,) in singly]
-    assert np.allclose(losses, alone, rtol=1e-2), f"heads end otherwise in one pass: {losses}, {alone}"
-    named = f"{HEADS} heads (hidden 64) in one pass against {HEADS} runs, {FEW} epochs, {name}"
-    return row(named, together, sum(seconds for seconds, _ in singly), 20.0, "s")
+    assert np.allclose(losses, alone, rtol=2e-2), f"heads end otherwise in one pass: {losses}, {alone}"
+    runs, loading = sum(seconds for seconds, _ in singly), min(load() for _ in range(3))
+    named = f"{HEADS} heads (hidden 64) in one pass against {HEADS} runs, {EPOCHS} epochs, {name}"
+    return [
+        row(named, together, runs, 20.0, "s"),
+        row(f"{named}, each from the cache", loading + together, HEADS * loading + runs, 20.0, "s"),
+    ]
 
 
 def trunk_forward(device: torch.device, batch: int = 256) -> dict[str, Any]:

@@ -40,10 +40,10 @@ class PreparedMaps:
     def __init__(self, source: Source, part: Part, drawn: int, name: str) -> None:
         self.drawn, self.labels = drawn, torch.tensor(part.labels, device=source.device)
         rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
-        chunks = range(0, len(rows), CHUNK)
+        chunks = range(0, len(rows), source.chunk)
         self.inputs = torch.empty(0)
         for start in tqdm(chunks, desc=f"preparing {name}", unit="chunk", leave=False, disable=None):
-            chosen = slice(start, start + CHUNK)
+            chosen = slice(start, start + source.chunk)
             inputs = source.prepare(source.take(rows[chosen], views[chosen]))
             if not start:
                 self.inputs = inputs.new_empty((len(rows), *inputs.shape[1:]))

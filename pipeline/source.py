@@ -23,6 +23,9 @@ Rows = NDArray[np.int64]
 Raw = NDArray[np.generic]
 SAMPLE = 8192  # images that the normaliser learns from
 CHUNK = 256  # examples prepared at once
+UPLOAD_BYTES = (
+    24 << 20
+)  # of them, as they are stored, at once to a GPU, where small chunks aren't worth a launch
 
 
 class Source(NamedTuple):
@@ -75,9 +78,15 @@ class Source(NamedTuple):
         """Memory that `examples` take as they are stored."""
         return examples * self.head.views * math.prod(self.cache.shape[2:]) * self.raw_dtype.itemsize
 
+    @property
+    def chunk(self) -> int:
+        """Examples prepared at once."""
+        on_gpu = self.device.type == "cuda"
+        return max(CHUNK, UPLOAD_BYTES // self.raw_bytes(1)) if on_gpu else CHUNK
+
     def working_bytes(self, batch: int) -> int:
         """Memory for making batches: maps and inputs of this one, of the last, and what malloc keeps."""
-        examples = 3 * max(batch, CHUNK)
+        examples = 3 * max(batch, self.chunk)
         return self.prepared_bytes(examples) + 4 * self.raw_bytes(examples) // self.raw_dtype.itemsize
 
     @property

@@ -15,38 +15,29 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MOST_CLASSES = 1024
-TILE = 8192
-"""Logits that a program looks at at once."""
+TILE = 1024
+"""Logits that a program looks at: few, so that one head too has many programs."""
 
 
-@triton.jit(do_not_specialize=["images", "classes"])
+@triton.jit(do_not_specialize=["images", "classes", "parts"])
 def _cross_entropy(
-    logits,
-    labels,
-    losses,
-    grad,
-    images,
-    classes,
-    ROUNDS: tl.constexpr,
-    IMAGES: tl.constexpr,
-    CLASSES: tl.constexpr,
+    logits, labels, losses, grad, images, classes, parts, IMAGES: tl.constexpr, CLASSES: tl.constexpr
 ):
-    head = tl.program_id(0).to(tl.int64)
+    head, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    image = part * IMAGES + tl.arange(0, IMAGES)
     k = tl.arange(0, CLASSES)[None, :]
-    total = tl.zeros((IMAGES,), tl.float32)
-    for i in range(ROUNDS):
-        image = i * IMAGES + tl.arange(0, IMAGES)
-        here, inside = image < images, (image < images)[:, None] & (k < classes)
-        at = (head * images + image)[:, None] * classes + k
-        x = tl.load(logits + at, inside, float("-inf")).to(tl.float32)
-        x = tl.where(here[:, None], x, 0.0)
-        label = tl.load(labels + image, here, 0)[:, None]
-        x -= tl.max(x, 1)[:, None]
-        e = tl.exp(x)
-        s = tl.sum(e, 1)
-        total += tl.where(here, tl.log(s) - tl.sum(tl.where(k == label, x, 0.0), 1), 0.0)
-        tl.store(grad + at, (e / s[:, None] - tl.where(k == label, 1.0, 0.0)) / images, inside)
-    tl.store(losses + head, tl.sum(total) / images)
+    here = image < images
+    inside = here[:, None] & (k < classes)
+    at = (head * images + image)[:, None] * classes + k
+    x = tl.load(logits + at, inside, float("-inf")).to(tl.float32)
+    x = tl.where(here[:, None], x, 0.0)
+    label = tl.load(labels + image, here, 0)[:, None]
+    x -= tl.max(x, 1)[:, None]
+    e = tl.exp(x)
+    s = tl.sum(e, 1)
+    loss = tl.log(s) - tl.sum(tl.where(k == label, x, 0.0), 1)
+    tl.store(grad + at, (e / s[:, None] - tl.where(k == label, 1.0, 0.0)) / images, inside)
+    tl.store(losses + head * parts + part, tl.sum(tl.where(here, loss, 0.0)) / images)
 
 
 class MeanCrossEntropy(torch.autograd.Function):
@@ -56,13 +47,13 @@ class MeanCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         heads, images, classes = logits.shape
         logits = logits.contiguous()
-        losses, grad = logits.new_empty(heads, dtype=torch.float32), torch.empty_like(logits)
         width = triton.next_power_of_2(classes)
-        at_once = min(triton.next_power_of_2(images), max(1, TILE // width))
-        rounds = triton.cdiv(images, at_once)
-        _cross_entropy[(heads,)](logits, labels, losses, grad, images, classes, rounds, at_once, width)
+        at_once = max(1, TILE // width)
+        parts = triton.cdiv(images, at_once)
+        losses, grad = logits.new_empty((heads, parts), dtype=torch.float32), torch.empty_like(logits)
+        _cross_entropy[(heads, parts)](logits, labels, losses, grad, images, classes, parts, at_once, width)
         ctx.save_for_backward(grad)
-        return losses
+        return losses.sum(1)
 
     @staticmethod
     @once_differentiable

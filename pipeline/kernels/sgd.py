@@ -16,7 +16,7 @@ from torch import Tensor
 
 BLOCK = 2048
 """Numbers that a program looks at at once."""
-MOST_PARTS = 512
+MOST_PARTS = 128
 """Of a head's part of a parameter, each with a sum of squares of its own."""
 
 
