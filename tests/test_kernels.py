@@ -161,3 +161,18 @@ def test_numbers_of_64_bits_and_tensors_in_ram_are_not_for_the_kernels() -> None
     assert not kernels.usable(torch.zeros(1))
     assert not kernels.usable(torch.zeros(1, device=DEVICE, dtype=torch.float64))
     assert kernels.usable(torch.zeros(1, device=DEVICE)) == (DEVICE.type == "cuda")
+
+
+def test_where_triton_cannot_compile_heads_train_by_torch_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("Failed to find C compiler\nset CC")
+
+    kernels.triton_works.cache_clear()
+    monkeypatch.setattr(kernels, "_compile_one", fail)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    assert [kernels.triton_works() for _ in range(2)] == [False, False]
+    kernels.triton_works.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Failed to find C compiler" in line

@@ -5,6 +5,8 @@ is one, in Triton's interpreter on a CPU if not. A step of a small head is a few
 microseconds each; these make a third of them.
 """
 
+import subprocess
+import sys
 from functools import cache
 from importlib.util import find_spec
 
@@ -12,14 +14,31 @@ import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+OLDEST = (7, 0)
+"""Compute capability that Triton compiles for."""
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors are for the kernels: numbers of at most 32 bits on a GPU that Triton knows."""
-    return all(t.is_cuda and t.dtype in FLOATS for t in tensors) and _triton_is_there()
+    """Whether these tensors are for the kernels: numbers of at most 32 bits on a GPU, and Triton works."""
+    return all(t.is_cuda and t.dtype in FLOATS for t in tensors) and triton_works()
 
 
 @cache
-def _triton_is_there() -> bool:
-    # Triton compiles for compute capability 7.0 and later, as torch's own compiler asks for.
-    return find_spec("triton") is not None and torch.cuda.get_device_capability()[0] >= 7
+def triton_works() -> bool:
+    """Whether Triton is there and compiles, for which it needs a C compiler. Prints why not, where it fails."""
+    if find_spec("triton") is None or torch.cuda.get_device_capability() < OLDEST:
+        return False
+    try:
+        _compile_one()
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        print(f"Triton can't compile here ({reason}); heads train by plain torch, slower", file=sys.stderr)
+        return False
+    return True
+
+
+def _compile_one() -> None:
+    from pipeline.kernels.cross_entropy import MeanCrossEntropy
+
+    labels = torch.zeros(1, dtype=torch.int64, device="cuda")
+    MeanCrossEntropy.apply(torch.zeros(1, 1, 2, device="cuda"), labels)
