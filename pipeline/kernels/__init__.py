@@ -25,7 +25,7 @@ def usable(*tensors: Tensor) -> bool:
 
 @cache
 def triton_works() -> bool:
-    """Whether Triton is there and compiles, for which it needs a C compiler. Prints why not, where it fails."""
+    """Whether Triton is there and compiles, which takes a C compiler. Where that fails, a line says why."""
     if find_spec("triton") is None or torch.cuda.get_device_capability() < OLDEST:
         return False
     try:
