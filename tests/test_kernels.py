@@ -70,7 +70,7 @@ def test_the_mean_cross_entropy_and_its_gradient_equal_torch_s(
 
     monkeypatch.setattr(cross_entropy, "TILE", tile)
     torch.manual_seed(0)
-    logits, labels = 20 * draw(heads, images, classes), torch.randint(classes, (images,), device=DEVICE)
+    logits, labels = 200 * draw(heads, images, classes), torch.randint(classes, (images,), device=DEVICE)
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
     found = cross_entropy.MeanCrossEntropy.apply(ours, labels)
     expected = F.cross_entropy(theirs.transpose(1, 2), labels.expand(heads, -1), reduction="none").mean(1)
