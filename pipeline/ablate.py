@@ -82,6 +82,7 @@ def regime_cells(config: AblateConfig, regime: str) -> Iterator[Cell]:
             out=config.trunk_out,
             epochs=config.pretrain_epochs,
             mirror_maps=config.mirror_maps,
+            seed=config.trunk_seed,
             device=config.device,
             workers=config.workers,
         )

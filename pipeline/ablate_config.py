@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from pipeline.fields import Checked, Count, Device, OneOf, Range, Workers
+from pipeline.fields import Checked, Count, Device, OneOf, Range, Seed, Workers
 from pipeline.train_config import refuse_twins
 
 
@@ -31,6 +31,8 @@ class AblateConfig(Checked):
     """Passes over the training part when that trunk is pretrained."""
     mirror_maps: bool = False
     """Pretrain that trunk with --mirror-maps, as the shipped one was."""
+    trunk_seed: Seed = 0
+    """Of that trunk: whether what is found holds for another one."""
     per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
     """Labelled images per class in the regime `transfer`; 0 means all."""
     lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.03, 0.1)

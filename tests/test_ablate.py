@@ -129,7 +129,7 @@ def test_the_trunk_of_other_classes_sees_its_own_alone(
 ) -> None:
     config = AblateConfig(
         dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
-        trunk_out=str(tmp_path / "trunk"), trunk_classes=asked, pretrain_epochs=1, mirror_maps=True,
+        trunk_out=str(tmp_path / "trunk"), trunk_classes=asked, pretrain_epochs=1, mirror_maps=True, trunk_seed=3,
         per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1, min_steps=1,
     )  # fmt: skip
     found = json.loads(ablate(config).read_text())
@@ -137,6 +137,7 @@ def test_the_trunk_of_other_classes_sees_its_own_alone(
     trunk = json.loads((tmp_path / "trunk" / "config.json").read_text())
     assert trunk["classes"] == list(known)
     assert trunk["mirror_maps"] is True
+    assert trunk["seed"] == 3
     run = json.loads(next((tmp_path / "out" / "runs" / "transfer").rglob("config.json")).read_text())
     assert run["classes"] == list(others)
 
