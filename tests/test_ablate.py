@@ -130,7 +130,8 @@ def test_the_trunk_of_other_classes_sees_its_own_alone(
     config = AblateConfig(
         dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
         trunk_out=str(tmp_path / "trunk"), trunk_classes=asked, trunk_seed=3, pretrain_epochs=1,
-        mirror_maps=True, per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1, min_steps=1,
+        mirror_maps=True, per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1,
+        min_steps=1,
     )  # fmt: skip
     found = json.loads(ablate(config).read_text())
     assert [cell["head"] for cell in found["cells"]] == list(HEADS)
