@@ -1,6 +1,6 @@
 """The overlap of decoding, trunk and writing.
 
-    decode_blocks (threads, ahead) → this thread → Streams (a batch each) → one thread that writes blocks
+    decode_blocks (Decoders, ahead) → this thread → Streams (a batch each) → one thread that writes blocks
 
 At most UNDER_WAY blocks are past the decoder; one more is being decoded. Batches never span blocks, so what a
 block holds does not depend on which blocks were there before an interruption.
@@ -22,6 +22,7 @@ from cache import CacheWriter
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.decode import decode_blocks
+from pipeline.decoders import Decoders
 from pipeline.streams import Streams
 from pipeline.trunks.prepare import PreparedTrunk
 from pipeline.views import Views
@@ -32,7 +33,12 @@ UNDER_WAY = 2
 
 
 def fill(
-    writer: CacheWriter, split: ImageSplit, views: Views, prepared: PreparedTrunk, config: ExtractConfig
+    writer: CacheWriter,
+    split: ImageSplit,
+    views: Views,
+    prepared: PreparedTrunk,
+    config: ExtractConfig,
+    decoders: Decoders,
 ) -> str:
     """Compute and write every block that the cache still misses; says how fast, and what bounded it.
 
@@ -43,7 +49,7 @@ def fill(
     batch = max(1, (config.batch or prepared.best_batch) // views.per_image)
     started = time.perf_counter()
     progress = tqdm(total=count, desc=split.split, unit=" images", leave=False)
-    decoded = decode_blocks(split, missing, prepared.transform, workers=config.workers)
+    decoded = decode_blocks(split, missing, prepared.transform, decoders)
     blocks, store = Clocked(decoded), Store(writer, progress)
     streams = Streams(prepared, views, halve=config.dtype == "float16")
     with progress, contextlib.closing(decoded), store, streams:
