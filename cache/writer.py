@@ -167,9 +167,8 @@ class CacheWriter:
             )
         dtype = self._layout.dtype
         raw = dtype.encode(features)
-        finite = dtype.finite(raw)
-        if not finite.all():
-            where = np.unravel_index(int(np.argmin(finite)), shape)
+        if not dtype.all_finite(raw):
+            where = np.unravel_index(int(np.argmin(dtype.finite(raw))), shape)
             row, value = rows[int(where[0])], float(features[where])
             problem = (
                 f"{value:g} is too large for {dtype.name} (at most {dtype.largest:g}); store another dtype"
