@@ -70,6 +70,10 @@ MUTANTS = [
     Mutant("part.py", "if block_digest(block, pieces) != digest:", "if False:", "relabel"),
     Mutant("disk.py", "view, offset = view[written:], offset + written", "return", "faults"),
     Mutant("disk.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "writer"),
+    Mutant("disk.py", "self._last is None or self._last.done()", "True", "syncing"),
+    Mutant("disk.py", "            self._last.result()", "            pass", "syncing"),
+    Mutant("disk.py", "self._thread.shutdown()", "pass", "syncing"),
+    Mutant("writer.py", "self._syncing.finish()", "pass", "syncing"),
     Mutant("disk.py", "os.fsync(folder)", "pass", "faults"),
     # reader
     Mutant("reader.py", "blocks = blocks[~self._verified[blocks]]", "blocks = blocks[self._verified[blocks]]", "verify"),
