@@ -23,6 +23,7 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.decoders import Decoders
 from pipeline.extract import load_trunk, make, plan
 from pipeline.network import load_images
 from pipeline.streams import Streams
@@ -67,8 +68,9 @@ def extraction(
 ) -> tuple[float, Path]:
     """Seconds, and the cache."""
     started = time.perf_counter()
-    job = plan(config, trunk, prepared, split)
-    make(job, prepared, config)
+    with Decoders([split], config.workers) as decoders:
+        job = plan(config, trunk, prepared, split, decoders)
+        make(job, prepared, config, decoders)
     return time.perf_counter() - started, job.path
 
 

@@ -7,7 +7,8 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import CacheError
@@ -66,6 +67,34 @@ def sync(fd: int) -> None:
             if error.errno not in _UNSUPPORTED:
                 raise
     os.fsync(fd)
+
+
+class BackgroundSync:
+    """Brings a file to the medium while it is still being written, so that `sync` has little left to do.
+
+    On macOS it does nothing: there is no call for the data alone.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def start(self) -> None:
+        """Returns at once, and leaves it to a later call when a sync is under way. Raises: as `finish`."""
+        if hasattr(os, "fdatasync") and (self._last is None or self._last.done()):
+            self.finish()
+            with suppress(RuntimeError):  # no thread is to be had: the last `sync` does it all
+                self._last = self._thread.submit(os.fdatasync, self._fd)
+
+    def finish(self) -> None:
+        """Raises: the OSError of the last one. The system tells of a failure once, not to `sync` again."""
+        if self._last:
+            self._last.result()
+
+    def close(self) -> None:
+        """Returns when the file isn't needed any more."""
+        self._thread.shutdown()
 
 
 def rename(old: Path, new: Path) -> None:

@@ -47,12 +47,16 @@ class CacheWriter:
             except BaseException:
                 self._part.close()
                 raise
+        self._syncing = disk.BackgroundSync(self._part.fd)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._part.close()
+        try:
+            self._syncing.close()
+        finally:
+            self._part.close()
 
     @property
     def missing(self) -> list[range]:
@@ -94,6 +98,7 @@ class CacheWriter:
             # The digest goes last: it is what says that the block is there.
             digest = block_digest(block, pieces)
             disk.write_all(self._part.fd, digest, self._layout[DIGESTS].offset + block * DIGEST_BYTES)
+            self._syncing.start()
         self._missing.remove(block)
 
     def publish(self) -> Path:
@@ -101,6 +106,7 @@ class CacheWriter:
         if self._missing:
             raise CacheError(f"{self.path}: {len(self._missing)} of {self._layout.blocks} blocks are missing")
         with disk.explained(self.path):
+            self._syncing.finish()
             self._part.publish(self.path, self._layout.end)
         return self.path
 
@@ -167,9 +173,8 @@ class CacheWriter:
             )
         dtype = self._layout.dtype
         raw = dtype.encode(features)
-        finite = dtype.finite(raw)
-        if not finite.all():
-            where = np.unravel_index(int(np.argmin(finite)), shape)
+        if not dtype.all_finite(raw):
+            where = np.unravel_index(int(np.argmin(dtype.finite(raw))), shape)
             row, value = rows[int(where[0])], float(features[where])
             problem = (
                 f"{value:g} is too large for {dtype.name} (at most {dtype.largest:g}); store another dtype"

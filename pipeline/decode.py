@@ -1,26 +1,21 @@
 """Read, decode and transform images ahead of the trunk, in parallel and in order.
 
-Pillow lets go of the interpreter's lock while it decodes and resizes, so threads, which start at once, keep a
-few cores busy. Many cores need processes, which take a second or two to start: they are used where there is
-work for longer.
-
 Legend: n rows of a block, S = image_px.
 """
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Executor
 from itertools import chain
 from typing import TypeVar
 
-import joblib
 import numpy as np
 
 from pipeline.datasets.base import ImageBytes, ImageSplit
+from pipeline.decoders import Decoders
 from pipeline.errors import DataError
-from pipeline.images import ImageError, hush
+from pipeline.images import ImageError
 from pipeline.transform import Transform
-from pipeline.workers import in_order, processes, threads
+from pipeline.workers import in_order
 
 T = TypeVar("T")
 Decoded = tuple[range, np.ndarray, np.ndarray]
@@ -28,22 +23,15 @@ Decoded = tuple[range, np.ndarray, np.ndarray]
 TASK_IMAGES = 256
 TASK_BYTES = 4 << 20
 """Of a task's images, encoded or decoded: much to do for one hand-over, little to hold and to wait for."""
-THREADS = 4
-"""More workers than these would take turns at the interpreter's lock rather than at the cores."""
-PROCESS_BYTES = 64 << 20
-"""Encoded images below this, some seconds' worth, are decoded before processes have paid off."""
 
 
 def decode_blocks(
-    split: ImageSplit, blocks: Sequence[range], transform: Transform, *, workers: int
+    split: ImageSplit, blocks: Sequence[range], transform: Transform, decoders: Decoders
 ) -> Generator[Decoded]:
     """Decode blocks of rows, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8) of each.
 
     While the caller works on a block the next one is decoded, and little more than that. Closing the
-    iterator, or leaving it by an exception, ends the workers.
-
-    Args:
-        workers: threads or processes; 1 decodes in the calling thread, 0 takes one per core.
+    iterator, or leaving it by an exception, drops what has not begun.
 
     Raises: DataError naming the first image that can't be decoded.
     """
@@ -51,18 +39,18 @@ def decode_blocks(
     tasks_of = [[rows[at : at + step] for at in range(0, len(rows), step)] for rows in blocks]
     ahead = max(map(len, tasks_of), default=0)
     with contextlib.closing(
-        _map(_decode, split, list(chain(*tasks_of)), transform, workers, ahead)
+        _map(_decode, split, list(chain(*tasks_of)), transform, decoders, ahead)
     ) as decoded:
         for rows, tasks in zip(blocks, tasks_of, strict=True):
             images, digests = zip(*(next(decoded) for _ in tasks), strict=True)
             yield rows, np.concatenate(images), np.concatenate(digests)
 
 
-def find_bad(split: ImageSplit, transform: Transform, workers: int) -> list[tuple[int, str]]:
+def find_bad(split: ImageSplit, transform: Transform, decoders: Decoders) -> list[tuple[int, str]]:
     """Every row whose image can't be read or decoded, with the reason (which names no path)."""
     step = _task_images(split, transform)
     tasks = [range(at, min(at + step, len(split))) for at in range(0, len(split), step)]
-    with contextlib.closing(_map(_reasons, split, tasks, transform, workers, ahead=0)) as found:
+    with contextlib.closing(_map(_reasons, split, tasks, transform, decoders, ahead=0)) as found:
         return [(rows[i], reason) for rows, bad in zip(tasks, found, strict=True) for i, reason in bad]
 
 
@@ -76,22 +64,12 @@ def _map(
     split: ImageSplit,
     tasks: Sequence[range],
     transform: Transform,
-    workers: int,
+    decoders: Decoders,
     ahead: int,
 ) -> Generator[T]:
-    """`work` on each task's rows, in order, in a pool that fits; `ahead` tasks more than its workers need."""
-    workers = min(workers or joblib.cpu_count(), max(len(tasks), 1))
-    encoded = 0 if split.images.in_memory else sum(int(split.sizes[rows].sum()) for rows in tasks)
+    """`work` on each task's rows, in order; `ahead` tasks more than the decoders need."""
     parts = ((split.take(rows), transform) for rows in tasks)
-    return in_order(work, parts, _pool(workers, encoded), ahead + 2 * workers)
-
-
-def _pool(workers: int, encoded_bytes: int) -> Executor | None:
-    if workers == 1:
-        return None
-    if workers > THREADS and encoded_bytes > PROCESS_BYTES:
-        return processes(workers, start=hush)
-    return threads(workers)
+    return in_order(work, parts, decoders.pool, ahead + 2 * decoders.count)
 
 
 def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.ndarray]:

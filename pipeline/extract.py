@@ -10,20 +10,20 @@ import contextlib
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, relabel
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.decode import find_bad
+from pipeline.decoders import Decoders
 from pipeline.device import pick_device
-from pipeline.errors import CacheError, ConfigError, DataError, StaleCacheError, out_of_memory
+from pipeline.errors import CacheError, DataError, StaleCacheError
 from pipeline.extraction import fill
 from pipeline.identity import cache_header
 from pipeline.images import ImageError
@@ -31,7 +31,7 @@ from pipeline.parity import check_parity
 from pipeline.registry import resolve
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import Trunk
-from pipeline.trunks.prepare import PreparedTrunk
+from pipeline.trunks.prepare import PreparedTrunk, map_shape
 from pipeline.views import Views
 
 
@@ -53,23 +53,34 @@ def extract(config: ExtractConfig) -> Path:
     Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
         CacheError (disk full, another extraction at work).
     """
-    trunk = load_trunk(config)
-    prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
     splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
-    config.cache_dir.mkdir(parents=True, exist_ok=True)
-    jobs = [plan(config, trunk, prepared, split) for split in splits.values()]
-    announce(config, prepared, jobs)
-    for job in jobs:
-        if job.status in ("complete", "relabel"):
-            refresh(job)
-        else:
-            summary = make(job, prepared, config)
-            worst = check_parity(job.path, job.split, trunk, job.views)
-            print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
+    # First of all, so that processes start while the trunk and the device do.
+    with Decoders(to_decode(config, splits.values()), config.workers) as decoders:
+        trunk = load_trunk(config)
+        prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
+        config.cache_dir.mkdir(parents=True, exist_ok=True)
+        jobs = [plan(config, trunk, prepared, split, decoders) for split in splits.values()]
+        announce(config, prepared, jobs)
+        for job in jobs:
+            if job.status in ("complete", "relabel"):
+                refresh(job)
+            else:
+                summary = make(job, prepared, config, decoders)
+                worst = check_parity(job.path, job.split, trunk, job.views)
+                print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
     return config.cache_dir
 
 
-def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig) -> str:
+def to_decode(config: ExtractConfig, splits: Iterable[ImageSplit]) -> list[ImageSplit]:
+    """The splits that may have images to decode. A published cache has none: it is complete, or refused.
+
+    Of a cache that is begun, how many blocks are missing is known only once the trunk is: all count.
+    """
+    scans = config.on_bad_image == "skip"
+    return [split for split in splits if scans or not cache_path(config, split).exists()]
+
+
+def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig, decoders: Decoders) -> str:
     """Compute what is missing and publish the cache; gives a summary.
 
     Raises: DataError (an image), StaleCacheError, CacheError.
@@ -77,7 +88,7 @@ def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig) -> str:
     with CacheWriter(job.path, job.header) as writer:
         refuse_changed_images(job, writer.image_digests)
         with skipping_offered(job, writer):
-            summary = fill(writer, job.split, job.views, prepared, config)
+            summary = fill(writer, job.split, job.views, prepared, config, decoders)
         writer.publish()
     return summary
 
@@ -115,12 +126,18 @@ def load_trunk(config: ExtractConfig) -> Trunk:
     return dataclasses.replace(trunk, transform=transform)
 
 
-def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit) -> Job:
+def cache_path(config: ExtractConfig, split: ImageSplit) -> Path:
+    return config.cache_dir / f"{split.split}.h5"
+
+
+def plan(
+    config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit, decoders: Decoders
+) -> Job:
     """What is to be done for a split. Raises: StaleCacheError, DataError, ConfigError."""
-    path = config.cache_dir / f"{split.split}.h5"
+    path = cache_path(config, split)
     skipped: list[tuple[str, str]] = []
     if config.on_bad_image == "skip":
-        bad = find_bad(split, trunk.transform, config.workers)
+        bad = find_bad(split, trunk.transform, decoders)
         skipped = [(split.paths[row], reason) for row, reason in bad]
         split = split.without(row for row, _ in bad)
         for image, reason in skipped:
@@ -136,23 +153,6 @@ def plan(config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: Im
     precision = str(prepared.dtype).removeprefix("torch.")
     header = cache_header(config, trunk, split, shape, views, precision, skipped)
     return Job(path, split, header, make_views, CacheWriter.status(path, header))
-
-
-def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
-    """(C, H, W) of the trunk's maps. Raises: ConfigError when they can't be computed at this size."""
-    try:
-        maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise ConfigError(
-                f"--image-px: {image_px} pixels take more memory than there is for one image; give fewer"
-            ) from error
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"--image-px: {image_px} pixels are not enough for this trunk ({reason}); give more"
-        ) from error
-    _, channels, height, width = maps.shape
-    return channels, height, width
 
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:

@@ -1,6 +1,6 @@
 """The overlap of decoding, trunk and writing.
 
-    decode_blocks (threads, ahead) → this thread → Streams (a batch each) → one thread that writes blocks
+    decode_blocks (Decoders, ahead) → this thread → Streams (a batch each) → one thread that writes blocks
 
 At most UNDER_WAY blocks are past the decoder; one more is being decoded. Batches never span blocks, so what a
 block holds does not depend on which blocks were there before an interruption.
@@ -22,6 +22,7 @@ from cache import CacheWriter
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.decode import decode_blocks
+from pipeline.decoders import Decoders
 from pipeline.streams import Streams
 from pipeline.trunks.prepare import PreparedTrunk
 from pipeline.views import Views
@@ -32,7 +33,12 @@ UNDER_WAY = 2
 
 
 def fill(
-    writer: CacheWriter, split: ImageSplit, views: Views, prepared: PreparedTrunk, config: ExtractConfig
+    writer: CacheWriter,
+    split: ImageSplit,
+    views: Views,
+    prepared: PreparedTrunk,
+    config: ExtractConfig,
+    decoders: Decoders,
 ) -> str:
     """Compute and write every block that the cache still misses; says how fast, and what bounded it.
 
@@ -43,16 +49,17 @@ def fill(
     batch = max(1, (config.batch or prepared.best_batch) // views.per_image)
     started = time.perf_counter()
     progress = tqdm(total=count, desc=split.split, unit=" images", leave=False)
-    decoded = decode_blocks(split, missing, prepared.transform, workers=config.workers)
+    decoded = decode_blocks(split, missing, prepared.transform, decoders)
     blocks, store = Clocked(decoded), Store(writer, progress)
     streams = Streams(prepared, views, halve=config.dtype == "float16")
     with progress, contextlib.closing(decoded), store, streams:
         for rows, images, digests in blocks:
+            maps = streams.room(len(rows), *writer.header.shape[1:])
             parts = [
-                streams.submit(images[at : at + batch], rows[at : at + batch])
+                streams.submit(images[at : at + batch], rows[at : at + batch], maps[at : at + batch])
                 for at in range(0, len(rows), batch)
             ]
-            store.submit(rows, parts, digests)
+            store.submit(rows, maps, parts, digests)
         store.finish()
     seconds = time.perf_counter() - started
     shares = {
@@ -90,7 +97,7 @@ class Clocked(Iterator[T]):
 
 
 class Store:
-    """A thread that puts the maps of blocks together and writes them, in the order they are submitted."""
+    """A thread that writes blocks, in the order they are submitted, once their maps are there."""
 
     def __init__(self, writer: CacheWriter, progress: tqdm) -> None:
         self.seconds = 0.0
@@ -105,9 +112,12 @@ class Store:
     def __exit__(self, *stop: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def submit(self, rows: range, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
-        """Returns when fewer than UNDER_WAY blocks are under way. Raises what computing or writing did."""
-        self._under_way.append(self._thread.submit(self._store, rows, parts, digests))
+    def submit(self, rows: range, maps: Tensor, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
+        """`parts` become the parts of `maps`; those that don't fit in are something else.
+
+        Returns when fewer than UNDER_WAY blocks are under way. Raises what computing or writing did.
+        """
+        self._under_way.append(self._thread.submit(self._store, rows, maps, parts, digests))
         while len(self._under_way) >= UNDER_WAY:
             self._under_way.popleft().result()
 
@@ -116,11 +126,13 @@ class Store:
         while self._under_way:
             self._under_way.popleft().result()
 
-    def _store(self, rows: range, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
-        maps = []
+    def _store(self, rows: range, maps: Tensor, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
+        there = []
         for part in parts:
-            maps.append(part.result())
-            self._progress.update(len(maps[-1]))
+            there.append(part.result())
+            self._progress.update(len(there[-1]))
         started = time.perf_counter()
-        self._writer.write(rows, torch.cat(maps).numpy(), digests)
+        if any(part.dtype != maps.dtype for part in there):
+            maps = torch.cat(there)  # with numbers that only float32 holds, which the writer will name
+        self._writer.write(rows, maps.numpy(), digests)
         self.seconds += time.perf_counter() - started

@@ -9,6 +9,7 @@ as in ten-crop: the trunk then learns maps whose mirrors can be read.
 Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.base import ImageSplit
 from pipeline.decode import decode_blocks
+from pipeline.decoders import Decoders
 from pipeline.transform import Transform
 from pipeline.trunks.base import Trunk
 
@@ -85,8 +87,13 @@ def load_images(split: ImageSplit, transform: Transform, workers: int) -> Tensor
     blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
     size = transform.image_px
     images_NHWC = np.empty((len(split), size, size, 3), np.uint8)
-    with tqdm(total=len(split), desc="decode", unit="image", leave=False) as progress:
-        for rows, images_NCHW, _ in decode_blocks(split, blocks, transform, workers=workers):
+    progress = tqdm(total=len(split), desc="decode", unit="image", leave=False)
+    with (
+        progress,
+        Decoders([split], workers) as decoders,
+        contextlib.closing(decode_blocks(split, blocks, transform, decoders)) as decoded,
+    ):
+        for rows, images_NCHW, _ in decoded:
             images_NHWC[rows.start : rows.stop] = images_NCHW.transpose(0, 2, 3, 1)
             progress.update(len(rows))
     return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)

@@ -45,9 +45,22 @@ class Streams:
         self._pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self._threads)
 
-    def submit(self, images: np.ndarray, rows: range) -> Future[Tensor]:
-        """uint8 images (n, 3, S, S) of these rows → maps (n, V, C, H, W), float16 or float32."""
-        return self._pool.submit(self._compute, torch.from_numpy(images), rows)
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of maps on the host, but for those that are too large for it."""
+        return torch.float16 if self.halve or self.prepared.dtype == torch.float16 else torch.float32
+
+    def room(self, *shape: int) -> Tensor:
+        """Memory on the host for maps (n, V, C, H, W), which the device reaches by itself."""
+        return torch.empty(shape, dtype=self.dtype, pin_memory=self.prepared.device.type == "cuda")
+
+    def submit(self, images: np.ndarray, rows: range, room: Tensor | None = None) -> Future[Tensor]:
+        """uint8 images (n, 3, S, S) of these rows → maps (n, V, C, H, W), float16 or float32.
+
+        They are put into `room`, and it is given back. Maps that don't fit its numbers come by themselves, in
+        float32, and so do those that have no room.
+        """
+        return self._pool.submit(self._compute, torch.from_numpy(images), rows, room)
 
     def _start(self) -> None:
         if self.prepared.device.type == "cpu":
@@ -56,21 +69,20 @@ class Streams:
             torch.cuda.set_stream(torch.cuda.Stream(self.prepared.device))
 
     @torch.inference_mode()
-    def _compute(self, images: Tensor, rows: range) -> Tensor:
+    def _compute(self, images: Tensor, rows: range, room: Tensor | None) -> Tensor:
         started = time.perf_counter()
         if self.prepared.device.type == "cuda":
             images = images.pin_memory()
         images = images.to(self.prepared.device, non_blocking=True)
         maps = self._stored(self.prepared(self.views.of(images, rows))).contiguous()
         maps = maps.unflatten(0, (len(rows), self.views.per_image))
+        if room is None or room.dtype != maps.dtype:
+            room = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=maps.is_cuda)
+        room.copy_(maps, non_blocking=maps.is_cuda)
         if maps.is_cuda:
-            on_host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)
-            on_host.copy_(maps, non_blocking=True)
             torch.cuda.current_stream(maps.device).synchronize()
-            maps = on_host
-        maps = maps.cpu()
         self.batch_seconds.append(time.perf_counter() - started)
-        return maps
+        return room
 
     def _stored(self, maps: Tensor) -> Tensor:
         """In the numbers that they are stored as, or in float32 where these are too few."""

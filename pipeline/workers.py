@@ -25,7 +25,7 @@ def in_order(
 ) -> Generator[T]:
     """`work(*task)` for each task, in order, at most `ahead` tasks before they are asked for.
 
-    Ends the pool when it ends itself; closing it drops the tasks not yet begun. A pool of None does each task
+    Closing it drops the tasks not yet begun; the pool is the caller's to end. A pool of None does each task
     when it is asked for.
 
     Raises: what `work` raises, at the task's place in the order; DataError when a process was killed.
@@ -48,7 +48,6 @@ def in_order(
     finally:
         for future in under_way:
             future.cancel()
-        pool.shutdown(wait=True)
 
 
 def threads(count: int) -> Executor:

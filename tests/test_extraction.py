@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cache import CacheWriter
+from cache import CacheWriter, FeatureCache
 from pipeline import extraction
 from pipeline.config import ExtractConfig
+from pipeline.datasets.base import open_dataset
 from pipeline.errors import CacheError
 from pipeline.extract import extract
 from pipeline.streams import Streams
@@ -85,6 +87,59 @@ def test_maps_depend_neither_on_the_streams_nor_on_the_batch(count: int, batch: 
     both = torch.from_numpy(np.stack([images, images[..., ::-1]], 1))
     expected = torch.stack([prepared(pair) for pair in both]).half()
     assert torch.equal(maps, expected)
+
+
+@pytest.mark.parametrize(("value", "fits"), [(65_504.0, True), (70_000.0, False), (float("nan"), False)])
+def test_maps_are_put_where_there_is_room_for_them(
+    value: float, fits: bool, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too large for the room's numbers comes beside it, as it was computed."""
+    images = np.zeros((6, 3, 32, 32), np.uint8)
+    prepared = PreparedTrunk(load(weights), torch.device("cpu"))
+    computed = prepared(torch.from_numpy(images[:2])).clone()
+    computed[1, 255, 4, 4] = value
+    monkeypatch.setattr(prepared, "forward", lambda images: computed)
+    with Streams(prepared, Views("plain", 6, 0), halve=True) as streams:
+        room = streams.room(6, 1, 256, 5, 5).fill_(7)
+        found = streams.submit(images[2:4], range(2, 4), room[2:4]).result()
+    expected = computed[:, None].half() if fits else computed[:, None]
+    assert found.dtype == expected.dtype
+    assert torch.equal(found.nan_to_num(nan=9), expected.nan_to_num(nan=9))
+    assert torch.equal(room[2:4], expected if fits else torch.full_like(room[2:4], 7))
+    assert (room[:2] == 7).all()
+    assert (room[4:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_blocks_hold_what_the_trunk_computes_in_any_numbers(
+    precision: str, dtype: str, photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    extract(config(photos, weights, tmp_path / "c", precision=precision, dtype=dtype, batch=48))
+    split = open_dataset(f"folder:{photos}")["train"]
+    prepared = PreparedTrunk(load(weights), torch.device("cpu"), precision)
+    pixels = np.stack([prepared.transform.apply(split.images.read(row).pixels) for row in range(48)])
+    expected = prepared(torch.from_numpy(pixels)).to(getattr(torch, dtype))
+    found = torch.from_numpy(FeatureCache(tmp_path / "c/train.h5").features[:48, 0].copy())
+    assert torch.equal(found.view(expected.dtype), expected)
+
+
+def test_an_image_whose_map_is_too_large_is_named(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its block are there in float16 by then."""
+    Image.new("RGB", (32, 32), "white").save(photos / "train/a b/37.png")
+    forward = PreparedTrunk.forward
+
+    def larger(self: PreparedTrunk, images: torch.Tensor) -> torch.Tensor:
+        white = (images == 255).flatten(1).all(1)
+        return torch.where(white.view(-1, 1, 1, 1), 70_000.0, forward(self, images))
+
+    monkeypatch.setattr(PreparedTrunk, "forward", larger)
+    with pytest.raises(CacheError, match=r"row 37 \(train/a b/37\.png\): 70000 is too large for float16"):
+        extract(config(photos, weights, tmp_path / "c", batch=16))
+    extract(config(photos, weights, tmp_path / "long", batch=16, dtype="float32"))
+    assert (FeatureCache(tmp_path / "long/train.h5").features[37] == 70_000).all()
 
 
 def test_an_error_of_the_trunk_ends_the_run(

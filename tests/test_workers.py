@@ -24,10 +24,10 @@ def is_safe():
     return {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 if __name__ == "__main__":
-    pool = processes(2, start)
-    print("started", flush=True)
-    for safe in in_order(is_safe, [()] * 10_000, pool, 8):
-        print("at work" if safe else "at work in danger", flush=True)
+    with processes(2, start) as pool:
+        print("started", flush=True)
+        for safe in in_order(is_safe, [()] * 10_000, pool, 8):
+            print("at work" if safe else "at work in danger", flush=True)
 """
 
 
@@ -91,8 +91,8 @@ def test_workers_of_a_killed_parent_go_too(program: subprocess.Popen[str]) -> No
 
 
 def test_a_killed_worker_is_one_clear_error() -> None:
-    with pytest.raises(DataError, match=r"was killed.*--workers"):
-        list(in_order(end, [(1,), (2,)], processes(2, nothing), 2))
+    with processes(2, nothing) as pool, pytest.raises(DataError, match=r"was killed.*--workers"):
+        list(in_order(end, [(1,), (2,)], pool, 2))
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 100])
@@ -100,15 +100,17 @@ def test_results_come_in_order(ahead: int) -> None:
     tasks = [(i,) for i in range(50)]
     expected = [i**2 for i in range(50)]
     assert list(in_order(square, tasks, None, ahead)) == expected
-    assert list(in_order(square, tasks, threads(3), ahead)) == expected
+    with threads(3) as pool:
+        assert list(in_order(square, tasks, pool, ahead)) == expected
 
 
 def test_an_error_comes_at_its_place_in_the_order() -> None:
     def invert(number: int) -> float:
         return 1 / number
 
-    results = in_order(invert, [(1,), (2,), (0,), (3,)], threads(2), 10)
-    assert next(results) == 1
-    assert next(results) == 0.5
-    with pytest.raises(ZeroDivisionError):
-        next(results)
+    with threads(2) as pool:
+        results = in_order(invert, [(1,), (2,), (0,), (3,)], pool, 10)
+        assert next(results) == 1
+        assert next(results) == 0.5
+        with pytest.raises(ZeroDivisionError):
+            next(results)

@@ -14,6 +14,7 @@ from torch._C._nn import mkldnn_reorder_conv2d_weight
 from torch.backends import cudnn, mkldnn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pipeline.errors import ConfigError, out_of_memory
 from pipeline.trunks.base import Trunk
 
 
@@ -54,6 +55,23 @@ class PreparedTrunk(nn.Module):
         if self.blocked:
             return self.module(values.to_mkldnn()).to_dense()
         return self.module(values.to(self.dtype).contiguous(memory_format=torch.channels_last))
+
+
+def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
+    """(C, H, W) of the trunk's maps. Raises: ConfigError when they can't be computed at this size."""
+    try:
+        maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise ConfigError(
+                f"--image-px: {image_px} pixels take more memory than there is for one image; give fewer"
+            ) from error
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"--image-px: {image_px} pixels are not enough for this trunk ({reason}); give more"
+        ) from error
+    _, channels, height, width = maps.shape
+    return channels, height, width
 
 
 def fold_norms(stack: nn.Sequential) -> nn.Sequential:

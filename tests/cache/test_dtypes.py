@@ -28,6 +28,29 @@ def test_encoding_rounds_as_torch_does(name: str, values: np.ndarray) -> None:
     again = torch.from_numpy(DTYPES[name].decode(raw))
     assert torch.equal(again.nan_to_num(nan=7.0), expected.float().nan_to_num(nan=7.0))
     assert np.array_equal(DTYPES[name].finite(raw), expected.isfinite().numpy())
+    assert DTYPES[name].all_finite(raw) == expected.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_short_pattern_among_others_is_finite_or_not_as_in_torch(name: str) -> None:
+    patterns = np.arange(65_536, dtype=np.uint16)
+    expected = torch.from_numpy(patterns.view(np.int16)).view(getattr(torch, name)).isfinite().tolist()
+    among = np.zeros((2, 3), np.uint16)
+    for pattern, is_finite in zip(patterns, expected, strict=True):
+        among[1, 1] = pattern
+        assert DTYPES[name].all_finite(among.view(DTYPES[name].raw)) == is_finite, hex(pattern)
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 31])
+def test_long_patterns_around_infinity_are_finite_or_not_as_in_torch(sign: int) -> None:
+    for pattern in (0, 1, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF):
+        raw = np.array([0, sign | pattern], np.uint32).view(np.float32)
+        assert DTYPES["float32"].all_finite(raw) == torch.from_numpy(raw).isfinite().all(), hex(pattern)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_no_numbers_are_all_finite(name: str) -> None:
+    assert DTYPES[name].all_finite(np.zeros((0, 2), DTYPES[name].raw))
 
 
 def test_every_bfloat16_pattern_decodes_as_in_torch() -> None:

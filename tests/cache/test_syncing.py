@@ -1,0 +1,99 @@
+"""Blocks go to the medium while later ones are written: nobody waits for it, and no failure is lost."""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from samples import BLOCKS, extract, fill, header
+
+from cache import CacheError, CacheHeader, CacheWriter
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="no fdatasync")
+
+
+def failing_at(call: int) -> Callable[[int], None]:
+    """Fails once, as the system does: the next one succeeds."""
+    calls = [0]
+
+    def sync(fd: int) -> None:
+        calls[0] += 1
+        if calls[0] - 1 == call:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return sync
+
+
+def make_slowly(path: Path, made: CacheHeader) -> None:
+    """So that each block has a sync of its own."""
+    with CacheWriter(path, made) as writer:
+        for block in BLOCKS:
+            fill(writer, made, [block])
+            time.sleep(0.05)
+        writer.publish()
+
+
+@pytest.mark.parametrize("call", range(len(BLOCKS)))
+def test_a_file_that_failed_to_reach_the_medium_once_is_not_published(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = tmp_path / "train.h5", header()
+    monkeypatch.setattr(os, "fdatasync", failing_at(call))
+    with pytest.raises(CacheError, match=r"train\.h5: can't be written: Input/output error"):
+        make_slowly(path, made)
+    assert not path.exists()
+
+
+def test_writing_waits_for_no_sync_and_publishing_for_the_last(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = tmp_path / "train.h5", header()
+    slow, calls, done = threading.Event(), [], []
+
+    def sync(fd: int) -> None:
+        calls.append(fd)
+        slow.wait(30)
+        done.append(fd)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with CacheWriter(path, made) as writer:
+        fill(writer, made, writer.missing)
+        assert (len(calls), done) == (1, [])
+        threading.Timer(0.2, slow.set).start()
+        writer.publish()
+        assert done == calls
+    assert path.read_bytes() == sample.read_bytes()
+
+
+def test_leaving_waits_until_the_file_is_needed_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number may be another file's as soon as it is closed."""
+    made, synced = header(), []
+
+    def sync(fd: int) -> None:
+        time.sleep(0.2)
+        synced.append(os.fstat(fd).st_ino)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with CacheWriter(tmp_path / "train.h5", made) as writer:
+        fill(writer, made, [BLOCKS[0]])
+    assert synced == [(tmp_path / "train.h5.part").stat().st_ino]
+
+
+@pytest.mark.parametrize("lacks", ["the call", "threads"])
+def test_without_it_the_file_is_the_same(
+    lacks: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(self: ThreadPoolExecutor) -> None:
+        raise RuntimeError("can't start new thread")
+
+    if lacks == "the call":
+        monkeypatch.delattr(os, "fdatasync")
+    else:
+        monkeypatch.setattr(ThreadPoolExecutor, "_adjust_thread_count", none_left)
+    assert extract(tmp_path / "train.h5", header()).read_bytes() == sample.read_bytes()

@@ -1,0 +1,210 @@
+"""Workers for a whole stage: which kind is taken, started before the trunk loads, gone with the stage."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from extracting import files, settings
+
+import pipeline.decoders
+from pipeline import extract as stage
+from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit
+from pipeline.decoders import Decoders, processes_are_faster
+from pipeline.errors import WeightsError
+from pipeline.extract import extract
+from pipeline.workers import processes
+
+PROGRAM = """
+import sys, time
+import pipeline.decoders
+from pipeline import cli
+from pipeline import extract as stage
+from pipeline.config import ExtractConfig
+
+pipeline.decoders.START_SECONDS = -1e9
+original = stage.{moment}
+
+def at_the_moment(*arguments):
+    print("here", flush=True)
+    time.sleep(1)
+    return original(*arguments)
+
+stage.{moment} = at_the_moment
+if __name__ == "__main__":
+    sys.exit(cli.main(ExtractConfig, "pipeline.extract:extract"))
+"""
+
+
+class FileReader(ArrayReader):
+    """Not in memory."""
+
+    in_memory = False
+
+    def read(self, row: int) -> ImageBytes:
+        raise AssertionError
+
+
+def of(images: int, bytes_each: int, reader: type[ArrayReader] = FileReader) -> ImageSplit:
+    """A split of so many images of this size."""
+    numbers = np.zeros(images, np.int64)
+    paths = tuple(map(str, range(images)))
+    return ImageSplit(
+        "made", "train", ("a",), paths, numbers + bytes_each, numbers, reader(np.empty((images, 0), np.uint8))
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "bytes_each", "workers", "expected"),
+    [
+        (60_000, 921, 16, 16),  # 55 MB, and threads would take 5 seconds
+        (60_000, 921, 5, 5),
+        (60_000, 921, 4, 4),  # no more than the threads there may be
+        (60_000, 921, 2, 2),
+        (3_000, 921, 16, "threads"),  # done before processes are there
+        (5_000, 110_000, 16, 16),
+        (300, 110_000, 16, "threads"),
+        (50, 20_000_000, 16, 16),
+        (3, 100_000_000, 16, "one each"),
+    ],
+)
+def test_processes_are_taken_for_work_that_outlasts_their_start(
+    images: int, bytes_each: int, workers: int, expected: int | str
+) -> None:
+    decoders = Decoders([of(images, bytes_each)], workers)
+    count = {"threads": pipeline.decoders.THREADS, "one each": images}.get(str(expected), expected)
+    assert decoders.count == count
+    assert decoders.are_processes == (workers > pipeline.decoders.THREADS and isinstance(expected, int))
+
+
+def test_the_work_of_all_splits_counts() -> None:
+    part = of(10_000, 921)
+    assert not Decoders([part], 16).are_processes
+    assert Decoders([part] * 6, 16).are_processes
+
+
+def test_images_in_memory_are_for_a_few_threads() -> None:
+    decoders = Decoders([of(1_000_000, 3072, ArrayReader)], 16)
+    assert (decoders.are_processes, decoders.count) == (False, pipeline.decoders.THREADS)
+
+
+def test_more_images_never_turn_processes_into_threads() -> None:
+    for size in (0, 921, 110_000):
+        taken = [processes_are_faster(images, images * size, 16) for images in range(0, 100_000, 500)]
+        assert taken == sorted(taken)
+        assert not taken[0]
+        assert taken[-1]
+
+
+def test_nothing_to_decode_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.decoders, "START_SECONDS", -1e9)
+    before = threading.active_count()
+    with Decoders([], 16) as decoders:
+        assert decoders.pool is None
+        assert threading.active_count() == before
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Extraction takes processes, five; here are their numbers, a set for each pool."""
+    found: list[set[int]] = []
+
+    def noted(count: int, start: Callable[[], None]) -> Executor:
+        pool = processes(count, start)
+        found.append(set(pool._processes))  # type: ignore[attr-defined]
+        return pool
+
+    monkeypatch.setattr(pipeline.decoders, "START_SECONDS", -1e9)
+    monkeypatch.setattr(pipeline.decoders, "processes", noted)
+    return found
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("skip", ["stop", "skip"])
+def test_one_pool_makes_both_caches_and_none_is_left(
+    skip: str, photos: Path, weights: Path, tmp_path: Path, started: list[set[int]]
+) -> None:
+    extract(settings(photos, weights, tmp_path / "c", workers=5, on_bad_image=skip))
+    assert [len(pool) for pool in started] == [5]
+    assert not any(map(is_alive, started[0]))
+    extract(settings(photos, weights, tmp_path / "alone", on_bad_image=skip))
+    assert files(tmp_path / "c") == files(tmp_path / "alone")
+
+
+def test_a_complete_cache_starts_no_process_unless_it_is_to_be_scanned(
+    photos: Path, weights: Path, tmp_path: Path, started: list[set[int]]
+) -> None:
+    extract(settings(photos, weights, tmp_path / "c"))
+    extract(settings(photos, weights, tmp_path / "c", workers=5))
+    assert not started
+    extract(settings(photos, weights, tmp_path / "c", workers=5, on_bad_image="skip"))
+    (tmp_path / "c/test.h5").unlink()
+    extract(settings(photos, weights, tmp_path / "c", workers=5))
+    assert len(started) == 2
+
+
+def test_processes_are_there_before_the_trunk_and_gone_when_it_fails(
+    photos: Path, tmp_path: Path, started: list[set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(config: object) -> None:
+        assert len(started) == 1
+        assert all(map(is_alive, started[0]))
+        raise WeightsError("none")
+
+    monkeypatch.setattr(stage, "load_trunk", fails)
+    with pytest.raises(WeightsError):
+        extract(settings(photos, tmp_path / "w", tmp_path / "c", workers=5))
+    assert not any(map(is_alive, started[0]))
+
+
+@pytest.fixture(params=["load_trunk", "make", "check_parity"])
+def program(
+    request: pytest.FixtureRequest, photos: Path, weights: Path, tmp_path: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """An extraction in five processes that has come to this point."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM.format(moment=request.param))
+    flags = {"dataset": f"folder:{photos}", "weights": weights, "cache": tmp_path / "c", "workers": 5}
+    running = subprocess.Popen(
+        [sys.executable, str(script), *(word for k, v in flags.items() for word in (f"--{k}", str(v)))],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    assert "here\n" in running.stdout
+    yield running
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_an_extraction_that_is_stopped(
+    stop: signal.Signals, program: subprocess.Popen[str]
+) -> None:
+    time.sleep(0.2)
+    if stop == signal.SIGKILL:
+        program.kill()
+    else:
+        os.killpg(program.pid, stop)  # as from a keyboard: every process of the group gets it
+    _, said = program.communicate(timeout=30)  # the pipes are open until the last process is gone
+    code = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[stop]
+    assert program.returncode == code, said
+    assert "Traceback" not in said
