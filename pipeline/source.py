@@ -71,7 +71,7 @@ class Source(NamedTuple):
     def prepared_bytes(self, examples: int) -> int:
         """Memory that `examples` take when prepared."""
         # A real map: the first use of torch's device "meta" costs a second of imports.
-        one = self.head.prepare(torch.zeros(1, self.head.views, *self.cache.shape[2:]))
+        one = self.head.prepare(torch.zeros(1, self.head.views, *self.cache.shape[2:], device=self.device))
         return examples * one.numel() * self.dtype.itemsize
 
     def raw_bytes(self, examples: int) -> int:

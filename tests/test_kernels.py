@@ -136,10 +136,16 @@ def test_clipped_sgd_ends_as_torch_s_for_each_head_alone(
         torch.testing.assert_close(found, torch.stack([p.detach() for p in expected]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("crops", ["ten", "ten-image", "five", "center", "full"])
+@pytest.mark.parametrize(
+    ("crops", "dtype"),
+    [
+        *((crops, torch.float32) for crops in ("ten", "ten-image", "five", "center", "full")),
+        ("ten", torch.bfloat16),
+    ],
+)
 @pytest.mark.usefixtures("kernels_everywhere")
 def test_heads_trained_by_kernels_end_as_heads_trained_without(
-    crops: str, monkeypatch: pytest.MonkeyPatch
+    crops: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     config = TrainConfig(crops=crops, hidden=(6,))  # pyright: ignore[reportArgumentType]
@@ -147,14 +153,16 @@ def test_heads_trained_by_kernels_end_as_heads_trained_without(
     other = deepcopy(one).to(DEVICE)
     rates = [0.1, 0.3], [1e-3, 0.0]
     by_kernels = make_step(other, StackedSGD(dict(other.named_parameters()), *rates), DEVICE)
-    batches = [(one.prepare(torch.randn(n, 2, 2, 4, 4)), torch.randint(3, (n,))) for n in (8, 8, 8, 8, 3, 8)]
+    maps = [one.prepare(torch.randn(n, 2, 2, 4, 4)).to(dtype) for n in (8, 8, 8, 8, 3, 8)]
+    batches = [(x, torch.randint(3, (len(x),))) for x in maps]
+    near = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-3}
     found = [by_kernels(maps.to(DEVICE), labels.to(DEVICE), 0.5).cpu() for maps, labels in batches]
     monkeypatch.setattr(kernels, "usable", lambda *tensors: False)
     plain = make_step(one, StackedSGD(dict(one.named_parameters()), *rates), torch.device("cpu"))
     expected = [plain(maps, labels, 0.5) for maps, labels in batches]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, **near)
     for name, parameter in one.named_parameters():
-        torch.testing.assert_close(other.get_parameter(name).cpu(), parameter, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other.get_parameter(name).cpu(), parameter, **near)
 
 
 def test_numbers_of_64_bits_and_tensors_in_ram_are_not_for_the_kernels() -> None:

@@ -19,7 +19,7 @@ from pipeline.config import TrainConfig
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.labels import Part
-from pipeline.maps import PreparedMaps
+from pipeline.maps import PreparedMaps, place_maps
 from pipeline.normaliser import Normaliser
 from pipeline.optimizer import make_optimizer
 from pipeline.registry import resolve
@@ -67,7 +67,8 @@ def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
 ) -> None:
     source = source_of(write(tmp_path), TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0))
     cache, head = source.cache, source.head
-    maps = PreparedMaps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps")
+    maps = place_maps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps", 1 << 30, 0)
+    assert isinstance(maps, PreparedMaps)
     optimizer = make_optimizer(kind, dict(head.named_parameters()), [0.1, 0.2], [1e-3, 0.0])
     step, factor = make_step(head, optimizer, META), torch.zeros((), device=META)
     with OneDevice() as mode:

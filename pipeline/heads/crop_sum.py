@@ -49,10 +49,18 @@ class CropSum(torch.autograd.Function):
         rows, even = inputs.flatten(0, 1), ctx.even
         # The products aren't needed any more: their memory takes the gradient.
         bias = spread_gradient(p, q, offset, grads[0], inputs.shape[1], ctx.pairs)
+        weight = rows.new_empty((p.shape[1], rows.shape[1]), dtype=ctx.dtype)
+        _product(p.t(), rows[:, : even or None], weight[:, : even or None])
         if even:
-            weight = rows.new_empty((p.shape[1], rows.shape[1]))
-            torch.mm(p.t(), rows[:, :even], out=weight[:, :even])
-            torch.mm(q.t(), rows[:, even:], out=weight[:, even:])
-        else:
-            weight = p.t() @ rows
-        return None, weight.view(ctx.shape).to(ctx.dtype), bias.view(ctx.shape[:2]), None, None
+            _product(q.t(), rows[:, even:], weight[:, even:])
+        return None, weight.view(ctx.shape), bias.view(ctx.shape[:2]), None, None
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """`out` = a @ b. A GPU adds short numbers up in float32 anyway: nothing is rounded on the way there."""
+    if a.dtype == out.dtype:
+        torch.mm(a, b, out=out)
+    elif a.is_cuda:
+        torch.mm(a, b, out_dtype=out.dtype, out=out)
+    else:
+        out.copy_(a @ b)
