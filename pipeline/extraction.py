@@ -132,7 +132,7 @@ class Store:
             there.append(part.result())
             self._progress.update(len(there[-1]))
         started = time.perf_counter()
-        if any(part.dtype != maps.dtype for part in there):
-            maps = torch.cat(there)  # with numbers that only float32 holds, which the writer will name
+        if any((part.dtype, part.shape[1:]) != (maps.dtype, maps.shape[1:]) for part in there):
+            maps = torch.cat(there)  # what did not fit in, for the writer to say why
         self._writer.write(rows, maps.numpy(), digests)
         self.seconds += time.perf_counter() - started

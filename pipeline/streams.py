@@ -57,8 +57,8 @@ class Streams:
     def submit(self, images: np.ndarray, rows: range, room: Tensor | None = None) -> Future[Tensor]:
         """uint8 images (n, 3, S, S) of these rows → maps (n, V, C, H, W), float16 or float32.
 
-        They are put into `room`, and it is given back. Maps that don't fit its numbers come by themselves, in
-        float32, and so do those that have no room.
+        They are put into `room`, and it is given back. Maps that don't fit in, by their numbers or their
+        shape, come by themselves, and so do those that have no room.
         """
         return self._pool.submit(self._compute, torch.from_numpy(images), rows, room)
 
@@ -76,7 +76,7 @@ class Streams:
         images = images.to(self.prepared.device, non_blocking=True)
         maps = self._stored(self.prepared(self.views.of(images, rows))).contiguous()
         maps = maps.unflatten(0, (len(rows), self.views.per_image))
-        if room is None or room.dtype != maps.dtype:
+        if room is None or (room.dtype, room.shape) != (maps.dtype, maps.shape):  # a copy would broadcast
             room = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=maps.is_cuda)
         room.copy_(maps, non_blocking=maps.is_cuda)
         if maps.is_cuda:
