@@ -4,12 +4,15 @@ import torch
 
 from pipeline.errors import ConfigError
 
+AUTO = ("cuda", "mps", "cpu")
+"""What --device auto takes, in this order, if it is there."""
+
 
 def pick_device(name: str) -> torch.device:
-    """The device that --device names; auto takes cuda, then mps, then cpu. Raises: ConfigError."""
+    """The device that --device names. Raises: ConfigError when it is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(device for device, available in there.items() if available)
+        name = next(device for device in AUTO if there[device])
     if not there[name]:
         found = ", ".join(device for device, available in there.items() if available)
         raise ConfigError(f"--device: {name} is not there; this machine has {found}")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Triton, which torch loads, decides on import whether its kernels are compiled or interpreted.
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
 from torch import nn
 
+from pipeline import device
 from pipeline.config import ExtractConfig
 from pipeline.datasets import scenes
 from pipeline.extract import extract
@@ -30,6 +32,14 @@ def pytest_configure() -> None:
     # A busy machine is no failure, and nothing is left in the working directory.
     hypothesis.settings.register_profile("here", deadline=None, database=None)
     hypothesis.settings.load_profile("here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results_of_a_cpu() -> Iterator[None]:
+    """Numbers are compared with a CPU's. What a GPU is asked to do, `test_gpu` and `test_kernels` compare."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "AUTO", ("cpu",))
+        yield
 
 
 @pytest.fixture(scope="session")
