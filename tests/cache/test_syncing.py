@@ -56,7 +56,7 @@ def test_writing_waits_for_no_sync_and_publishing_for_the_last(
 
     def sync(fd: int) -> None:
         calls.append(fd)
-        slow.wait(30)
+        slow.wait(5)
         done.append(fd)
 
     monkeypatch.setattr(os, "fdatasync", sync)
