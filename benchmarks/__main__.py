@@ -17,6 +17,7 @@ from benchmarks import (
     attention_in_the_loop,
     extraction,
     head_epoch,
+    on_gpu,
     read_cache,
     scale,
     trunk_forward,
@@ -34,6 +35,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
     print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     benchmarks = (
@@ -45,6 +47,7 @@ def main() -> None:
         attention_in_the_loop,
         extraction,
         scale,
+        on_gpu,
     )
     rows = [row for benchmark in benchmarks for row in benchmark.run(quick)]
     columns = ("name", "ours", "theirs", "unit", "ratio", "target")

@@ -124,7 +124,7 @@ def trunk_forward(device: torch.device, batch: int = 256) -> dict[str, Any]:
 def extraction(device: torch.device, images: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         photos = make_jpegs(Path(folder) / "photos", images)
-        config = ExtractConfig(dataset=f"folder:{photos}", cache=f"{folder}/cache", device=device.type)
+        config = ExtractConfig(dataset=f"folder:{photos}", cache=f"{folder}/cache", device="auto")
         splits = list(open_dataset(config.dataset).values())
         with Decoders(splits, 0) as decoders:
             trunk = load_trunk(config)

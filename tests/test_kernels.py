@@ -148,6 +148,7 @@ def test_heads_trained_by_kernels_end_as_heads_trained_without(
     crops: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("highest")  # training on a GPU leaves it at TF32
     config = TrainConfig(crops=crops, hidden=(6,))  # pyright: ignore[reportArgumentType]
     one = FullNet(HeadSpec(config, (2, 4, 4), 3, (0, 1)))
     other = deepcopy(one).to(DEVICE)
@@ -155,14 +156,14 @@ def test_heads_trained_by_kernels_end_as_heads_trained_without(
     by_kernels = make_step(other, StackedSGD(dict(other.named_parameters()), *rates), DEVICE)
     maps = [one.prepare(torch.randn(n, 2, 2, 4, 4)).to(dtype) for n in (8, 8, 8, 8, 3, 8)]
     batches = [(x, torch.randint(3, (len(x),))) for x in maps]
-    near = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-3}
+    rtol, atol = (1e-4, 1e-5) if dtype == torch.float32 else (2e-2, 2e-3)
     found = [by_kernels(maps.to(DEVICE), labels.to(DEVICE), 0.5).cpu() for maps, labels in batches]
     monkeypatch.setattr(kernels, "usable", lambda *tensors: False)
     plain = make_step(one, StackedSGD(dict(one.named_parameters()), *rates), torch.device("cpu"))
     expected = [plain(maps, labels, 0.5) for maps, labels in batches]
-    torch.testing.assert_close(found, expected, **near)
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
     for name, parameter in one.named_parameters():
-        torch.testing.assert_close(other.get_parameter(name).cpu(), parameter, **near)
+        torch.testing.assert_close(other.get_parameter(name).cpu(), parameter, rtol=rtol, atol=atol)
 
 
 def test_numbers_of_64_bits_and_tensors_in_ram_are_not_for_the_kernels() -> None:

@@ -89,6 +89,7 @@ def test_steps_that_draw_random_numbers_are_not_recorded(dropout: float, recorda
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_s_replayed_steps_end_as_a_cpu_s() -> None:
+    torch.set_float32_matmul_precision("highest")  # training on a GPU leaves it at TF32
     one = FullNet(HeadSpec(TrainConfig(hidden=(4,)), (2, 5, 5), 3, (0, 1)))
     other = deepcopy(one).cuda()
     optimizer = StackedSGD(dict(other.named_parameters()), [0.1, 0.3], [1e-3, 0.0])
