@@ -58,12 +58,16 @@ def source_of(folder: Path, settings: TrainConfig) -> Source:
     return Source(cache, head.to(META), Normaliser(channels).to(META), torch.bfloat16, META, True)
 
 
+def refuse_upload(*args: Any, **kwargs: Any) -> Tensor:
+    raise AssertionError("a number was uploaded, for which a GPU that records a step would stop")
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("crops", ["ten", "full"])
 @pytest.mark.parametrize("write", [write_cache, write_multilabel_cache])
 @pytest.mark.parametrize("name", TRAINED)
 def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
-    tmp_path: Path, name: str, write: Any, crops: Any, kind: str
+    tmp_path: Path, name: str, write: Any, crops: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of(write(tmp_path), TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0))
     cache, head = source.cache, source.head
@@ -71,6 +75,7 @@ def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
     assert isinstance(maps, PreparedMaps)
     optimizer = make_optimizer(kind, dict(head.named_parameters()), [0.1, 0.2], [1e-3, 0.0])
     step, factor = make_step(head, optimizer, META), torch.zeros((), device=META)
+    monkeypatch.setattr(torch, "tensor", refuse_upload)  # which "meta" does without a copy
     with OneDevice() as mode:
         for inputs, labels in maps.batches(16, np.random.default_rng(0)):
             assert step(inputs, labels, factor).shape == (2,)  # pyright: ignore[reportArgumentType]

@@ -82,16 +82,20 @@ def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:
     return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
 
 
-def localisation_loss(theta_MBNS4: Tensor, constraints: Collection[str]) -> Tensor:
+def localisation_loss(
+    theta_MBNS4: Tensor, constraints: Collection[str], places_S2: Tensor | None = None
+) -> Tensor:
     """(M, B) the constraints on the regions (sx, sy, tx, ty), summed over regions, averaged over crops.
 
-    anchor     ½|t - a|², a the region's own anchor
+    anchor     ½|t - a|², a the region's own anchor: `places_S2`, or else `anchors`, which uploads them
     scale      max(|s| - ½, 0)², for both axes
     positive   max(0.1 - s, 0), for both axes
     """
     s_MBNS2, t_MBNS2 = theta_MBNS4[..., :2], theta_MBNS4[..., 2:]
+    if places_S2 is None:
+        places_S2 = anchors(theta_MBNS4.shape[3], theta_MBNS4)
     terms = {
-        "anchor": lambda: 0.5 * (t_MBNS2 - anchors(theta_MBNS4.shape[3], theta_MBNS4)).square(),
+        "anchor": lambda: 0.5 * (t_MBNS2 - places_S2).square(),
         "scale": lambda: (s_MBNS2.abs() - WIDEST).relu().square(),
         "positive": lambda: (LEAST - s_MBNS2).relu(),
     }

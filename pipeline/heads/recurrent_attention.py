@@ -102,8 +102,10 @@ class RecurrentAttention(Head):
         """What leads from a state to the next region."""
         self.place_weight = self.new_weight(width, 4, std=0.0)
         start = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # shared by all steps
+        places = anchors(self.steps, start)
+        self.register_buffer("places", places, persistent=False)  # a recorded step can't upload them
+        self.places: Tensor
         if anchored:
-            places = anchors(self.steps, start)
             start = torch.cat([torch.full_like(places, WIDEST), places], 1)  # (S, 4)
         self.place_bias = nn.Parameter(start.flatten().repeat(len(self.seeds), 1))
 
@@ -117,7 +119,8 @@ class RecurrentAttention(Head):
     def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
         found = self.attention(inputs)
         losses = classification_loss(found.logits, labels, self.loss)
-        return (losses + self.localisation * localisation_loss(found.theta, self.constraints)).mean(1)
+        constrained = localisation_loss(found.theta, self.constraints, self.places)
+        return (losses + self.localisation * constrained).mean(1)
 
     def attention(self, inputs: Tensor) -> Attention:
         """All regions and their scores, of inputs from `prepare`."""
