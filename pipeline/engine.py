@@ -17,7 +17,8 @@ from pipeline.config import TrainConfig
 from pipeline.errors import WeightsError
 from pipeline.heads.base import Head
 from pipeline.maps import Maps
-from pipeline.optimizer import Optimizer, schedule
+from pipeline.optimizer import Optimizer
+from pipeline.schedule import schedule
 from pipeline.step import make_step
 from pipeline.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.validation import TOP1, Score, validate

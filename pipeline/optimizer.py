@@ -19,7 +19,6 @@ from pipeline.gradients import drop_gradient
 MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-WARM_UP = 0.1  # share of the steps
 CLIP = 0.5
 """Longest gradient of a head. Without it the learning rate that many images need blows up on few; with it
 anything from 0.03 to 0.12 is within a point or two of the best for 5 to 4,500 images per class."""
@@ -186,12 +185,6 @@ def clipped(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     for gradient in gradients.values():
         gradient.mul_(shorter.view(-1, *[1] * (gradient.ndim - 1)))
     return gradients
-
-
-def schedule(step: int, steps: int) -> float:
-    """The share of the peak learning rate for step 0..steps-1: a linear climb, then a linear fall to zero."""
-    climb = max(1.0, WARM_UP * steps)
-    return min((step + 1) / climb, (steps - step) / max(1.0, steps - climb))
 
 
 def _neighbours(

@@ -11,7 +11,8 @@ from pipeline.config import TrainConfig
 from pipeline.engine import Plan, Trainer
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.linear import Linear
-from pipeline.optimizer import WARM_UP, StackedSGD, schedule
+from pipeline.optimizer import StackedSGD
+from pipeline.schedule import WARM_UP, schedule
 from pipeline.validation import validate
 
 
