@@ -48,7 +48,8 @@ class StackedSGD:
     """As `clip_grad_norm_` and `torch.optim.SGD(nesterov=True)` would train each head alone.
 
     The update is torch's fused one, a single pass over weights, gradients and momenta. It takes one learning
-    rate and one decay, so the neighbours in the stack that share them are updated together.
+    rate and one decay, so the neighbours in the stack that share them are updated together. On a GPU it is
+    two passes by `pipeline.kernels.sgd`.
     """
 
     def __init__(
