@@ -54,15 +54,12 @@ def test_a_head_learns_on_a_gpu_what_it_learns_on_a_cpu(
         train(config(cache, tmp_path / place, head=name, precision=precision, device=device))
         for place, device in (("cpu", "cpu"), ("gpu", GPU))
     ]
-    if name in ("knn", "logistic"):
-        scores = [json.loads((run / "summary.json").read_text()) for run in runs]
-        (score,) = [key for key in scores[0] if key in ("val_top1", "val_map")]
-        assert scores[1][score] == pytest.approx(scores[0][score], abs=20)
-        return
-    # What rounding makes of a head grows with every step, so the first epochs have to be close.
-    cpu, gpu = ([line["train_loss"] for line in lines(run)] for run in runs)
-    assert gpu[0] == pytest.approx(cpu[0], rel=5e-2 if precision == "bfloat16" else 1e-2)
-    assert gpu == pytest.approx(cpu, rel=0.25)
+    scores = [json.loads((run / "summary.json").read_text()) for run in runs]
+    (score,) = [key for key in scores[0] if key in ("val_top1", "val_map")]
+    assert scores[1][score] == pytest.approx(scores[0][score], abs=12)
+    if name not in ("knn", "logistic"):
+        losses = [[line["train_loss"] for line in lines(run)] for run in runs]
+        assert losses[1] == pytest.approx(losses[0], rel=5e-2 if precision == "bfloat16" else 1e-2)
 
 
 def test_a_network_is_trained_on_a_gpu(photos: Path, tmp_path: Path) -> None:
