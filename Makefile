@@ -60,10 +60,10 @@ eval: setup  ## score RUN on the test split
 	$(PY) evaluate.py --run $(RUN) $(ARGS)
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
-	$(PY) ablate.py $(ARGS)
+	$(PY) -m experiments.crops $(ARGS)
 
 ablate-attention: setup  ## does attention help on several labels? every head, 1 to 8 regions, constraints
-	$(PY) ablate_attention.py $(ARGS)
+	$(PY) -m experiments.attention $(ARGS)
 
 verify: setup  ## check every block of CACHE against its digest
 	$(PY) -m cache verify $(or $(wildcard $(CACHE)/*.h5),$(CACHE)/train.h5) $(ARGS)

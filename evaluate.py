@@ -6,4 +6,4 @@ from pipeline.cli import main
 from pipeline.config import EvaluateConfig
 
 if __name__ == "__main__":
-    sys.exit(main(EvaluateConfig, "pipeline.evaluate:evaluate"))
+    sys.exit(main(EvaluateConfig, "pipeline.evaluation.stage:evaluate"))

@@ -6,4 +6,4 @@ from pipeline.cli import main
 from pipeline.config import ExtractConfig
 
 if __name__ == "__main__":
-    sys.exit(main(ExtractConfig, "pipeline.extract:extract"))
+    sys.exit(main(ExtractConfig, "pipeline.extraction.stage:extract"))

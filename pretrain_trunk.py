@@ -6,4 +6,4 @@ from pipeline.cli import main
 from pipeline.config import PretrainConfig
 
 if __name__ == "__main__":
-    sys.exit(main(PretrainConfig, "pipeline.pretrain:pretrain"))
+    sys.exit(main(PretrainConfig, "pipeline.pretraining.stage:pretrain"))

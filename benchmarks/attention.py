@@ -25,7 +25,7 @@ from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.losses import ANCHORS
 from pipeline.heads.recurrent_attention import RecurrentAttention
-from pipeline.optimizer import CLIP, StackedAdam
+from pipeline.training.optimizer import CLIP, StackedAdam
 
 MAP, CLASSES, BATCH, WIDTH, LR, DECAY = (512, 14, 14), 20, 16, 512, 1e-4, 5e-4
 TOLERANCE = 1e-3  # of the longest gradient

@@ -24,14 +24,14 @@ from benchmarks.attention import CLASSES, DECAY, LR, MAP, WIDTH
 from benchmarks.head_epoch import clocked
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import TrainConfig
-from pipeline.engine import Plan, Trainer
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.recurrent_attention import RecurrentAttention
-from pipeline.labels import Part
-from pipeline.maps import Batches, PreparedMaps
-from pipeline.normaliser import Normaliser
-from pipeline.optimizer import StackedAdam
-from pipeline.source import Source
+from pipeline.maps.batches import Batches, PreparedMaps
+from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.parts import Part
+from pipeline.maps.source import Source
+from pipeline.training.optimizer import StackedAdam
+from pipeline.training.trainer import Plan, Trainer
 
 PX, BATCH, TOLERANCE = 448, 16, 1e-2
 

@@ -23,13 +23,13 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
-from pipeline.decoders import Decoders
-from pipeline.extract import load_trunk, make, plan
-from pipeline.network import load_images
-from pipeline.streams import Streams
+from pipeline.extraction.stage import load_trunk, make, plan
+from pipeline.extraction.streams import Streams
+from pipeline.images.decoders import Decoders
+from pipeline.images.views import Views
+from pipeline.pretraining.network import load_images
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.prepare import PreparedTrunk
-from pipeline.views import Views
 
 
 def run(quick: bool) -> list[dict[str, Any]]:

@@ -26,13 +26,13 @@ from benchmarks.alone import main, row
 from benchmarks.head_rivals import BATCH, CLASSES, DECAY, LR, MAP, Side, Stacked, Textbook, spec
 from benchmarks.read_cache import copy_chunked
 from cache import CacheHeader, CacheWriter, FeatureCache
-from pipeline.engine import Plan, Trainer
 from pipeline.heads.fullnet import FullNet
-from pipeline.labels import Part
-from pipeline.maps import PreparedMaps
-from pipeline.normaliser import Normaliser
-from pipeline.optimizer import StackedSGD
-from pipeline.source import Source
+from pipeline.maps.batches import PreparedMaps
+from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.parts import Part
+from pipeline.maps.source import Source
+from pipeline.training.optimizer import StackedSGD
+from pipeline.training.trainer import Plan, Trainer
 
 EPOCHS, HEADS = 20, 32
 CPU = torch.device("cpu")

@@ -17,8 +17,8 @@ from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.fullnet import FullNet
-from pipeline.optimizer import CLIP
-from pipeline.schedule import schedule
+from pipeline.training.optimizer import CLIP
+from pipeline.training.schedule import schedule
 
 MAP, CLASSES, BATCH, LR, DECAY = (256, 5, 5), 10, 512, 0.02, 5e-4
 

@@ -29,12 +29,13 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
-from pipeline.decoders import Decoders
-from pipeline.extract import load_trunk, make, plan
-from pipeline.maps import PreparedMaps
-from pipeline.network import load_images, normalise
-from pipeline.source import Source
+from pipeline.extraction.stage import load_trunk, make, plan
+from pipeline.images.decoders import Decoders
+from pipeline.maps.batches import PreparedMaps
+from pipeline.maps.source import Source
+from pipeline.pretraining.network import load_images
 from pipeline.trunks.alexnet_cifar import load
+from pipeline.trunks.base import normalise
 from pipeline.trunks.prepare import PreparedTrunk
 
 EPOCHS = 20

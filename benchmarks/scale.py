@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.alone import main
 from cache import CacheHeader, CacheWriter
 from pipeline.config import TrainConfig
-from pipeline.train import train
+from pipeline.training.stage import train
 
 MAP, CLASSES = (256, 5, 5), 10
 ROW_BYTES = 2 * 256 * 5 * 5

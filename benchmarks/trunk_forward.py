@@ -15,8 +15,8 @@ import torch
 
 from benchmarks.alone import main
 from benchmarks.extraction import bare_forward
-from pipeline.network import normalise
 from pipeline.trunks.alexnet_cifar import load
+from pipeline.trunks.base import normalise
 from pipeline.trunks.prepare import PreparedTrunk
 
 BATCH = 256

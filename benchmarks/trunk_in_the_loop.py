@@ -31,12 +31,12 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
-from pipeline.extract import extract
-from pipeline.maps import Batches
-from pipeline.network import load_images, normalise
-from pipeline.source import Source
+from pipeline.extraction.stage import extract
+from pipeline.maps.batches import Batches
+from pipeline.maps.source import Source
+from pipeline.pretraining.network import load_images
 from pipeline.trunks.alexnet_cifar import load
-from pipeline.trunks.base import Trunk
+from pipeline.trunks.base import Trunk, normalise
 
 TOLERANCE = 1e-2
 Read = Callable[[torch.Tensor], Iterator[torch.Tensor]]

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from cache.contents import opened, read_contents
 from cache.errors import CacheError
-from cache.fingerprint import canonical
+from cache.identity import canonical
 from cache.reader import FeatureCache
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.digests import header_digest
 from cache.disk import read_all
 from cache.errors import CacheError
-from cache.fingerprint import canonical
 from cache.format import CLASSES, DIGESTS, HEADER_DATASETS, HEADER_DIGEST, LABELS, PATHS, PROVENANCE, Layout
+from cache.hdf5_checks import locate
 from cache.header import CacheHeader
-from cache.locate import locate
-from cache.verify import header_digest
+from cache.identity import canonical
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.dtypes import DTYPES
 from cache.errors import CacheError, StaleCacheError
-from cache.fingerprint import canonical, differences, first_difference, full_identity, key, with_flags
+from cache.identity import canonical, differences, first_difference, full_identity, key, with_flags
 
 MAX_TEXT = 65_535  # bytes of a path or class name
 MAX_PROVENANCE = 64 << 20

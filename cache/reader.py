@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cache.contents import opened, read_published
+from cache.digests import check_blocks
 from cache.disk import read_all
 from cache.dtypes import Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
 from cache.gather import gather
 from cache.header import Labels
-from cache.verify import check_blocks
 
 # Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
 # The mmap module knows the constant only from Python 3.13 on.

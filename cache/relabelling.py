@@ -5,9 +5,9 @@ from pathlib import Path
 
 from cache import disk
 from cache.contents import opened, read_published
+from cache.digests import check_blocks
 from cache.header import CacheHeader, refuse_if_stale
-from cache.part import Part, part_path
-from cache.verify import check_blocks
+from cache.partial import Part, part_path
 
 
 def relabel(path: str | Path, header: CacheHeader) -> Path:

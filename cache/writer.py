@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from cache import disk
 from cache.contents import Contents, opened, read_published
+from cache.digests import block_digest, block_spans, damaged_blocks
 from cache.dtypes import Raw, Values
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
-from cache.part import Part, layout_path, part_path, read_part
+from cache.partial import Part, layout_path, part_path, read_part
 from cache.relabelling import relabelled
-from cache.verify import block_digest, block_spans, damaged_blocks
 
 Status = Literal["absent", "partial", "relabel", "complete"]
 

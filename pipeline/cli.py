@@ -21,8 +21,8 @@ from typing import TypeVar
 
 import tyro
 
+from pipeline.checks import Checked
 from pipeline.errors import UserError, out_of_memory
-from pipeline.fields import Checked
 
 C = TypeVar("C", bound=Checked)
 

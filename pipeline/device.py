@@ -1,4 +1,6 @@
-"""Where and how precisely to compute."""
+"""Where and how precisely to compute, and how much memory is free there."""
+
+import os
 
 import torch
 
@@ -25,3 +27,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(found.split()[1]) * 1024
+    except (OSError, StopIteration):  # not Linux: take half of what is installed to be free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
+from support.tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
 from torch import nn
 
 from pipeline import device
 from pipeline.config import ExtractConfig
 from pipeline.datasets import scenes
-from pipeline.extract import extract
+from pipeline.extraction.stage import extract
 from pipeline.trunks.alexnet_cifar import untrained
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from toy import write_cache
+from support.toy import write_cache
 
-from pipeline.json_files import write_json
+from pipeline.files import write_json
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "pretrain_trunk.py"]

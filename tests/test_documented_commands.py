@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.attention_config import AttentionConfig
+from experiments.attention.config import AttentionConfig
+from experiments.crops.config import AblateConfig
+from pipeline.checks import Checked
 from pipeline.cli import parse
-from pipeline.config import AblateConfig, EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
-from pipeline.fields import Checked
+from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS: dict[str, type[Checked]] = {
@@ -19,8 +20,8 @@ CONFIGS: dict[str, type[Checked]] = {
     "train_head.py": SweepConfig,
     "evaluate.py": EvaluateConfig,
     "pretrain_trunk.py": PretrainConfig,
-    "ablate.py": AblateConfig,
-    "ablate_attention.py": AttentionConfig,
+    "-m experiments.crops": AblateConfig,
+    "-m experiments.attention": AttentionConfig,
 }
 SCRIPT = "|".join(map(re.escape, CONFIGS))
 TARGETS = (
@@ -35,8 +36,8 @@ def documented() -> list[str]:
     found = []
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
-        found += re.findall(rf"`((?:{SCRIPT})\s[^`]*)`", text)
-        found += re.findall(rf"^((?:{SCRIPT})\s[^#\n]*)", text, flags=re.MULTILINE)
+        found += re.findall(rf"`(?:python )?((?:{SCRIPT})\s[^`]*)`", text)
+        found += re.findall(rf"^(?:python )?((?:{SCRIPT})\s[^#\n]*)", text, flags=re.MULTILINE)
     return found
 
 
@@ -49,7 +50,8 @@ def of_make() -> list[str]:
 
 
 def understand(command: str) -> None:
-    script, *flags = shlex.split(command)
+    script = next(script for script in CONFIGS if command.startswith(script))
+    flags = shlex.split(command.removeprefix(script))
     known = [PLACEHOLDERS.get(flag, flag) for flag in flags if not re.search(r"[\[\]…]", flag)]
     parse(CONFIGS[script], script, known)
 

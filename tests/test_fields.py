@@ -9,9 +9,9 @@ import typing
 import pytest
 
 from pipeline import config as stages
+from pipeline.checks import Checked, Range, flag
 from pipeline.cli import main, parse
 from pipeline.errors import ConfigError
-from pipeline.fields import Checked, Range, flag
 
 STAGES = [
     c for c in vars(stages).values() if isinstance(c, type) and issubclass(c, Checked) and c is not Checked

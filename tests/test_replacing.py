@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from no_room import no_room
+from support.no_room import no_room
 
 from pipeline.errors import WeightsError
-from pipeline.json_files import append_line, keep_lines, write_json
-from pipeline.predictions import Predictions
-from pipeline.replacing import replacing
-from pipeline.report import save
-from pipeline.tensors import write_tensors
+from pipeline.evaluation.plots import save
+from pipeline.evaluation.predict import Predictions
+from pipeline.files import append_line, keep_lines, replacing, write_json
+from pipeline.runs.tensors import write_tensors
 
 ROOM, OLD = 100, "old\n" * 100
 NOISE = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)  # (N, K)

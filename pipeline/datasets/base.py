@@ -6,6 +6,7 @@ Legend: N images, K classes, H×W pixels. Nothing is decoded before `read`.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from pkgutil import resolve_name
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -13,9 +14,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from pipeline.datasets import DATASETS
+from pipeline.datasets.holdout import Rows, holdout
 from pipeline.errors import ConfigError
-from pipeline.registry import resolve
-from pipeline.splits import Rows, holdout
 
 SplitName = Literal["train", "test"]
 
@@ -138,7 +138,7 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
         raise ConfigError(
             f"--dataset: expected one of {choices} (folder:PATH, csv:PATH, coco:PATH), found {spec!r}"
         )
-    return resolve(DATASETS, name)(path, test_fraction=test_fraction, seed=seed)
+    return resolve_name(DATASETS[name])(path, test_fraction=test_fraction, seed=seed)
 
 
 def refuse_path(name: str, path: str) -> None:

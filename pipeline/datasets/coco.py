@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.errors import ConfigError, DataError
-from pipeline.images import hush
+from pipeline.images.decode import hush
 
 YEARS = ("2014", "2017")
 SETS: dict[SplitName, str] = {"train": "train", "test": "val"}

@@ -23,7 +23,7 @@ from pipeline.datasets.base import ImageSplit, SplitName, draw_test
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.datasets.folder import TEST_NAMES
 from pipeline.errors import ConfigError, DataError
-from pipeline.images import hush
+from pipeline.images.decode import hush
 
 
 class Row(NamedTuple):

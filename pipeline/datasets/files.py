@@ -8,7 +8,7 @@ from xxhash import xxh3_128_digest
 
 from pipeline.datasets.base import ImageBytes
 from pipeline.errors import DataError
-from pipeline.images import ImageError, decode
+from pipeline.images.decode import ImageError, decode
 
 SMALL_BYTES = 1 << 14
 

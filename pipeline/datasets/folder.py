@@ -13,7 +13,7 @@ from pipeline.datasets.base import ImageSplit, SplitName, draw_test
 from pipeline.datasets.files import FileReader
 from pipeline.datasets.scan import Found, scan, subfolders
 from pipeline.errors import ConfigError, DataError
-from pipeline.images import hush
+from pipeline.images.decode import hush
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 SPLIT_WORDS = {"train", "training", "testing", *TEST_NAMES}

@@ -16,7 +16,7 @@ from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.cifar10 import ROOT
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.errors import DataError
-from pipeline.images import hush
+from pipeline.images.decode import hush
 
 CLASSES = (
     "aeroplane",

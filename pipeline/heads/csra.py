@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.crops import crops_of, own_crop_cells
 from pipeline.heads.base import Head, HeadSpec
+from pipeline.maps.crops import crops_of, own_crop_cells
 
 MAXIMUM = 99.0
 """The temperature that stands for the maximum."""

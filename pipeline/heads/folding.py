@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.crops import Crop
+from pipeline.maps.crops import Crop
 
 HALF = math.sqrt(0.5)
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline import kernels
-from pipeline.crops import crops_of
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.crop_sum import CropSum
 from pipeline.heads.folding import even_size, fold_crops, pair_up, unfold
+from pipeline.maps.crops import crops_of
 
 
 class FullNet(Head):

@@ -8,9 +8,9 @@ doesn't matter, so mirrored crops pool to what the crops themselves do.
 import torch
 from torch import Tensor
 
-from pipeline.crops import crops_of, own_crop_cells
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.linear import Linear
+from pipeline.maps.crops import crops_of, own_crop_cells
 
 
 class Pooling(Linear):

@@ -29,13 +29,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.crops import Box, crops_of, own_crop_cells
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss
 from pipeline.heads.lstm import Cell, lstm_weight
 from pipeline.heads.shared_layer import SharedLayer
 from pipeline.heads.transformer import Transformer
+from pipeline.maps.crops import Box, crops_of, own_crop_cells
 
 
 class Attention(NamedTuple):

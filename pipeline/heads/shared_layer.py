@@ -3,7 +3,7 @@
 Autograd would make the weight's gradient step by step: K products over a batch's few rows, each written out
 in the weight's full size and added up. Here each step's backward pass leaves its inputs and its gradient
 behind, and when the last of them is through, the weight's gradient is made in one product over all K·R rows.
-It is written into the memory of the last one (`pipeline.gradients`).
+It is written into the memory of the last one (`pipeline.heads.gradients`).
 
     layer = SharedLayer(weight, bias, torch.float32)
     for k in range(K):
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.gradients import empty_gradient
+from pipeline.heads.gradients import empty_gradient
 
 Step = tuple[Tensor, Tensor]
 

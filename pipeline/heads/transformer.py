@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.crops import Crop
+from pipeline.maps.crops import Crop
 
 
 class Transformer(nn.Module):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torchvision.models import AlexNet_Weights, alexnet
 
-from pipeline.transform import Transform
-from pipeline.trunks.base import Trunk, weights_digest
+from pipeline.images.transform import Transform
+from pipeline.trunks.base import Trunk
 from pipeline.trunks.imagenet import MEAN, STD, load_imagenet_weights
+from pipeline.trunks.weights import weights_digest
 
 VERSION = 1
 TRANSFORM = Transform(image_px=208, mean=MEAN, std=STD)

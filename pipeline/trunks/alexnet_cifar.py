@@ -10,10 +10,10 @@
 
 All but the first are 3×3 with batch norm. 98 M multiply-adds and 1.4 M parameters, against 164 M and 2.45 M
 of AlexNet's own channel counts at this size; it scores higher because it looks at the image at full
-resolution first. The layer that would come next is pretraining's classifier (`pipeline.network`), not the
-trunk's: maps just before a layer that was trained for other classes serve new ones better. The recipe's ideas
-(whitened first layer, identity start, pool before the norm, no learned scale in the norm) are those of Keller
-Jordan's "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).
+resolution first. The layer that would come next is pretraining's classifier
+(`pipeline.pretraining.network`), not the trunk's: maps just before a layer that was trained for other classes
+serve new ones better. The recipe's ideas (whitened first layer, identity start, pool before the norm, no
+learned scale in the norm) are those of Keller Jordan's "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).
 
 The norm's scale stays at one, therefore positive, therefore it commutes with the maximum of the pooling
 before it: the whole norm folds into its convolution (`pipeline.trunks.prepare`).
@@ -24,8 +24,9 @@ from pathlib import Path
 
 from torch import nn
 
-from pipeline.transform import Transform
-from pipeline.trunks.base import Trunk, load_weights
+from pipeline.images.transform import Transform
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.weights import load_weights
 from pipeline.trunks.whitening import Whitening
 
 VERSION = 2

@@ -1,16 +1,11 @@
-"""What a trunk is, and how its weights are read."""
+"""What a trunk is."""
 
 import dataclasses
-import hashlib
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
-from pipeline.errors import WeightsError
-from pipeline.tensors import DAMAGE, load_pickled
-from pipeline.transform import Transform
+from pipeline.images.transform import Transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,55 +26,8 @@ class Trunk:
         self.module.eval()  # training sets it otherwise, an epoch at a time
 
 
-def load_weights(module: nn.Module, path: Path) -> str:
-    """Fill a module with the weights in a .safetensors or .pth file, and give their SHA-256.
-
-    The digest covers names, shapes and float32 values, so it does not depend on the file's format. A .pth
-    file is read with weights_only=True: nothing in it is executed.
-
-    Raises: WeightsError when the file is missing, damaged, hostile, or does not fit the module.
-    """
-    tensors = {name: t for name, t in _read(path).items() if t.is_floating_point()}
-    expected = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}  # no counters
-    for name in sorted(expected.keys() | tensors.keys()):
-        found = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
-        wanted = f"{tuple(expected[name].shape)}" if name in expected else "nothing"
-        if found != wanted:
-            raise WeightsError(
-                f"{path}: the weights of another network: expected {wanted} at {name!r}, found {found}; "
-                "give the weights of this trunk with --weights, or leave --weights out"
-            )
-        if not tensors[name].isfinite().all():
-            raise WeightsError(f"{path}: {name!r} has values that are not finite; train or download it again")
-    module.load_state_dict(tensors, strict=False)
-    return weights_digest(module)
-
-
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over a module's named parameters and buffers, as float32."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if not tensor.is_floating_point():
-            continue
-        values = tensor.detach().float().cpu().contiguous()
-        digest.update(f"{name}{tuple(values.shape)}".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; check --weights, or make one with make pretrain")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = load_pickled(path)
-    except DAMAGE as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path}: not a readable file of weights ({reason}); expected .safetensors, or a .pth that holds "
-            "nothing but tensors"
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise WeightsError(f"{path}: expected a dict of tensors; save network.state_dict()")
-    return tensors
+def normalise(images: Tensor, transform: Transform) -> Tensor:
+    """uint8 (B, 3, S, S) → float32 of mean 0 and deviation 1 over the data the transform was made for."""
+    mean = torch.tensor(transform.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(transform.std, device=images.device).view(1, 3, 1, 1)
+    return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))

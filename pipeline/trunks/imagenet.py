@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from pipeline.errors import WeightsError
-from pipeline.trunks.base import load_weights
+from pipeline.trunks.weights import load_weights
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from samples import extract, header
+from support.samples import extract, header
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from samples import extract, flip, header
+from support.samples import extract, flip, header
 
 from cache import FeatureCache
 from cache.__main__ import main

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from samples import extract, header
-from tally import Tally
+from support.samples import extract, header
+from support.tally import Tally
 
 from cache import CacheError, FeatureCache
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from samples import extract, features, header
+from support.samples import extract, features, header
 
 from cache import DTYPES, FeatureCache
 

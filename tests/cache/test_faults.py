@@ -6,12 +6,12 @@ import shutil
 import signal
 from pathlib import Path
 
-import faults
 import numpy as np
 import pytest
-from faults import CACHE_ERROR, count_calls, interrupted, spawn, wait
-from samples import extract, header
-from tally import Tally
+from support import faults
+from support.faults import CACHE_ERROR, count_calls, interrupted, spawn, wait
+from support.samples import extract, header
+from support.tally import Tally
 
 from cache import CacheError, CacheHeader, CacheWriter, FeatureCache, relabel
 

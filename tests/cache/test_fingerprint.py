@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError
-from cache.fingerprint import canonical, differences, first_difference, key
+from cache.identity import canonical, differences, first_difference, key
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
-from building import datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from samples import IDENTITY, extract, features, header, image_digests
+from support.building import datasets
+from support.samples import IDENTITY, extract, features, header, image_digests
 
 from cache import DTYPES, CacheWriter, FeatureCache
 from cache.format import create

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import CACHE_ERROR, spawn, wait
-from samples import extract, header
-from tally import Tally
+from support.faults import CACHE_ERROR, spawn, wait
+from support.samples import extract, header
+from support.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.fault("file that may not grow")
@@ -39,8 +39,8 @@ def test_a_full_disk_at_five_levels(tmp_path: Path, tally: Tally) -> None:
     mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)]
     if not shutil.which("unshare") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs Linux with user namespaces, to mount a small tmpfs")
-    script = [sys.executable, str(Path(__file__).with_name("full_disk.py")), str(tmp_path)]
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    script = [sys.executable, str(ROOT / "tests/support/full_disk.py"), str(tmp_path)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         ["unshare", "-rm", *script],
         env=os.environ | {"PYTHONPATH": paths},

@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from fuzz_reader import ANSWER, PER_CHILD, bases, survives, survives_all
-from tally import Tally
+from support.fuzz_reader import ANSWER, PER_CHILD, bases, survives, survives_all
+from support.tally import Tally
 
 pytestmark = pytest.mark.fault
 

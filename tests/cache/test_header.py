@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import header, several_labels
+from support.samples import header, several_labels
 
 from cache import CacheError, CacheHeader
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from building import Maker, array, build, low_level, text
 from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
-from samples import header
+from support.building import Maker, array, build, low_level, text
+from support.samples import header
 
 from cache import CacheError, CacheWriter, FeatureCache
 from cache.contents import opened
-from cache.locate import locate
+from cache.hdf5_checks import locate
 
 pytestmark = pytest.mark.fault("hostile HDF5: forbidden structure")
 

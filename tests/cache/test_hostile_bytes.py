@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import structure
-from building import build
-from samples import extract, header, several_labels
+from support import structure
+from support.building import build
+from support.samples import extract, header, several_labels
 
 from cache import CacheError, FeatureCache
 from cache.contents import opened, read_contents

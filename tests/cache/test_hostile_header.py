@@ -5,12 +5,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from samples import extract, header, several_labels
+from support.samples import extract, header, several_labels
 
 from cache import CacheError, FeatureCache
 from cache.contents import opened, read_contents
+from cache.digests import header_digest
 from cache.format import HEADER_DATASETS, HEADER_DIGEST
-from cache.verify import header_digest
 
 pytestmark = pytest.mark.fault("hostile HDF5: false bytes with right checksums")
 

@@ -5,14 +5,14 @@ import os
 import signal
 from pathlib import Path
 
-import faults
 import numpy as np
 import pytest
 import xxhash
-from building import datasets
-from faults import count_calls, interrupted, spawn, wait
-from samples import extract, header, several_labels
-from tally import Tally
+from support import faults
+from support.building import datasets
+from support.faults import count_calls, interrupted, spawn, wait
+from support.samples import extract, header, several_labels
+from support.tally import Tally
 
 from cache import CacheWriter, FeatureCache, relabel
 from cache.__main__ import main

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from samples import IDENTITY, extract, header
+from support.samples import IDENTITY, extract, header
 
 from cache import CacheWriter, StaleCacheError, relabel
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from joblib import Parallel, delayed
-from samples import extract, header
+from support.samples import extract, header
 
 from cache import FeatureCache
 from cache.format import create

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from samples import extract, header
+from support.samples import extract, header
 
 from cache import CacheError, FeatureCache, relabel
 

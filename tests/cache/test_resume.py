@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import BLOCKS, extract, fill, header, image_digests
+from support.samples import BLOCKS, extract, fill, header, image_digests
 
 from cache import CacheError, CacheWriter
 

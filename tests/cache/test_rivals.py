@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faults import CACHE_ERROR, spawn, wait
-from samples import extract, features, header, image_digests
-from tally import Tally
+from support.faults import CACHE_ERROR, spawn, wait
+from support.samples import extract, features, header, image_digests
+from support.tally import Tally
 
 from cache import CacheError, CacheHeader, CacheWriter, disk
 

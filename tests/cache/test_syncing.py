@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from samples import BLOCKS, extract, fill, header
+from support.samples import BLOCKS, extract, fill, header
 
 from cache import CacheError, CacheHeader, CacheWriter
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import BLOCKS, features, header, image_digests
+from support.samples import BLOCKS, features, header, image_digests
 
 from cache import CacheError, CacheWriter, FeatureCache
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from samples import extract, flip, header
-from tally import Tally
+from support.samples import extract, flip, header
+from support.tally import Tally
 
 from cache import CacheError, FeatureCache
 

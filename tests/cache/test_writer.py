@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import BLOCKS, extract, features, fill, header, image_digests
+from support.samples import BLOCKS, extract, features, fill, header, image_digests
 
 from cache import CacheError, CacheWriter, FeatureCache
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import coco
+from support.published import coco
 
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import PIXELS, write
+from support.folders import PIXELS, write
 
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.errors import ConfigError, DataError, UserError

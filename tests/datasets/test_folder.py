@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import PIXELS, fill, open_folder, write
+from support.folders import PIXELS, fill, open_folder, write
 from xxhash import xxh3_128_digest
 
 from pipeline.datasets.files import SMALL_BYTES

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folders import fill, open_folder, refusal, write
+from support.folders import fill, open_folder, refusal, write
 
 from cache import CacheError, CacheHeader, CacheWriter
 from pipeline.datasets.base import open_dataset

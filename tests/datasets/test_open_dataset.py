@@ -4,8 +4,8 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import published
 import pytest
+from support import published
 
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import ImageSplit, open_dataset

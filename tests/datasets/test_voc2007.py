@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import VocObject, voc
+from support.published import VocObject, voc
 from torchvision.datasets import VOCDetection
 from torchvision.datasets import voc as torchvision_voc
 

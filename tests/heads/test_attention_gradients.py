@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from attending import LABELS, stack, weights_of
+from support.attending import LABELS, stack, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.gradients import drop_gradient
+from pipeline.heads.gradients import drop_gradient
 from pipeline.heads.recurrent_attention import RecurrentAttention
 
 

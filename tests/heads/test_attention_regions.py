@@ -1,8 +1,8 @@
 """Where the regions of recurrent attention start, and that they stay there if they are fixed."""
 
-import attention_reference as plain
 import torch
-from attending import CLASSES, LABELS, stack
+from support import attention_reference as plain
+from support.attending import CLASSES, LABELS, stack
 
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec

@@ -1,20 +1,20 @@
 """What every head promises; a new line in the registry is tested without anyone remembering."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
 import torch
-from toy import config, write_cache
+from support.toy import config, write_cache
 
 from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.heads import CROP_CELLS, HEADS, OPTIMIZERS, POOLED, WITH_HIDDEN, default_lr, own_optimizer
 from pipeline.heads.base import Examples, FittedHead, Head, HeadSpec
-from pipeline.optimizer import make_optimizer
-from pipeline.registry import resolve
-from pipeline.runs import load_head
-from pipeline.train import train
+from pipeline.runs.folder import load_head
+from pipeline.training.optimizer import make_optimizer
+from pipeline.training.stage import train
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -55,10 +55,10 @@ def told_apart(scores: torch.Tensor, labels: torch.Tensor, loss: str) -> float:
 
 
 @pytest.mark.parametrize("loss", ["bce", "softmax-square"])
-@pytest.mark.parametrize("name", [n for n in HEADS if not issubclass(resolve(HEADS, n), FittedHead)])  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("name", [n for n in HEADS if not issubclass(resolve_name(HEADS[n]), FittedHead)])  # pyright: ignore[reportArgumentType]
 def test_a_head_learns_from_several_labels_some_not_counted(name: str, loss: str) -> None:
     settings = TrainConfig(head=name, hidden=(16,), loss=loss)  # pyright: ignore[reportArgumentType]
-    head: Head = resolve(HEADS, name)(HeadSpec(settings, (6, 5, 5), 3, (0, 1), 120, multi_label=True))
+    head: Head = resolve_name(HEADS[name])(HeadSpec(settings, (6, 5, 5), 3, (0, 1), 120, multi_label=True))
     lr = 0.3 if own_optimizer(name) == "sgd" else 0.01
     optimizer = make_optimizer(own_optimizer(name), dict(head.named_parameters()), [lr, lr / 2], [0.0, 0.0])
     maps, labels = several(120, missing=True)
@@ -76,11 +76,11 @@ def test_a_head_learns_from_several_labels_some_not_counted(name: str, loss: str
 
 
 @pytest.mark.parametrize("loss", ["bce", "softmax-square"])
-@pytest.mark.parametrize("name", [n for n in HEADS if issubclass(resolve(HEADS, n), FittedHead)])  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("name", [n for n in HEADS if issubclass(resolve_name(HEADS[n]), FittedHead)])  # pyright: ignore[reportArgumentType]
 def test_a_head_is_computed_from_several_labels_some_not_counted(name: str, loss: str) -> None:
     """A stack of one for each setting, the best of which learned."""
     settings = TrainConfig(head=name, loss=loss)  # pyright: ignore[reportArgumentType]
-    head = resolve(HEADS, name)(HeadSpec(settings, (6, 5, 5), 3, (0,), 120, multi_label=True))
+    head = resolve_name(HEADS[name])(HeadSpec(settings, (6, 5, 5), 3, (0,), 120, multi_label=True))
     assert isinstance(head, FittedHead)
     maps, labels = several(120, missing=True)
     tried = head.fit(Examples(head.prepare(maps), labels), choose=True)

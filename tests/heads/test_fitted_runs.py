@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from toy import config, write_cache, write_multilabel_cache
+from support.toy import config, write_cache, write_multilabel_cache
 
 from cache import FeatureCache
 from pipeline.errors import ConfigError, RunError
+from pipeline.evaluation.predict import predict
 from pipeline.heads.knn import TEMPERATURE
-from pipeline.labels import split
-from pipeline.predictions import predict
-from pipeline.runs import LoadedHead, load_head
-from pipeline.train import train
+from pipeline.maps.parts import split
+from pipeline.runs.folder import LoadedHead, load_head
+from pipeline.training.stage import train
 
 
 @pytest.mark.parametrize("name", ["knn", "logistic"])

@@ -1,10 +1,10 @@
 """FullNet against a forward pass per crop, in float64."""
 
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import reference
 from torch import Tensor
 
 from pipeline.config import TrainConfig

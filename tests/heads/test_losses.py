@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import attention_reference as reference
 import numpy as np
 import pytest
 import torch
+from support import attention_reference as reference
 
 from pipeline.errors import ConfigError
 from pipeline.heads.losses import classification_loss, kind_of_loss, localisation_loss

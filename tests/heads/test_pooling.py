@@ -1,13 +1,14 @@
 """gap, gmp and csra against a loop over crops, classes and cells, in float64."""
 
 import math
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import torch
 from numpy.typing import NDArray
+from support import reference
 from torch import Tensor
 
 from pipeline.config import TrainConfig
@@ -15,7 +16,6 @@ from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.csra import ResidualAttention
 from pipeline.heads.linear import Linear
-from pipeline.registry import resolve
 
 CLASSES, SHAPE = 3, (4, 6, 6)
 CROPS = ["center", "five", "ten", "ten-image", "full"]
@@ -23,7 +23,9 @@ CROPS = ["center", "five", "ten", "ten-image", "full"]
 
 def stack(name: str, **settings: Any) -> Any:
     config = TrainConfig(head=name, **settings)
-    head: Head = resolve(HEADS, name)(HeadSpec(config, SHAPE, CLASSES, (0, 1), multi_label=True)).double()
+    head: Head = resolve_name(HEADS[name])(
+        HeadSpec(config, SHAPE, CLASSES, (0, 1), multi_label=True)
+    ).double()
     with torch.no_grad():
         head.get_parameter("bias").normal_()
     return head
@@ -97,7 +99,7 @@ def logit_of(
 def test_each_head_of_a_stack_learns_what_it_would_alone(name: str) -> None:
     config, maps = TrainConfig(head=name, csra_temperature=(1.0, 99.0)), images()
     labels = torch.tensor([[1, 0, 1], [0, 0, 0], [-1, 1, 0]], dtype=torch.int8)
-    kind = resolve(HEADS, name)
+    kind = resolve_name(HEADS[name])
     together: Head = kind(HeadSpec(config, SHAPE, CLASSES, (7, 8), multi_label=True)).double()
     together.losses(together.prepare(maps), labels).sum().backward()
     for m, seed in enumerate((7, 8)):

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import attention_reference as plain
 import numpy as np
 import pytest
-import reference
 import torch
-from attending import CLASSES, LABELS, stack, weights_of
+from support import attention_reference as plain
+from support import reference
+from support.attending import CLASSES, LABELS, stack, weights_of
 from torch import Tensor
 
 from pipeline.config import TrainConfig

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.network import normalise
-from pipeline.transform import Transform
+from pipeline.images.transform import Transform
 from pipeline.trunks.alexnet_cifar import untrained
-from pipeline.trunks.base import Trunk
+from pipeline.trunks.base import Trunk, normalise
 from pipeline.trunks.prepare import PreparedTrunk, fold_norms
 
 

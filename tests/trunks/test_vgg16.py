@@ -9,9 +9,8 @@ from torchvision.models import VGG16_Weights, vgg16
 
 from pipeline.config import ExtractConfig
 from pipeline.errors import WeightsError
-from pipeline.extract import load_trunk
-from pipeline.network import normalise
-from pipeline.trunks.base import Trunk
+from pipeline.extraction.stage import load_trunk
+from pipeline.trunks.base import Trunk, normalise
 from pipeline.trunks.prepare import PreparedTrunk
 from pipeline.trunks.vgg16 import load
 

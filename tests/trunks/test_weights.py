@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -10,10 +11,9 @@ from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from pipeline.errors import WeightsError
-from pipeline.registry import resolve
 from pipeline.trunks import TRUNKS, UNTRAINED
 from pipeline.trunks.alexnet_cifar import SHIPPED, load
-from pipeline.trunks.base import load_weights
+from pipeline.trunks.weights import load_weights
 
 
 def network(add: float = 0.0) -> nn.Sequential:
@@ -81,7 +81,7 @@ def test_shipped_weights_load_and_are_small() -> None:
 
 def test_imagenet_alexnet_gives_256_by_5_by_5_from_a_file(tmp_path: Path) -> None:
     torch.save(alexnet().state_dict(), tmp_path / "alexnet.pth")
-    trunk = resolve(TRUNKS, "alexnet")(tmp_path / "alexnet.pth")
+    trunk = resolve_name(TRUNKS["alexnet"])(tmp_path / "alexnet.pth")
     size = trunk.transform.image_px
     with torch.inference_mode():
         assert trunk.module(torch.zeros(1, 3, size, size)).shape == (1, 256, 5, 5)
@@ -95,7 +95,7 @@ def test_without_a_network_the_error_says_where_to_put_the_weights(
         AlexNet_Weights.IMAGENET1K_V1.value, "url", "http://127.0.0.1:9/alexnet.pth", raising=False
     )
     with pytest.raises(WeightsError, match=r"can't be downloaded .* put it at .*checkpoints/alexnet.pth"):
-        resolve(TRUNKS, "alexnet")(None)
+        resolve_name(TRUNKS["alexnet"])(None)
 
 
 @pytest.mark.parametrize("name", UNTRAINED)

@@ -1,0 +1,68 @@
+"""The configuration of the comparison of heads on images with several labels."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from pipeline.checks import Checked, Count, Device, Fraction, OneOf, Range, slug
+from pipeline.config.train import Crops, refuse_twins
+
+PARTS = ("heads", "steps", "start", "constraints", "loss")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionConfig(Checked):
+    """Does attention beat pooling on images with several labels, and what in it does? Several seeds of each.
+
+    Compares gap, gmp, csra and recurrent-attention on the full map and on its ten crops, and takes the
+    attention apart: 1 to 8 regions, the paper's start and loss, constraints left out. Settings are chosen by
+    validation mAP, every line is scored on the test split and compared with recurrent-attention on the same
+    images. Writes OUT/attention.json and attention.md. Interrupted, the same command goes on.
+    """
+
+    cache: str = "artifacts/demo/scenes"
+    """Folder that extract_features.py made of a multi-label dataset."""
+    out: str = ""
+    """Folder for runs and results [artifacts/ablation/CACHE]."""
+    parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
+    """heads: each head on --crops; steps: 1 to --max-steps regions instead of 5; start: regions start as the
+    whole map, as in the paper, or never leave their anchors; constraints: each left out, and all; loss:
+    softmax-square instead of bce."""
+    crops: tuple[Crops, ...] = ("full", "ten")
+    """What the heads of the part heads see of a map."""
+    max_steps: Annotated[int, Range(1, 100)] = 8
+    """The most regions."""
+    hidden: Annotated[int, Range(1, 65_536)] = 128
+    """Width of recurrent-attention; this and the next three as in train_head.py."""
+    region_cells: Annotated[int, Range(0, 1024)] = 7
+    """Side of what is sampled of each region, in cells [half the crop's side, rounded up]."""
+    dropout: Fraction = 0.1
+    """Of recurrent-attention."""
+    localisation: Annotated[float, Range(0, 1000)] = 1.0
+    """Weight of the constraints on the regions."""
+    attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3, 2e-3)
+    """Learning rates of recurrent-attention to choose from by validation score."""
+    pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 1.0)
+    """Learning rates of the other heads to choose from by validation score."""
+    attention_decay: tuple[Annotated[float, Range(0, 10)], ...] = (1e-2, 5e-2)
+    """Weight decays of recurrent-attention to choose from by validation score."""
+    pooling_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-5, 5e-4)
+    """Weight decays of the other heads to choose from by validation score."""
+    seeds: Annotated[int, Range(1, 1000)] = 5
+    """How many seeds."""
+    epochs: Count = 16
+    """Passes over the training part."""
+    batch: Annotated[int, Range(0, 65_536)] = 32
+    """Images per step."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grids = ("attention_lr", "pooling_lr", "attention_decay", "pooling_decay")
+        for name in ("parts", "crops", *grids):
+            refuse_twins(name, getattr(self, name))
+
+    @property
+    def out_dir(self) -> Path:
+        return Path(self.out or Path("artifacts/ablation") / slug(Path(self.cache).name))

@@ -1,0 +1,9 @@
+"""Does ten-crop help, and by how much? `python -m experiments.crops --help`."""
+
+import sys
+
+from experiments.crops.config import AblateConfig
+from pipeline.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(AblateConfig, "experiments.crops.ablation:ablate"))

@@ -1,0 +1,62 @@
+"""The configuration of the ablation of crops."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pipeline.checks import Checked, Count, Device, OneOf, Range, Seed, Workers
+from pipeline.config.train import refuse_twins
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AblateConfig(Checked):
+    """Does ten-crop help, and by how much? Every head and crop, several seeds, in three regimes.
+
+    Makes the caches (and pretrains the trunk of the regime `transfer`) where they are not there yet. Writes
+    OUT/ablation.json, ablation.md and ablation.png. Interrupted, the same command goes on where it stopped.
+    """
+
+    dataset: str = "cifar10"
+    """Ten classes of images: cifar10, or folder:PATH."""
+    out: str = "artifacts/ablation"
+    """Folder for runs and results."""
+    regime: tuple[Annotated[str, OneOf(("same", "transfer", "digits"))], ...] = ("same", "transfer", "digits")
+    """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on half of
+    the classes, heads on the other half; digits: another kind of image altogether."""
+    trunk_classes: tuple[str, ...] = ()
+    """Classes that the trunk of the regime `transfer` is trained on; the heads get the others
+    [the first half]."""
+    trunk_out: str = "artifacts/trunks/first-half"
+    """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
+    pretrain_epochs: Count = 24
+    """Passes over the training part when that trunk is pretrained."""
+    mirror_maps: bool = False
+    """Pretrain that trunk with --mirror-maps, as the shipped one was."""
+    trunk_seed: Seed = 0
+    """Of that trunk: whether what is found holds for another one."""
+    per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
+    """Labelled images per class in the regime `transfer`; 0 means all."""
+    lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.03, 0.1)
+    """Learning rates to choose from by validation score."""
+    weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 2e-2)
+    """Weight decays to choose from by validation score."""
+    seeds: Annotated[int, Range(1, 1000)] = 5
+    """How many seeds."""
+    hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
+    """Widths of FullNet's hidden layers."""
+    epochs: Count = 6
+    """Passes over the training part, at least; small parts get as many as make --min-steps."""
+    min_steps: Annotated[int, Range(1, 1_000_000)] = 80
+    """Steps of the optimizer, at least."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the heads' matrix products."""
+    jobs: Workers = 1
+    """Heads to train at the same time, in processes; 0 means one per core."""
+    device: Device = "auto"
+    """Where to compute [cuda, mps or cpu, what there is]."""
+    workers: Workers = 0
+    """Threads or processes that decode images [one per core]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("regime", "trunk_classes", "per_class", "lr", "weight_decay"):
+            refuse_twins(name, getattr(self, name))

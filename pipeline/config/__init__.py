@@ -1,0 +1,11 @@
+"""One frozen dataclass per stage: flags and defaults come from them. In: nothing. Out: checked settings.
+
+Nothing here imports torch: `--help` has to answer at once.
+"""
+
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.extract import ExtractConfig
+from pipeline.config.pretrain import PretrainConfig
+from pipeline.config.train import SweepConfig, TrainConfig
+
+__all__ = ["EvaluateConfig", "ExtractConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]

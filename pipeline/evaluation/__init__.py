@@ -1,0 +1,1 @@
+"""Run folders and a cache's test split → predictions, scores, comparisons, pictures."""

@@ -1,0 +1,111 @@
+"""What a stage shows: text tables; matrices, bars and curves as PNG. Files appear whole or not."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.files import replacing
+
+COUNTS_UP_TO = 20
+"""With more classes than this the numbers in the cells can't be read."""
+NAMES_UP_TO = 60
+"""With more classes than this neither can their names: the axes then count."""
+BARS_UP_TO = 100
+"""The same of a single list of names."""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: the first to the left, the others, which are numbers, to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
+    )
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A cell of a table; a dash where there is no value."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def plot_confusion(path: Path, confusion_KK: ArrayLike, classes: Sequence[str]) -> None:
+    """Write the confusion matrix as PNG: shares of each label's images, with the counts while they fit.
+
+    Args:
+        confusion_KK: counts, row: label, column: prediction.
+    """
+    counts = np.asarray(confusion_KK)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = float(np.clip(3 + 0.45 * len(classes), 4.5, 14))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    figure.colorbar(image, label="% of the label's images", shrink=0.8)
+    axes.set(xlabel="prediction", ylabel="label")
+    if len(classes) <= NAMES_UP_TO:
+        names, size = [_short(name) for name in classes], 9 if len(classes) <= COUNTS_UP_TO else 6
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
+        axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
+    if len(classes) <= COUNTS_UP_TO:
+        _write_counts(figure, counts, shares)
+    save(figure, path)
+
+
+def plot_ap(path: Path, by_class: Mapping[str, float | None], mean: float) -> None:
+    """Write each class's average precision as PNG: a bar in per cent, or none, and a line at the mean."""
+    count = len(by_class)
+    height = float(np.clip(1.2 + 0.22 * count, 2.5, 15.5))
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.subplots()
+    values = [0.0 if value is None else value for value in by_class.values()]
+    axes.barh(range(count), values, height=0.75, color="tab:blue")
+    axes.axvline(mean, color="black", linestyle="--", linewidth=1)
+    axes.set(xlabel=f"average precision, % (mAP {mean:.2f}, dashed)", xlim=(0, 100), ylim=(count - 0.5, -0.5))
+    if count <= BARS_UP_TO:
+        size = 9 if count <= NAMES_UP_TO else 6
+        axes.set_yticks(range(count), [_short(name) for name in by_class], fontsize=size, parse_math=False)
+    save(figure, path)
+
+
+def plot_curves(
+    path: Path,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    log_x: bool = False,
+) -> None:
+    """Write curves as PNG. Each is (x, mean, deviation), drawn with bars of one deviation."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, (x, mean, deviation) in curves.items():
+        axes.errorbar(x, mean, yerr=deviation, label=name, marker="o", markersize=4, linewidth=1.5, capsize=3)
+    if log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, the same bytes each time."""
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
+
+
+def _write_counts(figure: Figure, counts: NDArray[np.int64], shares: NDArray[np.floating]) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 50 else "black"
+            figure.axes[0].text(column, row, f"{count:,}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def _short(name: str, length: int = 18) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

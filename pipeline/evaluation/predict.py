@@ -1,0 +1,152 @@
+"""A head's logits on the test split, image by image.
+
+    run folder + CACHE/test.h5 → Predictions
+
+Maps are read in batches, so memory does not grow with the cache. The trunk is not loaded.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from cache import CacheError, FeatureCache, StaleCacheError
+from cache.identity import differences, with_flags
+from pipeline.datasets.holdout import Rows, select_classes
+from pipeline.device import pick_device
+from pipeline.errors import RunError
+from pipeline.extraction.identity import FLAGS
+from pipeline.files import read_json, replacing
+from pipeline.metrics.logits import refuse_diverged
+from pipeline.metrics.single_label import ranks
+from pipeline.runs.folder import LoadedHead, load_head
+
+OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed"}
+"""Fields of a cache's identity in which the test split may differ from the training split."""
+
+
+class Predictions(NamedTuple):
+    """N test images under one head."""
+
+    logits: NDArray[np.float32]  # (N, K)
+    labels: NDArray[np.integer]  # (N,) positions in `classes`; multi-label (N, K): 1, 0, or -1 not counted
+    paths: NDArray[np.str_]  # (N,) of the images, relative to their dataset
+    classes: NDArray[np.str_]  # (K,)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several of the classes."""
+        return self.labels.ndim == 2
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) whether the label has the highest logit; of equal ones the first counts, as in `metrics`.
+
+        Raises: ValueError of a multi-label run, whose answers are not right or wrong image by image.
+        """
+        if self.multi_label:
+            raise ValueError("images with several labels are not right or wrong as a whole")
+        return ranks(self.logits, self.labels) == 0
+
+    def save(self, path: Path) -> None:
+        """As .npz, whole or not at all; numpy.load reads it without pickles."""
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, **self._asdict())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises: RunError when the file is missing or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(**{name: file[name] for name in cls._fields})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: no predictions: {error}; evaluate.py --run makes them") from error
+
+
+def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "auto") -> Predictions:
+    """Score a head's test images in the order of the cache's rows: those of its classes, or of a multi-label
+    cache all of them, for an image with none of the classes is an answer too.
+
+    Args:
+        folder: the run folder of one head.
+        cache: folder of the cache to score on; the head's own by default.
+        batch: images per forward pass, fewer where a head holds several crops of each.
+
+    Raises: RunError when there is no finished run, its head diverged or the cache lacks its classes;
+    StaleCacheError when the test maps were made otherwise than the training maps; CacheError, ConfigError,
+    WeightsError.
+    """
+    loaded = load_head(folder, pick_device(device))
+    test = open_test(Path(cache or loaded.config.cache) / "test.h5", folder)
+    rows, labels = rows_of(test, loaded.classes)
+    logits, batch = np.empty((len(rows), len(loaded.classes)), np.float32), loaded.head.share_of(batch)
+    for start in tqdm(range(0, len(rows), batch), desc="scoring", unit="batch", leave=False, disable=None):
+        logits[start : start + batch] = logits_of(loaded, test, rows[start : start + batch])
+    refuse_diverged(logits, folder)
+    return Predictions(logits, labels, np.array(test.paths)[rows], np.array(loaded.classes))
+
+
+def open_test(path: Path, folder: Path) -> FeatureCache:
+    """A test split, checked against what the head in `folder` was trained on.
+
+    Raises: CacheError when it is missing or damaged, StaleCacheError naming the fields that differ.
+    """
+    trained_on = read_json(folder / "config.json").get("cache_identity")
+    if not isinstance(trained_on, dict):
+        raise RunError(f"{folder}: config.json doesn't say what the head was trained on; train it again")
+    if not path.exists() and not path.with_name("test.h5.part").exists():
+        raise CacheError(
+            f"{path}: no such file; extract_features.py --cache {path.parent} makes it, with the --dataset, "
+            "--trunk, --views and --dtype that made train.h5; if it lies elsewhere, --cache names its folder"
+        )
+    cache = FeatureCache(path)
+    found = {**cache.identity, "dtype": cache.dtype}
+    if fields := differences(comparable(trained_on), comparable(found)):
+        raise StaleCacheError(
+            f"{path}: made otherwise than the maps that {folder} was trained on: "
+            f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
+        )
+    return cache
+
+
+def comparable(identity: dict[str, Any]) -> dict[str, Any]:
+    """What training and test maps must share: all but the images. View 0 of augment:K is the plain image."""
+    views = "mirror" if identity.get("views") == "mirror" else "plain"
+    return {k: v for k, v in identity.items() if k not in OF_A_SPLIT} | {"views": views}
+
+
+def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArray[np.integer]]:
+    """Rows of these classes, ascending, and their labels as positions in `classes`; of a multi-label cache
+    every row, and the labels' columns in the order of `classes`. Raises: RunError.
+    """
+    for name in classes:
+        if name not in cache.classes:
+            raise RunError(
+                f"{cache.path}: lacks the class {name!r} that the head knows; give another --cache"
+            )
+    if cache.labels.ndim == 2:
+        columns = [cache.classes.index(name) for name in classes]
+        return np.arange(len(cache.labels)), cache.labels[:, columns]
+    rows, labels = select_classes(cache.labels, cache.classes, classes)
+    if not len(rows):
+        raise RunError(f"{cache.path}: no image of the head's classes {', '.join(classes)}")
+    return rows, labels
+
+
+def logits_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> NDArray[np.float32]:
+    """(rows, K). Raises: CacheError when a block that holds one of the rows is damaged."""
+    return loaded.logits(maps_of(loaded, cache, rows)).float().cpu().numpy()
+
+
+def maps_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> Tensor:
+    """(rows, V, C, H, W) float32 maps on the head's device, of V views. Raises: CacheError."""
+    cache.verify(rows)
+    maps = torch.from_numpy(cache.take(rows, slice(loaded.head.views)))  # (B, V, C, H, W)
+    maps = maps.view(torch.bfloat16) if cache.dtype == "bfloat16" else maps
+    device = next(loaded.head.parameters()).device
+    return maps.to(device).float()

@@ -1,0 +1,1 @@
+"""Stage one: images and a trunk → a cache of feature maps."""

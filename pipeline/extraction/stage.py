@@ -1,0 +1,193 @@
+"""Stage one: run a frozen trunk once over every image and store its maps.
+
+    decode (threads, processes) → uint8 block → views, trunk (a batch per stream) → maps → cache (a thread)
+
+Decoding, computing and writing overlap; the summary says which of them the others waited for.
+Legend: N images, V views, C×H×W map, S = image_px.
+"""
+
+import contextlib
+import dataclasses
+import math
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from pkgutil import resolve_name
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, relabel
+from pipeline.config import ExtractConfig
+from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.device import pick_device
+from pipeline.errors import CacheError, DataError, StaleCacheError
+from pipeline.extraction.identity import cache_header
+from pipeline.extraction.overlap import fill
+from pipeline.extraction.parity import check_parity
+from pipeline.images.blocks import find_bad
+from pipeline.images.decode import ImageError
+from pipeline.images.decoders import Decoders
+from pipeline.images.views import Views
+from pipeline.trunks import TRUNKS
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.prepare import PreparedTrunk, map_shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One split, to be extracted to one file."""
+
+    path: Path
+    split: ImageSplit
+    header: CacheHeader
+    views: Views
+    status: str
+    """absent, partial, complete, or relabel (complete but for the labels)."""
+
+
+def extract(config: ExtractConfig) -> Path:
+    """Write CACHE/train.h5 and CACHE/test.h5 and give the folder.
+
+    Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
+        CacheError (disk full, another extraction at work).
+    """
+    splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
+    # First of all, so that processes start while the trunk and the device do.
+    with Decoders(to_decode(config, splits.values()), config.workers) as decoders:
+        trunk = load_trunk(config)
+        prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
+        config.cache_dir.mkdir(parents=True, exist_ok=True)
+        jobs = [plan(config, trunk, prepared, split, decoders) for split in splits.values()]
+        announce(config, prepared, jobs)
+        for job in jobs:
+            if job.status in ("complete", "relabel"):
+                refresh(job)
+            else:
+                summary = make(job, prepared, config, decoders)
+                worst = check_parity(job.path, job.split, trunk, job.views)
+                print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
+    return config.cache_dir
+
+
+def to_decode(config: ExtractConfig, splits: Iterable[ImageSplit]) -> list[ImageSplit]:
+    """The splits that may have images to decode. A published cache has none: it is complete, or refused.
+
+    Of a cache that is begun, how many blocks are missing is known only once the trunk is: all count.
+    """
+    scans = config.on_bad_image == "skip"
+    return [split for split in splits if scans or not cache_path(config, split).exists()]
+
+
+def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig, decoders: Decoders) -> str:
+    """Compute what is missing and publish the cache; gives a summary.
+
+    Raises: DataError (an image), StaleCacheError, CacheError.
+    """
+    with CacheWriter(job.path, job.header) as writer:
+        refuse_changed_images(job, writer.image_digests)
+        with skipping_offered(job, writer):
+            summary = fill(writer, job.split, job.views, prepared, config, decoders)
+        writer.publish()
+    return summary
+
+
+@contextlib.contextmanager
+def skipping_offered(job: Job, writer: CacheWriter) -> Iterator[None]:
+    """ImageError → DataError that names the flag with which the others are extracted."""
+    try:
+        yield
+    except ImageError as error:
+        advice = "mend or remove it, or leave such images out: --on-bad-image skip"
+        if sum(map(len, writer.missing)) < len(job.split):  # in all three cases it is another list of images
+            advice += (
+                f"; then delete {job.path}.part, whose finished blocks are those of the images as they are"
+            )
+        raise DataError(f"{error}; {advice}") from error
+
+
+def refresh(job: Job) -> None:
+    """A complete cache: see that its images are still the same, and give it new labels if they changed."""
+    refuse_changed_images(job, FeatureCache(job.path).image_digests)
+    if job.status == "relabel":
+        relabel(job.path, job.header)
+    print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
+
+
+def load_trunk(config: ExtractConfig) -> Trunk:
+    """The trunk that --trunk, --weights, --image-px and --resize describe. Raises: WeightsError."""
+    trunk: Trunk = resolve_name(TRUNKS[config.trunk])(Path(config.weights) if config.weights else None)
+    transform = trunk.transform
+    if config.image_px:
+        transform = dataclasses.replace(transform, image_px=config.image_px)
+    if config.resize:
+        transform = dataclasses.replace(transform, resize=config.resize)
+    return dataclasses.replace(trunk, transform=transform)
+
+
+def cache_path(config: ExtractConfig, split: ImageSplit) -> Path:
+    return config.cache_dir / f"{split.split}.h5"
+
+
+def plan(
+    config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit, decoders: Decoders
+) -> Job:
+    """What is to be done for a split. Raises: StaleCacheError, DataError, ConfigError."""
+    path = cache_path(config, split)
+    skipped: list[tuple[str, str]] = []
+    if config.on_bad_image == "skip":
+        bad = find_bad(split, trunk.transform, decoders)
+        skipped = [(split.paths[row], reason) for row, reason in bad]
+        split = split.without(row for row, _ in bad)
+        for image, reason in skipped:
+            print(f"left out: {image}: {reason}")
+        if not len(split):
+            raise DataError(
+                f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
+                "look at the files named above"
+            )
+    views = config.views if split.split == "train" or config.views == "mirror" else "plain"
+    make_views = Views(views, len(split), config.seed)
+    shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))
+    precision = str(prepared.dtype).removeprefix("torch.")
+    header = cache_header(config, trunk, split, shape, views, precision, skipped)
+    return Job(path, split, header, make_views, CacheWriter.status(path, header))
+
+
+def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
+    """Print what will be done. Raises: CacheError when the disk has no room for it."""
+    for unused in chain(*(job.split.ignored for job in jobs)):
+        print(f"not used: {unused}")
+    needed, free = 0, shutil.disk_usage(config.cache_dir).free
+    for job in jobs:
+        size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
+        if job.status == "absent":
+            needed, free = needed + size, free + CacheWriter.leftover_bytes(job.path)
+        images, views, channels, height, width = job.header.shape
+        print(
+            f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} "
+            f"{job.header.dtype}, {size / 1e6:,.1f} MB, {job.status}"
+        )
+    print(
+        f"trunk {config.trunk} in {str(prepared.dtype).removeprefix('torch.')} on {prepared.device}; "
+        f"{needed / 1e6:,.1f} MB to be written, {free / 1e6:,.0f} MB free"
+    )
+    if needed > free:
+        raise CacheError(
+            f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
+            "make room or choose another --cache"
+        )
+
+
+def refuse_changed_images(job: Job, recorded: NDArray[np.uint8]) -> None:
+    """Compare the images' bytes with the digests (N, 16) recorded when they were read; zeros are none.
+
+    Raises: StaleCacheError naming the first image that has changed.
+    """
+    for row in np.flatnonzero(recorded.any(axis=1)).tolist():
+        if job.split.images.digest(row) != recorded[row].tobytes():
+            raise StaleCacheError(
+                f"{job.path}: made from another image: the bytes of {job.split.paths[row]} have changed; "
+                f"delete {job.path.name}* or choose another --cache"
+            )

@@ -1,0 +1,71 @@
+"""Files that appear under their name whole, or not at all; JSON among them, and logs of one line each."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError, naming
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write a file that takes the name of `path` at the end. When something fails, or the program
+    is stopped, it is removed, and what stood under the name stays as it was.
+
+    The place is this process's own, so that of two that write the same file one wins and none is torn.
+
+    Raises: OSError naming the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with naming(path):
+            yield part
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """As UTF-8. Raises: OSError naming the file."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, whole or not at all; what isn't finite becomes null."""
+    write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises: RunError when the file is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: can't be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """One line of JSON, flushed."""
+    with naming(path), open(path, "a", encoding="utf-8") as log:
+        log.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cut a log to its first lines: those of the epochs before a checkpoint."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    write_text(path, "".join(lines[:count]))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -1,0 +1,1 @@
+"""Encoded images → pixels as a trunk takes them."""

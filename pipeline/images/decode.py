@@ -1,0 +1,110 @@
+"""One image's bytes → RGB pixels, as a viewer shows them, or a refusal that names the image.
+
+Decided here, where formats leave a choice: transparency is shown on white; 16-bit samples are scaled to 8
+bits; the camera's orientation is applied; the first of several frames counts; colour profiles are ignored.
+"""
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.errors import DataError
+from pipeline.images.jpeg import decode_plain
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""Pillow's decoders that are tried, by content. Of the others, some start programs (EPS)."""
+
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit, 256 MiB of RGB; what claims more is taken for a decompression bomb."""
+
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on damaged files: its parsers check little, and stumble."""
+
+
+class ImageError(DataError):
+    """An image can't be read or decoded."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)  # both in args, so that it can be sent from process to process
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def hush() -> None:
+    """Silence Pillow's warnings in this process: on odd metadata, and on sizes that are judged here.
+
+    Once and for all, since `warnings.catch_warnings` around each image is not safe among threads.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """An encoded image as (H, W, 3) uint8 RGB. `name` is for the message.
+
+    Raises: ImageError when the bytes are empty, no image, cut short, damaged or a decompression bomb.
+    """
+    if not data:
+        raise ImageError(name, "expected an image, found an empty file")
+    if (pixels := decode_plain(data)) is not None:
+        return pixels
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+        image.load()
+        with contextlib.suppress(*DAMAGE):  # the pixels are good: damaged metadata says nothing
+            ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
+    except Image.UnidentifiedImageError as error:  # its text holds an address in memory
+        raise ImageError(name, f"expected an image ({', '.join(FORMATS)}), found something else") from error
+    except Image.DecompressionBombError as error:
+        reason = (
+            f"expected at most {MAX_PIXELS:,} pixels, found a decompression bomb ({error}); make it smaller"
+        )
+        raise ImageError(name, reason) from error
+    except DAMAGE as error:
+        raise ImageError(name, f"can't be decoded: {error or type(error).__name__}") from error
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return _from_16_bit(image)
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit samples have no agreed white; store 8 or 16 bits")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_16_bit(image: Image.Image) -> np.ndarray:
+    """Grey samples 0..65535, to the nearest of 0..255."""
+    samples_HW = np.asarray(image).astype(np.uint32)
+    grey_HW = ((samples_HW + 128) // 257).astype(np.uint8)
+    if (transparent := image.info.get("transparency")) is not None:
+        grey_HW[samples_HW == transparent] = 255
+    return np.repeat(grey_HW[..., None], 3, axis=-1)

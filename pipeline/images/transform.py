@@ -1,0 +1,78 @@
+"""From a decoded image to the trunk's input, up to the normalisation, which the trunk does on its device.
+
+Legend: H×W pixels of the image, S = image_px.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import DataError
+
+VERSION = 1
+"""Part of every cache's identity. Raise it when a change here or in the decoding moves a pixel."""
+
+Resize = Literal["exact", "shorter-side-then-center-crop", "squash"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transform:
+    """What a trunk wants to see."""
+
+    image_px: int
+    """Side S of the square input."""
+    resize: Resize = "shorter-side-then-center-crop"
+    """What becomes of an image of another size: `exact` refuses it, `squash` keeps all of it and gives its
+    aspect ratio up."""
+    mean: tuple[float, float, float]
+    """Per channel, of values in 0..1."""
+    std: tuple[float, float, float]
+    """Per channel, of values in 0..1."""
+
+    def apply(self, image_HWC: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 → (3, S, S) uint8, contiguous. An image of S×S passes unchanged.
+
+        Any other is resized to S×S (bicubic, antialiased), whole or the square in its centre. Only what is
+        kept is resized: of a strip of 1×20,000 pixels, the middle.
+
+        Raises: DataError for another size when `resize` is "exact".
+        """
+        height, width, _ = image_HWC.shape
+        size = self.image_px
+        if (height, width) != (size, size):
+            box = self._kept(height, width)
+            image = Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BICUBIC, box)
+            image_HWC = np.asarray(image)
+        return np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
+
+    def to_input_box(
+        self, boxes: NDArray[np.float32], image_height: int, image_width: int
+    ) -> NDArray[np.float32]:
+        """Boxes (n, 5) of an image of this size (`ImageSplit.boxes`) → (n, 5), in pixels of the S×S input.
+
+        What `apply` cuts off the image lies outside of 0..S, and boxes there are left as they are.
+
+        Raises: DataError for another size than S×S when `resize` is "exact".
+        """
+        left, top, right, bottom = self._kept(image_height, image_width)
+        across, down = self.image_px / (right - left), self.image_px / (bottom - top)
+        scale = np.array([1, across, down, across, down])
+        return ((boxes - [0, left, top, left, top]) * scale).astype(np.float32)
+
+    def _kept(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of the part of an image that becomes the input."""
+        if self.resize == "squash":
+            return 0, 0, width, height
+        if self.resize == "exact" and (height, width) != (self.image_px, self.image_px):
+            raise DataError(f"expected {self.image_px} x {self.image_px} pixels, found {width} x {height}")
+        short = min(height, width)
+        left, top = (width - short) / 2, (height - short) / 2
+        return left, top, left + short, top + short
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields and the code's version, for a cache's identity."""
+        fields = dataclasses.asdict(self)
+        return {"version": VERSION, **fields, "mean": list(self.mean), "std": list(self.std)}

@@ -1,0 +1,1 @@
+"""A cache → batches of the maps, or crops, that a head reads."""

@@ -1,0 +1,1 @@
+"""Logits and labels → scores and their intervals."""

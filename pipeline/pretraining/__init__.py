@@ -1,0 +1,1 @@
+"""Labelled images → a trunk's weights, trained as a whole network."""

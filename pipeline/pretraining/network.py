@@ -1,0 +1,92 @@
+"""A whole network: a trunk and the classifier that it is trained with, thrown away afterwards.
+
+The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
+units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out
+of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at a
+map in the way it was trained to be looked at. With `mirror_maps` the windows of the mirrored map count too,
+as in ten-crop: the trunk then learns maps whose mirrors can be read.
+
+Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
+"""
+
+import contextlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.datasets.base import ImageSplit
+from pipeline.images.blocks import decode_blocks
+from pipeline.images.decoders import Decoders
+from pipeline.images.transform import Transform
+from pipeline.trunks.base import Trunk, normalise
+
+WINDOW_CELLS = 3
+
+
+class Network(nn.Module):
+    """uint8 images (B, 3, S, S) → logits (B, classes): a trunk and a classifier with `hidden` units.
+
+    With `mirror_maps` they are the mean over the map and its mirror.
+    """
+
+    def __init__(self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False) -> None:
+        super().__init__()
+        self.trunk, self.mirror_maps = trunk.module, mirror_maps
+        self.transform = trunk.transform
+        image_px = trunk.transform.image_px
+        with torch.no_grad():  # in evaluation mode, so that batch norm does not learn of zeros
+            _, channels, height, width = self.trunk.eval()(torch.zeros(1, 3, image_px, image_px)).shape
+        window = min(WINDOW_CELLS, height), min(WINDOW_CELLS, width)
+        self.classifier = nn.Sequential(
+            nn.Conv2d(channels, hidden, window, bias=False),  # (B, D, H - 2, W - 2)
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(hidden, classes),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.trunk(normalise(images, self.transform))
+        if not self.mirror_maps:
+            return self.classifier(maps)
+        # one pass over both, so that batch norm has one mean for a map and its mirror
+        logits = self.classifier(torch.cat([maps, maps.flip(3)]))  # (2B, classes)
+        return logits.view(2, len(images), -1).mean(0)
+
+    @torch.inference_mode()
+    def scores(
+        self, images: Tensor, batch: int, prepare: Callable[[Tensor, slice], Tensor] = lambda b, _: b
+    ) -> Tensor:
+        """float32 logits (N, classes) of uint8 images (N, 3, S, S), in evaluation mode."""
+        device = self.device
+        self.eval()
+        parts = []
+        for start in range(0, len(images), batch):
+            rows = slice(start, start + batch)
+            parts.append(self(prepare(images[rows].to(device), rows)).float().cpu())
+        return torch.cat(parts)
+
+
+def load_images(split: ImageSplit, transform: Transform, workers: int) -> Tensor:
+    """All images of a split in memory: uint8 (N, 3, S, S), in channels-last order. Raises: DataError."""
+    blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
+    size = transform.image_px
+    images_NHWC = np.empty((len(split), size, size, 3), np.uint8)
+    progress = tqdm(total=len(split), desc="decode", unit="image", leave=False)
+    with (
+        progress,
+        Decoders([split], workers) as decoders,
+        contextlib.closing(decode_blocks(split, blocks, transform, decoders)) as decoded,
+    ):
+        for rows, images_NCHW, _ in decoded:
+            images_NHWC[rows.start : rows.stop] = images_NCHW.transpose(0, 2, 3, 1)
+            progress.update(len(rows))
+    return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)

@@ -1,0 +1,130 @@
+"""Train a trunk as a whole network on the training split; the classifier on top is thrown away.
+
+    images (uint8, in memory) → crop, flip, cut out → trunk → classifier → cross-entropy
+
+Everything random in an epoch comes from (seed, epoch), so a run that was killed goes on from its last epoch's
+checkpoint and ends as if it had not been.
+"""
+
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cache import Labels
+from pipeline.checks import flag
+from pipeline.config import PretrainConfig
+from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.datasets.holdout import holdout, select_classes
+from pipeline.device import pick_device
+from pipeline.errors import ConfigError, RunError
+from pipeline.files import append_line, keep_lines, write_json
+from pipeline.pretraining.network import Network, load_images
+from pipeline.pretraining.trainer import Trainer, writing
+from pipeline.runs.folder import read_config
+from pipeline.trunks import UNTRAINED
+from pipeline.trunks.base import normalise
+from pipeline.trunks.weights import load_weights
+from pipeline.trunks.whitening import Whitening
+
+IMMATERIAL = ("out", "workers", "device")
+"""Settings that a run may be gone on with."""
+
+
+def pretrain(config: PretrainConfig) -> Path:
+    """Train, write OUT/trunk.safetensors and give its path.
+
+    Beside it: config.json, metrics.jsonl (a line per epoch) and classifier.safetensors, with which
+    evaluate.py scores the whole network.
+
+    Raises: DataError; ConfigError on a multi-label dataset; RunError when OUT holds another run.
+    """
+    out, device = config.out_dir, pick_device(config.device)
+    weights = out / "trunk.safetensors"
+    split, labels, classes = training_split(config)
+    torch.manual_seed(config.seed)
+    trunk = resolve_name(UNTRAINED[config.trunk])()
+    network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
+    if config.weights:
+        load_weights(trunk.module, Path(config.weights))
+    claim(out, config)  # now that the flags are known to be good
+    if weights.is_file():
+        print(f"{weights}: up to date")
+        return weights
+    train_rows, val_rows = holdout(labels, config.val_fraction, config.seed)
+    print(
+        f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
+        f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
+    )
+    for unused in split.ignored:
+        print(f"not used: {unused}")
+    images = load_images(split, trunk.transform, config.workers)
+    sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
+    for layer in network.modules():
+        if isinstance(layer, Whitening) and not config.weights:
+            layer.fit(normalise(images[sample], trunk.transform))
+    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    targets = torch.from_numpy(labels)
+    trainer = Trainer(network, config, steps_per_epoch=-(-len(train_rows) // config.batch))
+    first, log = trainer.resume(out / "checkpoint.pt"), out / "metrics.jsonl"
+    keep_lines(log, first)
+    for epoch in range(first, config.epochs):
+        line: dict[str, Any] = {"epoch": epoch, **trainer.epoch(epoch, images, targets, train_rows)}
+        if len(val_rows):
+            predicted = network.scores(images[val_rows], config.batch).argmax(1)
+            line["val_top1"] = 100 * float((predicted.numpy() == labels[val_rows]).mean())
+        append_line(log, line)
+        print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
+        trainer.save(out / "checkpoint.pt", epoch + 1)
+    for path, module in ((out / "classifier.safetensors", network.classifier), (weights, network.trunk)):
+        with writing(path) as part:
+            save_file(_half_matrices(module), part)
+    (out / "checkpoint.pt").unlink()
+    print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
+    return weights
+
+
+def training_split(config: PretrainConfig) -> tuple[ImageSplit, Labels, tuple[str, ...]]:
+    """The images to train on, their labels as positions in the classes, and these.
+
+    Raises: DataError; ConfigError on an unknown class or where images have several labels.
+    """
+    split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
+    if split.multi_label:
+        raise ConfigError(
+            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
+            "whose images may have several; give digits, cifar10 or folder:PATH"
+        )
+    classes = config.classes or split.classes
+    rows, labels = select_classes(split.labels, split.classes, classes)
+    return split.take(rows.tolist()), labels, classes
+
+
+def claim(out: Path, config: PretrainConfig) -> None:
+    """Make the run folder, or check that it is this run's. Raises: RunError naming what differs."""
+    out.mkdir(parents=True, exist_ok=True)
+    path, wanted = out / "config.json", {"stage": "pretrain", **config.as_json()}
+    if path.is_file():
+        found = PretrainConfig().as_json() | read_config(out, "pretrain")  # what is missing couldn't be set
+        differing = [k for k in wanted if k not in IMMATERIAL and found.get(k) != wanted[k]]
+        if differing:
+            name = differing[0]
+            raise RunError(
+                f"{out}: holds a run with {flag(name)} {found.get(name)}, not {wanted[name]}; "
+                "give another --out"
+            )
+    else:
+        write_json(path, wanted)
+
+
+def _half_matrices(module: nn.Module) -> dict[str, Tensor]:
+    """Weights for the disk: matrices in float16, biases and statistics in float32, no counters."""
+    return {
+        name: tensor.detach().cpu().contiguous().to(torch.float16 if tensor.ndim > 1 else torch.float32)
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point()
+    }

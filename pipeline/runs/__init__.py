@@ -1,0 +1,1 @@
+"""Run folders: what training leaves, and how it is found, claimed and read again."""

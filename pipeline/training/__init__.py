@@ -1,0 +1,1 @@
+"""Stage two: a cache and settings → run folders with trained heads."""

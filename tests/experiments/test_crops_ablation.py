@@ -1,0 +1,158 @@
+"""The ablation: settings chosen by validation alone, every head scored, nothing trained twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.crops.ablation import HEADS, ablate
+from experiments.crops.config import AblateConfig
+from experiments.crops.report import Result, as_json, tables
+from pipeline.checks import flag
+from pipeline.errors import ConfigError
+from pipeline.runs.selection import Setting, choose
+
+
+def write_sweep(folder: Path, scores: dict[Setting, tuple[float | None, float | None]]) -> Path:
+    """A sweep's leaderboard with one head per setting: (validation top-1, validation loss)."""
+    heads = []
+    for i, (setting, (top1, loss)) in enumerate(scores.items()):
+        (folder / str(i)).mkdir(parents=True)
+        (folder / str(i) / "summary.json").write_text(json.dumps({"val_top1": top1, "val_loss": loss}))
+        settings = {"lr": setting.lr, "weight_decay": setting.weight_decay, "seed": 0}
+        heads.append({"folder": str(i), **settings, "val_top1": top1, "val_loss": loss})
+    (folder / "leaderboard.json").write_text(json.dumps({"heads": heads}))
+    return folder
+
+
+def test_the_setting_with_the_best_mean_validation_score_is_chosen(tmp_path: Path) -> None:
+    a, b, c = Setting(0.1, 0.0), Setting(0.3, 0.0), Setting(0.1, 0.01)
+    first = write_sweep(tmp_path / "1", {a: (90, 1.0), b: (80, 0.1), c: (70, 0.1)})
+    second = write_sweep(tmp_path / "2", {a: (60, 1.0), b: (80, 0.1), c: (70, 0.1)})
+    assert choose([first], [a, b, c]) == a
+    assert choose([first, second], [a, b, c]) == b
+    equal = write_sweep(tmp_path / "3", {a: (50, 1.0), b: (50, 0.4), c: (50, 0.9)})
+    assert choose([equal], [a, b, c]) == b, "of equal scores the lowest loss"
+
+
+def test_a_setting_whose_head_diverged_is_not_chosen(tmp_path: Path) -> None:
+    fine, first_epoch, never = Setting(0.1, 0.0), Setting(30, 0.0), Setting(1000, 0.0)
+    folder = write_sweep(tmp_path, {never: (None, None), first_epoch: (9.8, None), fine: (9.8, 2.3)})
+    assert choose([folder], [never, first_epoch, fine]) == fine
+
+
+def test_the_tables_show_means_deviations_and_paired_differences() -> None:
+    right = np.zeros((2, 100), np.bool_)
+    right[0, :60] = right[1, :70] = True  # 60 and 70 %: 65 ± 7.07
+    results = [
+        Result("digits", 0, 10, "ten", 0.1, 0.0, list(right)),
+        Result("digits", 0, 10, "full", 0.1, 0.0, [right[0], right[0]]),
+    ]
+    text = tables(results)
+    assert "| (c) digits | all | 65.00 ± 7.07 | 60.00 ± 0.00 |" in text
+    assert "| regime | per class | ten − full |" in text
+    assert "+5.00 [" in text
+
+
+def test_one_seed_has_no_deviation() -> None:
+    right = np.zeros(100, np.bool_)
+    right[:60] = True
+    result = Result("digits", 0, 10, "ten", 0.1, 0.0, [right])
+    assert "| (c) digits | all | 60.00 |" in tables([result])
+    assert as_json(result, [result])["deviation"] is None
+
+
+@pytest.mark.parametrize("regime", ["same", "transfer"])
+def test_images_with_several_labels_are_refused_before_anything_is_made(tmp_path: Path, regime: str) -> None:
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,labels,split\na.png,cat dog,train\nb.png,cat,test\n")
+    config = AblateConfig(dataset=f"csv:{tmp_path / 't.csv'}", out=str(tmp_path / "out"), regime=(regime,))
+    with pytest.raises(
+        ConfigError, match=r"^--dataset: expected images with one label each, csv:.*t\.csv has"
+    ):
+        ablate(config)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["regime", "per_class", "lr", "weight_decay"])
+def test_values_given_twice_are_refused_before_anything_is_made(name: str) -> None:
+    twice: Any = (getattr(AblateConfig(), name)[0],) * 2
+    with pytest.raises(ConfigError, match=rf"^{flag(name)}: expected values that differ"):
+        AblateConfig(**{name: twice})
+
+
+def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = AblateConfig(
+        out=str(tmp_path), regime=("digits",), seeds=2, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
+        epochs=1, min_steps=1,
+    )  # fmt: skip
+    found = json.loads(ablate(config).read_text())
+    assert [cell["head"] for cell in found["cells"]] == list(HEADS)
+    assert all(len(cell["top1"]) == 2 and 0 < cell["mean"] < 100 for cell in found["cells"])
+    assert (tmp_path / "ablation.md").read_text() in capsys.readouterr().out
+    again = json.loads(ablate(config).read_text())
+    assert again["cells"] == found["cells"]
+    assert "trained in" not in capsys.readouterr().out
+
+
+def test_one_seed_is_enough_where_all_images_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "experiments.crops.ablation.REDRAW_UP_TO", 100
+    )  # as of a dataset of more than 10,000 images
+    config = AblateConfig(
+        out=str(tmp_path), regime=("digits",), seeds=1, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
+        epochs=1, min_steps=1,
+    )  # fmt: skip
+    found = json.loads(ablate(config).read_text())
+    assert all(len(cell["top1"]) == 1 for cell in found["cells"])
+
+
+def write_images(folder: Path) -> str:
+    """Four classes that differ in brightness, as a dataset."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for level, name in enumerate("abcd"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(60 * level, 60 * level + 70, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    return f"folder:{folder}"
+
+
+@pytest.mark.parametrize(("asked", "known", "others"), [((), "ab", "cd"), (("d", "b"), "db", "ac")])
+def test_the_trunk_of_other_classes_sees_its_own_alone(
+    tmp_path: Path, asked: tuple[str, ...], known: str, others: str
+) -> None:
+    config = AblateConfig(
+        dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
+        trunk_out=str(tmp_path / "trunk"), trunk_classes=asked, trunk_seed=3, pretrain_epochs=1,
+        mirror_maps=True, per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1,
+        min_steps=1,
+    )  # fmt: skip
+    found = json.loads(ablate(config).read_text())
+    assert [cell["head"] for cell in found["cells"]] == list(HEADS)
+    trunk = json.loads((tmp_path / "trunk" / "config.json").read_text())
+    assert trunk["classes"] == list(known)
+    assert trunk["mirror_maps"] is True
+    assert trunk["seed"] == 3
+    run = json.loads(next((tmp_path / "out" / "runs" / "transfer").rglob("config.json")).read_text())
+    assert run["classes"] == list(others)
+
+
+@pytest.mark.parametrize("asked", [("a", "x"), tuple("abcd")])
+def test_classes_that_leave_no_others_or_are_unknown_are_refused(
+    tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    config = AblateConfig(
+        dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
+        trunk_out=str(tmp_path / "trunk"), trunk_classes=asked,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=f"--trunk-classes: .* a, b, c, d, .* {', '.join(asked)}$"):
+        ablate(config)
+    assert not (tmp_path / "trunk").exists()

@@ -1,0 +1,71 @@
+"""An extraction that is stopped while processes decode for it, or before they do, leaves none behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys, time
+import pipeline.images.decoders
+from pipeline import cli
+from pipeline.extraction import stage
+from pipeline.config import ExtractConfig
+
+pipeline.images.decoders.START_SECONDS = -1e9
+original = stage.{moment}
+
+def at_the_moment(*arguments):
+    print("here", flush=True)
+    time.sleep(1)
+    return original(*arguments)
+
+stage.{moment} = at_the_moment
+if __name__ == "__main__":
+    sys.exit(cli.main(ExtractConfig, "pipeline.extraction.stage:extract"))
+"""
+
+
+@pytest.fixture(params=["load_trunk", "make", "check_parity"])
+def program(
+    request: pytest.FixtureRequest, photos: Path, weights: Path, tmp_path: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """An extraction in five processes that has come to this point."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM.format(moment=request.param))
+    flags = {"dataset": f"folder:{photos}", "weights": weights, "cache": tmp_path / "c", "workers": 5}
+    running = subprocess.Popen(
+        [sys.executable, str(script), *(word for k, v in flags.items() for word in (f"--{k}", str(v)))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    assert "here\n" in running.stdout
+    yield running
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+
+
+@pytest.mark.fault("SIGINT, SIGTERM, SIGKILL of an extraction in five processes")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_an_extraction_that_is_stopped(
+    stop: signal.Signals, program: subprocess.Popen[str]
+) -> None:
+    time.sleep(0.2)
+    if stop == signal.SIGKILL:
+        program.kill()
+    else:
+        os.killpg(program.pid, stop)  # as from a keyboard: every process of the group gets it
+    _, said = program.communicate(timeout=30)  # the pipes are open until the last process is gone
+    code = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[stop]
+    assert program.returncode == code, said
+    assert "Traceback" not in said

@@ -1,0 +1,147 @@
+"""A cache made from something else is refused and the field named; other labels keep the features."""
+
+import contextlib
+import dataclasses
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.extracting import files, settings
+
+from cache import CacheWriter, FeatureCache
+from pipeline.config import ExtractConfig
+from pipeline.datasets.base import ImageSplit
+from pipeline.errors import StaleCacheError
+from pipeline.extraction import stage
+from pipeline.extraction.stage import extract
+from pipeline.trunks.alexnet_cifar import load
+from pipeline.trunks.base import Trunk
+
+pytestmark = pytest.mark.fault("identity changed, or labels only")
+
+
+def test_every_field_of_the_identity_is_guarded_and_named(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    extract(settings(photos, weights, tmp_path / "c"))
+    kept = files(tmp_path / "c")
+
+    def refused(field: str, **other: object) -> None:
+        with pytest.raises(StaleCacheError, match=field):
+            extract(settings(photos, weights, tmp_path / "c", **other))
+        assert files(tmp_path / "c") == kept
+
+    refused(r"; views: .* \(--views\); delete it", views="mirror")
+    refused(r"dtype: .* \(--dtype\)", dtype="float16")
+    refused(r"precision: .* \(--precision\)", precision="bfloat16")
+    refused(r"image_px: 32 → 40 \(--image-px\)", image_px=40)
+    refused(r"resize: .* \(--resize\)", resize="squash")
+    changed = load(weights).module.state_dict()
+    changed["2.weight"][0, 0, 0, 0] += 0.01
+    torch.save(changed, tmp_path / "other.pth")
+    with pytest.raises(StaleCacheError, match=r"trunk\.weights: .* \(--weights\)"):
+        extract(settings(photos, tmp_path / "other.pth", tmp_path / "c"))
+    picture = photos / "train/ü/07.png"
+    original = picture.read_bytes()
+    pixels = np.asarray(Image.open(picture).convert("RGB")).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(picture)
+    refused("image")
+    same_size = bytearray(original)
+    same_size[-20] ^= 1  # in the checksum's neighbourhood: other bytes of the same length
+    picture.write_bytes(bytes(same_size))
+    refused(r"07\.png|can't be decoded")
+    picture.write_bytes(original)
+    shutil.copy(picture, photos / "train/ü/99.png")
+    refused("paths|shape")
+    (photos / "train/ü/99.png").unlink()
+    extract(settings(photos, weights, tmp_path / "c"))
+    assert files(tmp_path / "c") == kept
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_another_test_fraction_is_refused_by_its_flag(
+    published: bool, photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder without a test split, and before other things that differ with it."""
+    if not published:
+        monkeypatch.setattr(CacheWriter, "publish", lambda *_: signal.raise_signal(signal.SIGINT))
+    with contextlib.nullcontext() if published else pytest.raises(KeyboardInterrupt):
+        extract(settings(photos / "train", weights, tmp_path / "c", test_fraction=0.2))
+    said = r"else: test_fraction: 0\.2 → 0\.5 \(--test-fraction\); image_sizes: "
+    with pytest.raises(StaleCacheError, match=said):
+        extract(settings(photos / "train", weights, tmp_path / "c", test_fraction=0.5))
+
+
+def test_flags_that_change_no_image_are_not_named(photos: Path, weights: Path, tmp_path: Path) -> None:
+    """A folder with a test split of its own, of which --test-fraction takes nothing."""
+    extract(settings(photos, weights, tmp_path / "c", test_fraction=0.2))
+    with pytest.raises(StaleCacheError, match=r"\(--dtype\)") as caught:
+        extract(settings(photos, weights, tmp_path / "c", test_fraction=0.5, dtype="float16"))
+    assert "--test-fraction" not in str(caught.value)
+    extract(settings(photos, weights, tmp_path / "c", test_fraction=0.5))  # up to date
+
+
+def test_another_version_of_the_trunk_s_code_is_refused(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(settings(photos, weights, tmp_path / "c"))
+    load_trunk = stage.load_trunk
+
+    def newer(config: ExtractConfig) -> Trunk:
+        trunk = load_trunk(config)
+        return dataclasses.replace(trunk, version=trunk.version + 1)
+
+    monkeypatch.setattr(stage, "load_trunk", newer)
+    with pytest.raises(StaleCacheError, match=r"else: trunk\.version: \d+ → \d+; delete it"):
+        extract(settings(photos, weights, tmp_path / "c"))
+
+
+def changed_training(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Let the dataset's training split come with other fields, or (`rows`) in another order."""
+    open_dataset = stage.open_dataset
+
+    def opened(*arguments: object, **options: object) -> dict[str, ImageSplit]:
+        splits = open_dataset(*arguments, **options)  # type: ignore[arg-type]
+        train = splits["train"]
+        if rows := changes.get("rows"):
+            return splits | {"train": train.take(rows)}  # type: ignore[arg-type]
+        return splits | {"train": dataclasses.replace(train, **changes)}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage, "open_dataset", opened)
+
+
+def test_another_order_of_the_images_is_refused(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(settings(photos, weights, tmp_path / "c"))
+    kept = files(tmp_path / "c")
+    changed_training(monkeypatch, rows=[0, 2, 1, *range(3, 80)])
+    with pytest.raises(StaleCacheError, match=r"paths: row 1: train/a b/01\.png → train/a b/02\.png"):
+        extract(settings(photos, weights, tmp_path / "c"))
+    assert files(tmp_path / "c") == kept
+
+
+def test_other_labels_and_classes_keep_the_features(
+    photos: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    extract(settings(photos, weights, tmp_path / "c"))
+    features = FeatureCache(tmp_path / "c/train.h5").features.copy()
+    changed_training(monkeypatch, labels=np.arange(80) % 3, classes=("x", "y", "z"))
+    monkeypatch.setattr(stage, "fill", None)  # nothing is computed
+    extract(settings(photos, weights, tmp_path / "c"))
+    assert "train.h5: labels updated, features kept" in capsys.readouterr().out
+    cache = FeatureCache(tmp_path / "c/train.h5")
+    cache.verify()
+    assert cache.classes == ("x", "y", "z")
+    assert np.array_equal(cache.labels, np.arange(80) % 3)
+    assert np.array_equal(cache.features, features)
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["test.h5", "train.h5"]

@@ -1,0 +1,71 @@
+"""Crops and flips against a loop over images in numpy, and against the counts that chance gives."""
+
+import numpy as np
+import torch
+
+from pipeline.images import augment
+from pipeline.images.views import Views
+
+
+def crops_by_hand(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    out = np.empty_like(images)
+    for i, (top, left, flip) in enumerate(draws):
+        padded = np.pad(images[i], ((0, 0), (4, 4), (4, 4)), mode="reflect")
+        crop = padded[:, top : top + images.shape[2], left : left + images.shape[3]]
+        out[i] = crop[:, :, ::-1] if flip else crop
+    return out
+
+
+def random_images(count: int, size: int = 32) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8))
+
+
+def test_crops_equal_those_made_one_by_one() -> None:
+    images = random_images(50)
+    draws = augment.draw(50, "crop-flip", np.random.default_rng(1))
+    assert draws[:, :2].min() == 0
+    assert draws[:, :2].max() == 8
+    expected = crops_by_hand(images.numpy(), draws)
+    assert np.array_equal(augment.apply(images, draws).numpy(), expected)
+
+
+def test_cut_out_blanks_one_square_of_each_image_as_a_loop_over_pixels_does() -> None:
+    images = random_images(200)
+    cut = augment.cut_out(images, 8, (10.0, 20.0, 30.0), np.random.default_rng(1))
+    centres = np.random.default_rng(1).integers(0, (32, 32), size=(200, 2))
+    expected = images.numpy().copy()
+    for image, (y, x) in zip(expected, centres, strict=True):
+        image[:, max(y - 4, 0) : y + 4, max(x - 4, 0) : x + 4] = np.array([10, 20, 30])[:, None, None]
+    assert np.array_equal(cut.numpy(), expected)
+    assert cut.dtype == torch.uint8
+
+
+def test_plain_draws_leave_images_alone() -> None:
+    images = random_images(5)
+    draws = augment.draw(5, "plain", np.random.default_rng(1))
+    assert torch.equal(augment.apply(images, draws), images)
+
+
+def test_flip_mirrors_about_half_of_the_images_and_crops_none() -> None:
+    draws = augment.draw(10_000, "flip", np.random.default_rng(1))
+    assert (draws[:, :2] == 4).all()
+    assert abs(draws[:, 2].mean() - 0.5) < 0.02
+
+
+def test_mirror_views_are_the_image_and_its_mirror() -> None:
+    images = random_images(3)
+    views = Views("mirror", 3, seed=0).of(images, range(3)).unflatten(0, (3, 2))
+    assert torch.equal(views[:, 0], images)
+    assert torch.equal(views[:, 1], images.flip(3))
+
+
+def test_augmented_views_start_with_the_plain_image_and_do_not_depend_on_blocks() -> None:
+    images = random_images(40)
+    views = Views("augment:3", 40, seed=5)
+    whole = views.of(images, range(40)).unflatten(0, (40, 4))
+    again = Views("augment:3", 40, seed=5).of(images[30:37], range(30, 37)).unflatten(0, (7, 4))
+    assert torch.equal(whole[:, 0], images)
+    assert torch.equal(whole[30:37], again)
+    assert not torch.equal(whole[:, 1], whole[:, 2])
+    other = Views("augment:3", 40, seed=6).of(images, range(40)).unflatten(0, (40, 4))
+    assert not torch.equal(whole[:, 1], other[:, 1])

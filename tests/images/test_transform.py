@@ -1,0 +1,141 @@
+"""The trunk's input against torchvision's Resize and CenterCrop, and against arithmetic."""
+
+import dataclasses
+import json
+import tracemalloc
+import typing
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import v2
+
+from pipeline.config import ExtractConfig
+from pipeline.errors import DataError
+from pipeline.images.transform import VERSION, Resize, Transform
+
+RNG = np.random.default_rng(0)
+TRANSFORM = Transform(image_px=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_an_image_of_the_right_size_passes_unchanged() -> None:
+    image = noise(16, 16)
+    for resize in ("exact", "shorter-side-then-center-crop", "squash"):
+        out = dataclasses.replace(TRANSFORM, resize=resize).apply(image)
+        np.testing.assert_array_equal(out, np.moveaxis(image, 2, 0))
+        assert out.dtype == np.uint8
+        assert out.flags.c_contiguous
+
+
+@pytest.mark.parametrize("size", [(8, 8), (32, 48), (48, 32), (64, 16), (16, 64), (160, 80), (4, 12), (1, 3)])
+def test_resizing_is_torchvisions_where_its_crop_falls_on_whole_pixels(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    reference = v2.Compose(
+        [v2.Resize(16, interpolation=v2.InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(16)]
+    )
+    expected = np.moveaxis(np.asarray(reference(Image.fromarray(image))), 2, 0)
+    np.testing.assert_allclose(TRANSFORM.apply(image).astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize("size", [(17, 23), (31, 100), (101, 33), (15, 16)])
+def test_the_centre_is_kept_to_half_a_pixel(size: tuple[int, int]) -> None:
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    short = min(size)
+    image = np.dstack([rows * 200 // height, columns * 200 // width, rows * 0]).astype(np.uint8)
+    centres = (np.arange(16) + 0.5) * short / 16  # of the outputs' pixels, in the image's
+    expected_rows = (centres + (height - short) / 2 - 0.5) * 200 / height
+    expected_columns = (centres + (width - short) / 2 - 0.5) * 200 / width
+    out = TRANSFORM.apply(image).astype(float)
+    one_pixel = 200 / short
+    np.testing.assert_allclose(out[0].mean(axis=1)[2:-2], expected_rows[2:-2], atol=one_pixel / 2 + 1)
+    np.testing.assert_allclose(out[1].mean(axis=0)[2:-2], expected_columns[2:-2], atol=one_pixel / 2 + 1)
+
+
+def test_making_small_averages_instead_of_skipping() -> None:
+    stripes = np.zeros((160, 160, 3), np.uint8)
+    stripes[:, ::2] = 255
+    np.testing.assert_allclose(TRANSFORM.apply(stripes).astype(int), 127, atol=5)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (1, 1), (2, 20_000), (20_000, 30)])
+def test_extreme_shapes_cost_no_more_than_their_middle(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 77, np.uint8)
+    tracemalloc.start()
+    try:
+        out = dataclasses.replace(TRANSFORM, image_px=224).apply(image)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 224 * 224 * 3 + 4 * image.nbytes
+    finally:
+        tracemalloc.stop()
+    assert out.shape == (3, 224, 224)
+    assert (out == 77).all()
+
+
+@pytest.mark.parametrize("size", [(8, 30), (31, 17), (100, 40), (16, 200), (1, 3), (1, 20_000), (20_000, 1)])
+def test_squashing_is_pillows_resizing_of_the_whole_image(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    squash = dataclasses.replace(TRANSFORM, resize="squash")
+    expected = Image.fromarray(image).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(squash.apply(image), np.moveaxis(np.asarray(expected), 2, 0))
+
+
+def test_the_flag_offers_every_way_of_resizing() -> None:
+    flag = typing.get_type_hints(ExtractConfig)["resize"]
+    assert typing.get_args(flag) == ("", *typing.get_args(Resize))
+
+
+@pytest.mark.parametrize("resize", ["squash", "shorter-side-then-center-crop"])
+@pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 64), (32, 80), (40, 30)])
+def test_a_box_lands_where_its_pixels_do(resize: Resize, size: tuple[int, int]) -> None:
+    """A white rectangle goes through the transform: what is white then is the mapped box."""
+    height, width = size
+    transform = dataclasses.replace(TRANSFORM, image_px=64, resize=resize)
+    box = np.array([[3, 0.4 * width, 0.3 * height, 0.65 * width, 0.7 * height]], np.float32).round()
+    _, x0, y0, x1, y1 = box[0].astype(int)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y0:y1, x0:x1] = 255
+    seen = transform.apply(image)[0] / 255
+    mapped = transform.to_input_box(box, height, width)
+    assert mapped.dtype == np.float32
+    assert mapped[0, 0] == 3
+    rows, columns = seen.max(axis=1), seen.max(axis=0)  # 1 inside, and a part of it in a pixel that is cut
+    centres = np.arange(64) + 0.5
+    for profile, low, high in ((columns, mapped[0, 1], mapped[0, 3]), (rows, mapped[0, 2], mapped[0, 4])):
+        assert profile.sum() == pytest.approx(high - low, abs=0.6)
+        assert (profile * centres).sum() / profile.sum() == pytest.approx((low + high) / 2, abs=0.2)
+
+
+def test_a_box_beyond_the_crop_lies_outside_of_the_input() -> None:
+    boxes = np.array([[0, 0, 0, 20, 40], [1, 80, 10, 100, 30]], np.float32)
+    mapped = TRANSFORM.to_input_box(boxes, 40, 100)  # columns 30 to 70 are kept, and 40 px become 16
+    np.testing.assert_allclose(mapped, [[0, -12, 0, -4, 16], [1, 20, 4, 28, 12]], atol=1e-5)
+    assert TRANSFORM.to_input_box(boxes[:0], 40, 100).shape == (0, 5)
+    exact = dataclasses.replace(TRANSFORM, resize="exact")
+    np.testing.assert_array_equal(exact.to_input_box(boxes, 16, 16), boxes)
+    with pytest.raises(DataError, match="expected 16 x 16 pixels, found 100 x 40"):
+        exact.to_input_box(boxes, 40, 100)
+
+
+def test_another_size_is_refused_when_the_size_is_to_be_exact() -> None:
+    exact = dataclasses.replace(TRANSFORM, resize="exact")
+    with pytest.raises(DataError, match="expected 16 x 16 pixels, found 20 x 10"):
+        exact.apply(noise(10, 20))
+
+
+def test_the_identity_holds_every_field_and_the_codes_version() -> None:
+    fields = json.loads(json.dumps(TRANSFORM.as_json()))
+    assert fields == TRANSFORM.as_json()
+    assert fields.pop("version") == VERSION
+    assert set(fields) == {f.name for f in dataclasses.fields(Transform)}
+    for change in (
+        {"image_px": 8},
+        {"resize": "exact"},
+        {"resize": "squash"},
+        {"mean": (0, 0, 0)},
+        {"std": (1, 1, 1)},
+    ):
+        assert dataclasses.replace(TRANSFORM, **change).as_json() != TRANSFORM.as_json()

@@ -1,0 +1,97 @@
+"""Which rows train and which validate."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import TrainConfig
+from pipeline.datasets.holdout import holdout
+from pipeline.errors import ConfigError
+from pipeline.maps.parts import split
+
+NAMES = ("ant", "bee", "cow")
+MANY = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 50, 60]))
+
+
+@given(
+    st.lists(st.sampled_from(NAMES), unique=True, min_size=1),
+    st.integers(2, 20),
+    st.sampled_from([0.0, 0.1, 0.5]),
+    st.integers(0, 5),
+)
+def test_parts_are_disjoint_stratified_and_of_the_asked_size(
+    names: list[str], per_class: int, fraction: float, seed: int
+) -> None:
+    config = TrainConfig(classes=tuple(names), per_class=per_class, val_fraction=fraction, data_seed=seed)
+    train, val = split(MANY, NAMES, config)
+    assert not set(train.rows) & set(val.rows)
+    validating = max(1, round(fraction * per_class)) if fraction else 0
+    assert np.bincount(train.labels).tolist() == [per_class - validating] * len(names)
+    assert np.bincount(val.labels, minlength=len(names)).tolist() == [validating] * len(names)
+    for part in (train, val):
+        assert [names[label] for label in part.labels] == [NAMES[label] for label in MANY[part.rows]]
+        assert np.array_equal(part.rows, np.unique(part.rows))
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=200),
+    st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.95]),
+    st.integers(0, 2**31 - 1),
+)
+def test_a_holdout_is_a_stratified_division_and_a_larger_one_contains_it(
+    labels: list[int], fraction: float, seed: int
+) -> None:
+    given_labels = np.array(labels, np.int64)
+    kept, held = holdout(given_labels, fraction, seed)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    for label in set(labels):
+        count, out = labels.count(label), int((given_labels[held] == label).sum())
+        assert out == min(round(fraction * count), count - 1)
+    assert set(held) <= set(holdout(given_labels, 0.95, seed)[1])
+    assert np.array_equal(held, holdout(given_labels, fraction, seed)[1])
+
+
+def test_all_images_are_used_without_per_class() -> None:
+    train, val = split(MANY, NAMES, TrainConfig())
+    assert np.array_equal(np.sort(np.concatenate([train.rows, val.rows])), np.arange(len(MANY)))
+    assert np.bincount(val.labels).tolist() == [4, 5, 6]
+
+
+def test_validation_rows_are_those_that_pretraining_holds_out() -> None:
+    kept, held = holdout(MANY, 0.1, 3)
+    for settings in (
+        {},
+        {"classes": ("cow", "ant")},
+        {"per_class": 20},
+        {"classes": ("bee",), "per_class": 9},
+    ):
+        train, val = split(MANY, NAMES, TrainConfig(data_seed=3, **settings))  # pyright: ignore[reportArgumentType]
+        assert set(val.rows) <= set(held)
+        assert set(train.rows) <= set(kept)
+
+
+def test_more_images_per_class_contain_the_fewer() -> None:
+    few, many = (split(MANY, NAMES, TrainConfig(per_class=n)) for n in (5, 30))
+    assert set(few[0].rows) <= set(many[0].rows)
+    assert set(few[1].rows) <= set(many[1].rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": ("ant", "dog")}, "--classes: .*ant, bee, cow, found 'dog'"),
+        ({"classes": ("ant", "ant")}, "--classes: .*'ant' twice"),
+        ({"per_class": 45}, "--per-class: 45 takes 41 of ant's 36 images to train on"),
+        ({"per_class": 1}, "--val-fraction: .* holds out none"),
+        ({"val_fraction": 0.005}, "--val-fraction: 0.005 of .* holds out none"),
+    ],
+)
+def test_what_can_not_be_is_refused_by_flag(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        split(MANY, NAMES, TrainConfig(**settings))
+
+
+def test_a_class_without_images_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"dog has no image .* leave it out with train_head\.py --classes"):
+        split(MANY, (*NAMES, "dog"), TrainConfig())

@@ -1,0 +1,1 @@
+"""What several test modules use: small caches, references, and faults to inject."""

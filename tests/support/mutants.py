@@ -1,0 +1,178 @@
+"""Break cache/ in one place at a time and see that a test notices.
+
+    python tests/support/mutants.py            all of them, in a copy, some seconds each
+    python tests/support/mutants.py 3 17       these alone
+
+Prints a table and exits with 1 if one survives. A mutant is (file, what stands there once, what replaces it,
+the tests that are tried first). Not among them are checks in hdf5_checks.py behind which there is another: a
+dataset beyond the end of the file is refused by HDF5 as well, a size of zero by the header as well.
+"""
+
+# ruff: noqa: E501
+# A mutant is a line.
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("test_fuzz.py", "test_cut_off.py")
+SECONDS = 900
+
+
+class Mutant(NamedTuple):
+    file: str
+    old: str
+    new: str
+    first: str
+    """The test module that should notice."""
+
+
+MUTANTS = [
+    # writer
+    Mutant("writer.py", "(raw, digests)]", "(digests, raw)]", "values"),
+    Mutant("writer.py", "disk.write_all(self._part.fd, piece, offset)", "pass", "resume"),
+    Mutant("writer.py", "disk.write_all(self._part.fd, digest, self", "disk.write_all(self._part.fd, b'', self", "resume"),
+    Mutant("writer.py", "block_digest(block, pieces)", "block_digest(0, pieces)", "resume"),
+    Mutant("writer.py", "self._missing.remove(block)", "pass", "writer"),
+    Mutant("writer.py", "if self._missing:", "if False:", "writer"),
+    Mutant("writer.py", "kept = set(written) - damaged", "kept = set(written)", "resume"),
+    Mutant("writer.py", "if not dtype.all_finite(raw):", "if np.isnan(raw).any():", "values"),
+    Mutant("writer.py", "np.argmin(dtype.finite(raw))", "np.argmax(dtype.finite(raw))", "values"),
+    Mutant("writer.py", "block not in self._missing or rows", "rows", "writer"),
+    Mutant("writer.py", "digests[rows.start : rows.stop] = 0", "pass", "resume"),
+    Mutant("dtypes.py", "raw.view(f\"<i{size}\")", "raw.view(f\"<u{size}\")", "dtypes"),
+    Mutant("dtypes.py", "< negative_infinity", "<= negative_infinity", "dtypes"),
+    Mutant("dtypes.py", "max(initial=0) < self.exponent", "max(initial=0) <= self.exponent", "dtypes"),
+    Mutant("relabelling.py", "notes=old.notes", "notes=new.notes", "relabel"),
+    Mutant("writer.py", "refuse_if_stale(str(part.path), there.header, self.header)", "pass", "other_identity"),
+    Mutant("writer.py", "if not there.header.labelled_like(self.header):", "if False:", "relabel"),
+    Mutant("relabelling.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "relabel"),
+    # rows by several threads
+    Mutant("gather.py", "helpers = min(_cores(), THREADS, pieces) - 1", "helpers = 0", "gather"),
+    Mutant("gather.py", "out[start : start + step])", "out[start : start + step - 1])", "gather"),
+    Mutant("gather.py", "starts.clear()", "pass", "gather"),
+    Mutant("gather.py", "changed.wait_for(lambda: not busy)", "pass", "gather"),
+    Mutant("gather.py", "raise errors[0]", "pass", "gather"),
+    Mutant("gather.py", "contextlib.suppress(RuntimeError)", "contextlib.suppress(TypeError)", "gather"),
+    Mutant("gather.py", "after_in_child=_helpers.cache_clear", "after_in_child=int", "gather"),
+    # the file that is being written
+    Mutant("partial.py", "if not part.is_locked:", "if False:", "writer"),
+    Mutant("partial.py", "if disk.is_file_at(part.fd, path):", "if True:", "rivals"),
+    Mutant("partial.py", "disk.allocate(fd, layout.end + TAIL_BYTES)", "os.ftruncate(fd, layout.end + TAIL_BYTES)", "full_disk"),
+    Mutant("partial.py", "os.ftruncate(self.fd, nbytes)", "pass", "writer"),
+    Mutant("partial.py", "disk.sync(self.fd)", "pass", "faults"),
+    Mutant("partial.py", "new_path.unlink(missing_ok=True)", "pass", "faults"),
+    Mutant("partial.py", "if block_digest(block, pieces) != digest:", "if False:", "relabel"),
+    Mutant("disk.py", "view, offset = view[written:], offset + written", "return", "faults"),
+    Mutant("disk.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "writer"),
+    Mutant("disk.py", "self._last is None or self._last.done()", "True", "syncing"),
+    Mutant("disk.py", "            self._last.result()", "            pass", "syncing"),
+    Mutant("disk.py", "self._thread.shutdown()", "pass", "syncing"),
+    Mutant("writer.py", "self._syncing.finish()", "pass", "syncing"),
+    Mutant("disk.py", "os.fsync(folder)", "pass", "faults"),
+    # reader
+    Mutant("reader.py", "blocks = blocks[~self._verified[blocks]]", "blocks = blocks[self._verified[blocks]]", "verify"),
+    Mutant("reader.py", "self._verified[blocks] = True", "pass", "verify"),
+    Mutant("reader.py", "read_published(fd, str(self.path))  # header", "pass  # header", "verify"),
+    Mutant("reader.py", "index[:, None] * views +", "index[:, None] +", "reader"),
+    Mutant("reader.py", "or index.max() >= len(self)", "or index.max() > len(self)", "reader"),
+    Mutant("reader.py", "if _file_id(fd) != self._file:", "if False:", "reader_refusals"),
+    Mutant("reader.py", "mmap.MAP_PRIVATE", "mmap.MAP_SHARED", "reader"),
+    Mutant("contents.py", "if header_digest(layout, parts) != expected:", "if False:", "verify"),
+    Mutant("contents.py", "if size != end:", "if size < end:", "hostile_bytes"),
+    Mutant("contents.py", "if not contents.written.all():", "if not contents.written.any():", "reader_refusals"),
+    Mutant("contents.py", "canonical(value) != provenance", "False", "hostile_header"),
+    Mutant("hdf5_checks.py", "if extents[before].end > extents[after].offset:", "if False:", "hostile"),
+    Mutant("hdf5_checks.py", "(rows, shapes[CLASSES][0])", "shapes[LABELS]", "hostile"),
+    Mutant("hdf5_checks.py", "(rows,) if is_single_label else", "(rows,) if len(shapes[LABELS]) == 1 else", "hostile"),
+    Mutant("digests.py", "{_listed(layout[name].shape)}", "{layout[name].shape[0]}", "multi_label"),
+    Mutant("hdf5_checks.py", "if creation.get_external_count():", "if False:", "hostile"),
+    Mutant("hdf5_checks.py", "if by_offset[-1] != FEATURES:", "if False:", "hostile_bytes"),
+    Mutant("digests.py", "xxhash.xxh3_128(seed=block)", "xxhash.xxh3_128(seed=0)", "verify"),
+    Mutant("digests.py", "(IMAGE_DIGESTS, layout[IMAGE_DIGESTS].shape[1])", "(IMAGE_DIGESTS, 0)", "verify"),
+    # fingerprint and what goes into it
+    Mutant("identity.py", "sort_keys=True", "sort_keys=False", "fingerprint"),
+    Mutant("identity.py", 'separators=(",", ":")', 'separators=(", ", ": ")', "fingerprint"),
+    Mutant("identity.py", '"dtype": dtype', '"type": "x"', "fingerprint"),
+    Mutant("identity.py", '"shape": list(shape)', '"shape": list(shape)[1:]', "fingerprint"),
+    Mutant("identity.py", "key(list(paths))", "key(sorted(paths))", "fingerprint"),
+    Mutant("identity.py", "old.keys() | new.keys()", "old.keys() & new.keys()", "fingerprint"),
+    Mutant("identity.py", "min(len(old), len(new)))", "0)", "other_identity"),
+    Mutant("identity.py", "if type(k) is not str:", "if False:", "fingerprint"),
+    Mutant("identity.py", "not math.isfinite(value)", "value != value", "fingerprint"),
+    Mutant("header.py", "if found.key == wanted.key:", "if found.full_identity.keys() == wanted.full_identity.keys():", "other_identity"),
+    Mutant("header.py", "given.max() >= classes", "given.max() > classes", "header"),
+    Mutant("header.py", "given.min() < -1 or given.max() > 1", "given.min() < -1 or given.max() > 2", "header"),
+    Mutant("header.py", "given.min() < -1 or given.max() > 1", "abs(given).max() > 1 or given.min() < 0", "header"),
+    Mutant("header.py", "given.shape != (images, len(classes))", "len(given) != images", "header"),
+    Mutant("header.py", "_check_multi_label(given, images, classes)", "_check_multi_label(given.astype(np.int8) if given.dtype.kind in 'iu' else given, images, classes)", "header"),
+    Mutant("header.py", "np.array_equal(self.labels, other.labels)", "True", "relabel"),
+]  # fmt: skip
+
+
+def is_noticed(tree: Path, first: str) -> str:
+    """The test that fails, or nothing; the likeliest module is tried alone before the others."""
+    tests = tree / "tests" / "cache"
+    likely = tests / f"test_{first}.py"
+    others = sorted(p for p in tests.glob("test_*.py") if p.name not in SLOW and p != likely)
+    for modules in ([likely], others):
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider"]
+        try:
+            done = subprocess.run(
+                [*command, *map(str, modules)],
+                cwd=tree,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return ""  # perhaps the machine is busy: try this one alone
+        if done.returncode in (1, 2):  # a test failed, or couldn't be imported
+            failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            return failed[0].split("::")[-1].split(" - ")[0] if failed else f"exit code {done.returncode}"
+    return ""
+
+
+def copy_tree(folder: Path) -> Path:
+    """cache/ and its tests alone, so that no run imports torch."""
+    for name in ("cache", "tests/cache", "tests/support"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "tests/tally.py"):
+        shutil.copy(ROOT / name, folder / name)
+    hooks = "pytest_runtest_makereport, pytest_terminal_summary, tally"
+    quietly = "hypothesis.settings.register_profile('here', deadline=None, database=None)"
+    (folder / "tests" / "conftest.py").write_text(
+        f"import hypothesis\nfrom tally import {hooks}\n{quietly}\nhypothesis.settings.load_profile('here')\n"
+    )
+    return folder
+
+
+def main(numbers: list[int]) -> int:
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        tree = copy_tree(Path(name))
+        for number in numbers or range(len(MUTANTS)):
+            file, old, new, first = MUTANTS[number]
+            path = tree / "cache" / file
+            good = path.read_text()
+            assert good.count(old) == 1, f"{file}: {old!r} stands there {good.count(old)} times"
+            path.write_text(good.replace(old, new))
+            start = time.perf_counter()
+            killer = is_noticed(tree, first)
+            path.write_text(good)
+            survivors += not killer
+            seconds = time.perf_counter() - start
+            outcome = f"killed by {killer}" if killer else "SURVIVED"
+            print(f"{number:3}  {file}: {old} → {new}: {outcome} ({seconds:.0f} s)", flush=True)
+    print(f"{len(numbers or MUTANTS) - survivors} killed, {survivors} survived")
+    return int(bool(survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(word) for word in sys.argv[1:]]))

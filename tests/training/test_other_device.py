@@ -1,0 +1,91 @@
+"""What a GPU would be asked to do, without one: tensors on torch's device "meta" have shapes but no numbers.
+
+Whatever mixes devices or waits for a number is refused. What a GPU makes of it, this can't show.
+"""
+
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.toy import write_cache, write_multilabel_cache
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cache import FeatureCache
+from pipeline.config import TrainConfig
+from pipeline.heads import HEADS
+from pipeline.heads.base import FittedHead, Head, HeadSpec
+from pipeline.maps.batches import PreparedMaps, place_maps
+from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.parts import Part
+from pipeline.maps.source import Source
+from pipeline.training.optimizer import make_optimizer
+from pipeline.training.step import make_step
+from pipeline.trunks.alexnet_cifar import untrained
+from pipeline.trunks.prepare import PreparedTrunk
+
+META = torch.device("meta")
+WITHOUT_A_META_FORM = {torch.ops.aten._fused_sgd_.tensor_lr, torch.ops.aten._fused_adamw_.tensor_lr}
+TRAINED = [name for name in HEADS if not issubclass(resolve_name(HEADS[name]), FittedHead)]  # pyright: ignore[reportArgumentType]
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operators on tensors of another device than "meta". Copies to it are counted instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uploads = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = None if func in WITHOUT_A_META_FORM else func(*args, **(kwargs or {}))
+        devices = {x.device for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        if devices == {torch.device("cpu")} and isinstance(result, Tensor) and result.device == META:
+            self.uploads += 1
+        elif devices - {META} and func != torch.ops.aten.lift_fresh.default:  # of an array, by from_numpy
+            raise AssertionError(f"{func} on {devices}")
+        return result
+
+
+def source_of(folder: Path, settings: TrainConfig) -> Source:
+    cache = FeatureCache(folder / "train.h5")
+    _, _, channels, height, width = cache.shape
+    spec = HeadSpec(settings, (channels, height, width), 3, (0, 1), len(cache), cache.labels.ndim > 1)
+    head: Head = resolve_name(HEADS[settings.head])(spec)
+    return Source(cache, head.to(META), Normaliser(channels).to(META), torch.bfloat16, META, True)
+
+
+def refuse_upload(*args: Any, **kwargs: Any) -> Tensor:
+    raise AssertionError("a number was uploaded, for which a GPU that records a step would stop")
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize("crops", ["ten", "full"])
+@pytest.mark.parametrize("write", [write_cache, write_multilabel_cache])
+@pytest.mark.parametrize("name", TRAINED)
+def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
+    tmp_path: Path, name: str, write: Any, crops: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(write(tmp_path), TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0))
+    cache, head = source.cache, source.head
+    maps = place_maps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps", 1 << 30, 0)
+    assert isinstance(maps, PreparedMaps)
+    optimizer = make_optimizer(kind, dict(head.named_parameters()), [0.1, 0.2], [1e-3, 0.0])
+    step, factor = make_step(head, optimizer, META), torch.zeros((), device=META)
+    monkeypatch.setattr(torch, "tensor", refuse_upload)  # which "meta" does without a copy
+    with OneDevice() as mode:
+        for inputs, labels in maps.batches(16, np.random.default_rng(0)):
+            assert step(inputs, labels, factor).shape == (2,)  # pyright: ignore[reportArgumentType]
+    assert mode.uploads == 2  # the order of the images, and of their examples
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_a_prepared_trunk_stays_on_its_device(precision: str) -> None:
+    trunk = PreparedTrunk(untrained(), META, precision)
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device=META)
+    with OneDevice():
+        maps = trunk(images)
+    assert (maps.shape, maps.dtype) == ((2, 256, 5, 5), getattr(torch, precision))

@@ -1,0 +1,78 @@
+"""A sweep's process that is killed, or has no memory, costs its own group alone."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support.toy import write_cache
+from support.trained import board, stamps
+
+from pipeline.runs.folder import load_head
+
+ROOT = Path(__file__).parents[2]
+
+
+def process_named(name: str, parent: int) -> int | None:
+    """The child of `parent` with this word in its command line."""
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().decode().split("\0")
+            if name in command and f"PPid:\t{parent}\n" in (entry / "status").read_text():
+                return int(entry.name)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the process in /proc")
+def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missing(tmp_path: Path) -> None:
+    folder, out = write_cache(tmp_path / "cache"), tmp_path / "run"
+    slow, quick = "fullnet-ten-1500x1500", ["fullnet-ten-4", "fullnet-ten-5"]
+    command = [
+        sys.executable, str(ROOT / "train_head.py"), "--cache", str(folder), "--out", str(out), "--jobs", "2",
+        "--hidden-shapes", "1500x1500", "4", "5", "--epochs", "40", "--batch", "16", "--device", "cpu",
+    ]  # fmt: skip
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (out / slow / "config.json").exists():
+        assert running.poll() is None
+        time.sleep(0.02)
+    worker = process_named("LokyProcess-1", running.pid)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    _, said = running.communicate(timeout=600)
+    assert running.returncode == 2
+    assert said == (
+        f"train_head.py: 1 of 3 groups failed: {slow}: its process was killed; add --resume to train what is "
+        "missing\n"
+    )
+    before = {name: stamps(out / name) for name in quick}
+    for name in quick:
+        assert load_head(out / name)
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=600)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert {name: stamps(out / name) for name in quick} == before
+    assert {head["shape"] for head in board(out)["heads"]} == {slow, *quick}
+
+
+def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
+    folder, out = write_cache(tmp_path / "cache"), tmp_path / "run"
+    command = [
+        sys.executable, str(ROOT / "train_head.py"), "--cache", str(folder), "--out", str(out),
+        "--hidden-shapes", "60000x60000", "4", "--epochs", "1", "--batch", "16", "--device", "cpu",
+    ]  # fmt: skip
+    limit = partial(resource.setrlimit, resource.RLIMIT_AS, (9 << 30, 9 << 30))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, preexec_fn=limit)
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give smaller --hidden-"
+        "shapes, or a smaller --batch and another --out\n"
+    )
+    assert load_head(out / "fullnet-ten-4")
+    command[command.index("60000x60000")] = "5"
+    assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0

@@ -1,0 +1,128 @@
+"""The training loop on its own, over batches made by the test."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.heads.base import HeadSpec
+from pipeline.heads.linear import Linear
+from pipeline.training.optimizer import StackedSGD
+from pipeline.training.schedule import WARM_UP, schedule
+from pipeline.training.trainer import Plan, Trainer
+from pipeline.training.validation import validate
+
+
+class Recorded:
+    """Maps that remember the orders in which they were asked for."""
+
+    def __init__(self, images: int) -> None:
+        self.inputs = torch.randn(images, 2)
+        self.orders: list[list[int]] = []
+
+    def batches(self, size: int, rng: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
+        order = (
+            torch.arange(len(self.inputs)) if rng is None else torch.tensor(rng.permutation(len(self.inputs)))
+        )
+        self.orders.append(order.tolist())
+        for rows in order.split(size):
+            yield self.inputs[rows], rows % 3
+
+
+def trainer(heads: int = 2, validation: bool = True, data_seed: int = 0) -> Trainer:
+    head = Linear(HeadSpec(TrainConfig(), (2, 1, 1), 3, range(heads)))
+    optimizer = StackedSGD(dict(head.named_parameters()), [0.1] * heads, [0.0] * heads)
+    plan = Plan(epochs=4, batch=8, rows=20, data_seed=data_seed)
+    return Trainer(head, optimizer, Recorded(20), Recorded(9) if validation else None, plan)
+
+
+def orders(of: Trainer) -> list[list[int]]:
+    assert isinstance(of.train, Recorded)
+    return of.train.orders
+
+
+def test_each_epoch_has_its_own_order_given_by_the_data_seed() -> None:
+    one, same, other = trainer(), trainer(), trainer(data_seed=1)
+    for epoch in range(3):
+        for each in (one, same, other):
+            each.epoch(epoch)
+    assert len({tuple(order) for order in orders(one)}) == 3
+    assert orders(one) == orders(same)
+    assert orders(one) != orders(other)
+
+
+@pytest.mark.parametrize(
+    ("top1", "loss", "best"),
+    [
+        ([50, 70, 60], [3, 3, 1], 1),
+        ([50, 70, 70], [3, 2, 1], 2),
+        ([50, 70, 70], [3, 1, 2], 1),
+        ([70, 70, 70], [1, 1, 1], 0),
+        ([70, 70, 70], [np.nan, 2, np.nan], 1),
+    ],
+)
+def test_each_head_keeps_the_weights_of_its_own_best_epoch(
+    top1: Sequence[float], loss: Sequence[float], best: int
+) -> None:
+    """The other head of the stack gets better with each epoch."""
+    subject = trainer()
+    scores = iter(zip(top1, loss, strict=True))
+    subject._validate = lambda: tuple(  # pyright: ignore[reportAttributeAccessIssue]
+        np.array([value, 100.0 * epoch]) for value in next(scores)
+    )
+    weights = []
+    for epoch in range(3):
+        subject.epoch(epoch)
+        weights.append(subject.head.get_parameter("weight").detach().clone())
+    assert subject.best_epoch.tolist() == [best, 2]
+    assert torch.equal(subject.best["weight"][0], weights[best][0])
+    assert torch.equal(subject.best["weight"][1], weights[2][1])
+
+
+def test_a_head_that_diverged_has_no_score_and_costs_the_others_nothing() -> None:
+    subject = trainer()
+    with torch.no_grad():
+        next(subject.head.parameters())[0] = torch.nan  # the maximum of NaN is at class 0
+    scores, _ = validate(subject.head, Recorded(9))
+    assert np.isnan(scores[0])
+    assert np.isfinite(scores[1])
+
+
+def test_without_a_validation_part_the_last_epoch_counts() -> None:
+    subject = trainer(validation=False)
+    for epoch in range(3):
+        assert "val_top1" not in subject.epoch(epoch)[0]
+    assert subject.best_epoch.tolist() == [2, 2]
+    assert torch.equal(subject.best["weight"], subject.head.get_parameter("weight"))
+
+
+def test_losses_are_means_over_images_whatever_the_batches() -> None:
+    subject = trainer()
+    for parameter in subject.optimizer.parameters.values():
+        parameter.requires_grad_(True)
+    subject.optimizer.step = lambda factor: None  # pyright: ignore[reportAttributeAccessIssue]
+    lines = subject.epoch(0)
+    assert isinstance(subject.train, Recorded)
+    logits = subject.head(subject.train.inputs)
+    for m, line in enumerate(lines):
+        expected = torch.nn.functional.cross_entropy(logits[m], torch.arange(20) % 3)
+        assert line["train_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 100])
+def test_the_learning_rate_climbs_and_falls_between_zero_and_its_peak(steps: int) -> None:
+    shares = [schedule(step, steps) for step in range(steps)]
+    peak = shares.index(max(shares))
+    assert 0 < min(shares) <= max(shares) <= 1
+    assert shares[: peak + 1] == sorted(shares[: peak + 1])
+    assert shares[peak:] == sorted(shares[peak:], reverse=True)
+    assert peak <= max(1, WARM_UP * steps)
+
+
+def test_batches_grow_with_the_images() -> None:
+    sizes = [Plan.of(TrainConfig(), rows).batch for rows in (5, 256, 1600, 45_000)]
+    assert sizes == [16, 16, 100, 512]
+    assert Plan.of(TrainConfig(batch=7), 45_000).batch == 7
