@@ -134,31 +134,38 @@ class FeatureCache:
         count = layout[FEATURES].nbytes // layout.dtype.raw.itemsize
         return np.frombuffer(mapped, layout.dtype.raw, count, layout[FEATURES].offset).reshape(self.shape)
 
-    def take(self, rows: ArrayLike, view: int | slice | None = 0, out: Raw | None = None) -> Raw:
+    def take(
+        self, rows: ArrayLike, view: int | slice | NDArray[Any] | None = 0, out: Raw | None = None
+    ) -> Raw:
         """Gather rows into one array, in the storage dtype.
 
-        rows: n integers from 0 to N - 1, in any order. view: one view → (n, C, H, W); a slice of views, or
-        None for all → (n, views, C, H, W). out: an array of that shape to gather into, saves allocating one.
+        rows: n integers from 0 to N - 1, in any order. view: one view, or an array of n with one for each row
+        → (n, C, H, W); a slice of views, or None for all → (n, views, C, H, W). out: an array of that shape
+        to gather into, which saves allocating one.
 
         Raises: IndexError when a row or view is out of range, ValueError when `out` doesn't fit.
         """
         index = self._checked(rows)
         n, views, *map_shape = self.shape
-        if view is None or (isinstance(view, slice) and range(views)[view] == range(views)):
+        view = slice(None) if view is None else view
+        if isinstance(view, slice) and range(views)[view] == range(views):
             source, shape = self.features.reshape(n, -1), (index.size, views, *map_shape)
         else:
             # One view of every image isn't contiguous, and np.take would copy it all; rows × views is.
             source = self.features.reshape(n * views, -1)
-            chosen = range(views)[view]
-            many = not isinstance(chosen, int)
-            shape = (index.size, *([len(chosen)] if many else []), *map_shape)
-            index = (index[:, None] * views + np.asarray(chosen, np.intp)).reshape(-1)
+            index = index[:, None] if isinstance(view, slice) else index
+            index = index * views + np.arange(views)[view]
+            index, shape = index.reshape(-1), (*index.shape, *map_shape)
         if out is None:
             out = np.empty(shape, source.dtype)
         elif out.shape != shape or out.dtype != source.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out: expected a contiguous {source.dtype} array of shape {shape}")
         gather(source, index, out.reshape(index.size, source.shape[1]))
         return out
+
+    def release(self) -> None:
+        """Let go of the mapped pages, which count as memory in use; the next `take` maps them again."""
+        self.__dict__.pop("features", None)
 
     def verify(self, rows: ArrayLike | None = None) -> None:
         """Check digests: of the blocks that hold `rows` and weren't checked here before, or of everything.

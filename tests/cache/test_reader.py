@@ -57,6 +57,24 @@ def test_take_equals_numpy_indexing(
     assert out is None or taken is out
 
 
+def test_each_row_may_have_a_view_of_its_own(views: FeatureCache, expected: np.ndarray) -> None:
+    rows, view = np.array([3, 29, 3, 0]), np.array([1, 0, -1, 3])
+    assert np.array_equal(views.take(rows, view), expected[rows, view])
+    with pytest.raises(IndexError):
+        views.take(rows, view + 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists what is mapped")
+def test_released_pages_are_not_mapped_any_more(sample: Path) -> None:
+    cache = FeatureCache(sample)
+    before = cache.take([7, 2499])
+    assert str(sample) in Path("/proc/self/maps").read_text()
+    cache.release()
+    cache.release()
+    assert str(sample) not in Path("/proc/self/maps").read_text()
+    assert np.array_equal(cache.take([7, 2499]), before)
+
+
 def test_take_gives_the_first_view_unless_asked(views: FeatureCache, expected: np.ndarray) -> None:
     assert np.array_equal(views.take([3, 3, 0]), expected[[3, 3, 0], 0])
 
