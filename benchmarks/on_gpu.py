@@ -29,6 +29,7 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
+from pipeline.device import set_up
 from pipeline.extraction.stage import load_trunk, make, plan
 from pipeline.images.decoders import Decoders
 from pipeline.maps.batches import PreparedMaps
@@ -47,8 +48,11 @@ def run(quick: bool) -> list[dict[str, Any]]:
     if not torch.cuda.is_available():
         return []
     device = torch.device("cuda")
-    torch.set_float32_matmul_precision("high")
-    rows = [trunk_forward(device), extraction(device, 2048 if quick else 60_000)]
+    torch.backends.cudnn.deterministic = True
+    rows = [trunk_forward(device)]
+    set_up(device, tf32=False)
+    rows.append(extraction(device, 2048 if quick else 60_000))
+    set_up(device, tf32=True)
     with tempfile.TemporaryDirectory() as folder:
         cache = make_cache(Path(folder) / "train.h5", 2048 if quick else 50_000)
         expected = reference(cache)
@@ -107,9 +111,8 @@ def sweep(name: str, cache: FeatureCache, source: Source, maps: PreparedMaps) ->
 
 
 def trunk_forward(device: torch.device, batch: int = 256) -> dict[str, Any]:
-    trunk, tf32 = load(), torch.backends.cudnn.allow_tf32
+    trunk = load()
     prepared, eager = PreparedTrunk(trunk, device), load().module.to(device)
-    torch.backends.cudnn.allow_tf32 = tf32  # which preparing has switched off
     images = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8).to(device)
     with torch.inference_mode():
         sides = [lambda: prepared(images), lambda: eager(normalise(images, trunk.transform))]

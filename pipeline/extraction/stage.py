@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, relabel
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
-from pipeline.device import pick_device
+from pipeline.device import pick_device, set_up
 from pipeline.errors import CacheError, DataError, StaleCacheError
 from pipeline.extraction.identity import cache_header
 from pipeline.extraction.overlap import fill
@@ -57,7 +57,9 @@ def extract(config: ExtractConfig) -> Path:
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode(config, splits.values()), config.workers) as decoders:
         trunk = load_trunk(config)
-        prepared = PreparedTrunk(trunk, pick_device(config.device), config.precision)
+        device = pick_device(config.device)
+        set_up(device, tf32=False)
+        prepared = PreparedTrunk(trunk, device, config.precision)
         config.cache_dir.mkdir(parents=True, exist_ok=True)
         jobs = [plan(config, trunk, prepared, split, decoders) for split in splits.values()]
         announce(config, prepared, jobs)

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch._C._nn import mkldnn_reorder_conv2d_weight
-from torch.backends import cudnn, mkldnn
+from torch.backends import mkldnn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.errors import ConfigError, out_of_memory
@@ -27,8 +27,6 @@ class PreparedTrunk(nn.Module):
         if precision == "auto":
             precision = "float16" if device.type == "cuda" else "float32"
         self.device, self.dtype = device, getattr(torch, precision)
-        if device.type == "cuda":  # the same bits every time, and float32 where it is asked for
-            cudnn.deterministic, cudnn.allow_tf32 = True, False
         self.transform = trunk.transform
         self.best_batch = 32 if device.type == "cpu" else 512
         module = fold_norms(trunk.module) if isinstance(trunk.module, nn.Sequential) else trunk.module
