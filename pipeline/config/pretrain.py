@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipeline.checks import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, slug
-from pipeline.trunks import UNTRAINED
+from pipeline.trunks import TRUNKS
 
+TRAINABLE = tuple(name for name, trunk in TRUNKS.items() if trunk.untrained)
 ImagePolicy = Literal["plain", "flip", "crop-flip"]
 
 
@@ -19,7 +20,7 @@ class PretrainConfig(Checked):
 
     dataset: str = "cifar10"
     """digits, cifar10, or folder:PATH."""
-    trunk: Annotated[str, OneOf(tuple(UNTRAINED))] = "alexnet-cifar"
+    trunk: Annotated[str, OneOf(TRAINABLE)] = "alexnet-cifar"
     """Which network."""
     weights: str = ""
     """Weights to start from, to train a trunk further [random ones]."""
@@ -27,7 +28,8 @@ class PretrainConfig(Checked):
     """Folder for the weights [artifacts/trunks/TRUNK-DATASET]."""
     classes: tuple[str, ...] = ()
     """Train on these classes alone [all]."""
-    train_images: ImagePolicy = "crop-flip"
+    train_images: TRAINABLE = tuple(name for name, trunk in TRUNKS.items() if trunk.untrained)
+ImagePolicy = "crop-flip"
     """Augmentation: as they are, flipped at random, or padded by 4, cropped at random and flipped."""
     cutout_px: Annotated[int, Range(0, 8192)] = 8
     """Side of a square at a random place that is blanked in each training image; 0: none."""

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from pkgutil import resolve_name
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +118,7 @@ def refresh(job: Job) -> None:
 
 def load_trunk(config: ExtractConfig) -> Trunk:
     """The trunk that --trunk, --weights, --image-px and --resize describe. Raises: WeightsError."""
-    trunk: Trunk = resolve_name(TRUNKS[config.trunk])(Path(config.weights) if config.weights else None)
+    trunk = TRUNKS[config.trunk].load(Path(config.weights) if config.weights else None)
     transform = trunk.transform
     if config.image_px:
         transform = dataclasses.replace(transform, image_px=config.image_px)

@@ -4,7 +4,6 @@ The whole network that pretraining made is scored under each policy, several dra
 """
 
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from pipeline.errors import RunError
 from pipeline.files import read_json, write_json
 from pipeline.images import augment
 from pipeline.pretraining.network import Network, load_images
-from pipeline.trunks import UNTRAINED
+from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
 
 
@@ -53,7 +52,8 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
 
 def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
-    network = Network(resolve_name(UNTRAINED[trained.trunk])(), classes, trained.hidden, trained.mirror_maps)
+    trunk = TRUNKS[trained.trunk].load_untrained()
+    network = Network(trunk, classes, trained.hidden, trained.mirror_maps)
     if not (run / "trunk.safetensors").is_file():
         raise RunError(f"{run}: the pretraining isn't finished; the same command goes on with it")
     load_weights(network.classifier, run / "classifier.safetensors")

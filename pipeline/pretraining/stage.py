@@ -7,7 +7,6 @@ checkpoint and ends as if it had not been.
 """
 
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from pipeline.files import append_line, keep_lines, write_json
 from pipeline.pretraining.network import Network, load_images
 from pipeline.pretraining.trainer import Trainer, writing
 from pipeline.runs.folder import read_config
-from pipeline.trunks import UNTRAINED
+from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import normalise
 from pipeline.trunks.weights import load_weights
 from pipeline.trunks.whitening import Whitening
@@ -47,7 +46,7 @@ def pretrain(config: PretrainConfig) -> Path:
     weights = out / "trunk.safetensors"
     split, labels, classes = training_split(config)
     torch.manual_seed(config.seed)
-    trunk = resolve_name(UNTRAINED[config.trunk])()
+    trunk = TRUNKS[config.trunk].load_untrained()
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
     if config.weights:
         load_weights(trunk.module, Path(config.weights))

@@ -1,32 +1,54 @@
-"""ImageNet weights for torchvision's networks: downloaded once, or from a file where there is no network."""
+"""torchvision's networks with their ImageNet weights, up to the last pooling.
+
+    alexnet  208 px (any size from 191 to 222)  256×5×5
+    vgg16    448 px                             512×14×14   (576 px: 512×18×18)
+
+VGG-16 (Simonyan & Zisserman, 2015) sees whole images, squashed into the square: no object at the rim is lost.
+"""
 
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
+from torchvision import models
 
 from pipeline.errors import WeightsError
-from pipeline.trunks.weights import load_weights
+from pipeline.images.transform import Transform
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.weights import load_weights, weights_digest
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+VERSION = 1
 
 
-def load_imagenet_weights(network: nn.Module, published: WeightsEnum, path: Path | None) -> None:
-    """Fill a whole network with its published weights, or with those in the file at `path`.
+def alexnet(weights: Path | None = None) -> Trunk:
+    """AlexNet with torchvision's weights, or those in a file (the whole network's). Raises: WeightsError."""
+    network, transform = models.alexnet(), Transform(image_px=208, mean=MEAN, std=STD)
+    return _load("alexnet", network, models.AlexNet_Weights.IMAGENET1K_V1, weights, transform)
 
-    Raises: WeightsError; when the download fails it says where to put the file by hand.
-    """
+
+def vgg16(weights: Path | None = None) -> Trunk:
+    """VGG-16 with torchvision's weights, or those in a file (the whole network's). Raises: WeightsError."""
+    network = models.vgg16(init_weights=False)
+    transform = Transform(image_px=448, resize="squash", mean=MEAN, std=STD)
+    return _load("vgg16", network, models.VGG16_Weights.IMAGENET1K_V1, weights, transform)
+
+
+def _load(
+    name: str, network: nn.Module, published: models.WeightsEnum, path: Path | None, transform: Transform
+) -> Trunk:
     if path is None:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
         if not path.is_file():
             _download(published, path)
     load_weights(network, path)
+    features = network.get_submodule("features")
+    return Trunk(name, VERSION, features, transform, weights_digest(features))
 
 
-def _download(published: WeightsEnum, path: Path) -> None:
+def _download(published: models.WeightsEnum, path: Path) -> None:
     try:
         published.get_state_dict(progress=True, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:

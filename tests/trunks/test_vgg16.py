@@ -11,8 +11,8 @@ from pipeline.config import ExtractConfig
 from pipeline.errors import WeightsError
 from pipeline.extraction.stage import load_trunk
 from pipeline.trunks.base import Trunk, normalise
+from pipeline.trunks.imagenet import vgg16 as load
 from pipeline.trunks.prepare import PreparedTrunk
-from pipeline.trunks.vgg16 import load
 
 
 def state() -> dict[str, Tensor]:

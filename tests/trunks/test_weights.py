@@ -2,7 +2,6 @@
 
 import pickle
 from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from pipeline.errors import WeightsError
-from pipeline.trunks import TRUNKS, UNTRAINED
+from pipeline.trunks import TRUNKS
 from pipeline.trunks.alexnet_cifar import SHIPPED, load
 from pipeline.trunks.weights import load_weights
 
@@ -81,7 +80,7 @@ def test_shipped_weights_load_and_are_small() -> None:
 
 def test_imagenet_alexnet_gives_256_by_5_by_5_from_a_file(tmp_path: Path) -> None:
     torch.save(alexnet().state_dict(), tmp_path / "alexnet.pth")
-    trunk = resolve_name(TRUNKS["alexnet"])(tmp_path / "alexnet.pth")
+    trunk = TRUNKS["alexnet"].load(tmp_path / "alexnet.pth")
     size = trunk.transform.image_px
     with torch.inference_mode():
         assert trunk.module(torch.zeros(1, 3, size, size)).shape == (1, 256, 5, 5)
@@ -95,9 +94,22 @@ def test_without_a_network_the_error_says_where_to_put_the_weights(
         AlexNet_Weights.IMAGENET1K_V1.value, "url", "http://127.0.0.1:9/alexnet.pth", raising=False
     )
     with pytest.raises(WeightsError, match=r"can't be downloaded .* put it at .*checkpoints/alexnet.pth"):
-        resolve_name(TRUNKS["alexnet"])(None)
+        TRUNKS["alexnet"].load(None)
 
 
-@pytest.mark.parametrize("name", UNTRAINED)
-def test_a_trunk_that_can_be_trained_can_be_loaded(name: str) -> None:
-    assert name in TRUNKS
+@pytest.mark.parametrize("name", [name for name, trunk in TRUNKS.items() if trunk.untrained])
+def test_a_trunk_that_can_be_trained_is_the_one_that_is_loaded(name: str) -> None:
+    untrained, loaded = TRUNKS[name].load_untrained(), TRUNKS[name].load()
+    assert (untrained.name, untrained.version, untrained.transform) == (
+        name,
+        loaded.version,
+        loaded.transform,
+    )
+    shapes = [{k: t.shape for k, t in trunk.module.state_dict().items()} for trunk in (untrained, loaded)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", [name for name, trunk in TRUNKS.items() if not trunk.untrained])
+def test_a_trunk_that_can_t_be_trained_says_so(name: str) -> None:
+    with pytest.raises(ValueError, match="no untrained form"):
+        TRUNKS[name].load_untrained()
