@@ -28,8 +28,7 @@ class PretrainConfig(Checked):
     """Folder for the weights [artifacts/trunks/TRUNK-DATASET]."""
     classes: tuple[str, ...] = ()
     """Train on these classes alone [all]."""
-    train_images: TRAINABLE = tuple(name for name, trunk in TRUNKS.items() if trunk.untrained)
-ImagePolicy = "crop-flip"
+    train_images: ImagePolicy = "crop-flip"
     """Augmentation: as they are, flipped at random, or padded by 4, cropped at random and flipped."""
     cutout_px: Annotated[int, Range(0, 8192)] = 8
     """Side of a square at a random place that is blanked in each training image; 0: none."""
