@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.predict import Predictions
 from pipeline.files import write_json, write_text
-from pipeline.metrics.bootstrap import Interval
-from pipeline.metrics.map_bootstrap import paired_map_interval
+from pipeline.metrics.bootstrap import Interval, mean_ap_interval
 from pipeline.metrics.multilabel import score
 from pipeline.runs.selection import Setting
 
@@ -77,7 +76,7 @@ def write_report(out: Path, results: list[Result], base: Result, settings: dict[
 
 def against(base: Result, other: Result) -> Interval:
     """mAP of another minus the base's, with the 95 % interval over test images."""
-    return paired_map_interval(base.logits, other.logits, base.predictions[0].labels)
+    return mean_ap_interval(base.logits, other.logits, base.predictions[0].labels)
 
 
 def as_table(

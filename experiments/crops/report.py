@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.plots import plot_curves
 from pipeline.files import write_json, write_text
-from pipeline.metrics.bootstrap import paired_interval
+from pipeline.metrics.bootstrap import top1_interval
 
 AGAINST = ("center", "five", "full", "linear")
 """What ten-crop is compared with, on the same test images."""
@@ -96,7 +96,7 @@ def title(row: dict[str, Result]) -> str:
 
 def compare(row: dict[str, Result], other: str) -> str:
     """Ten-crop minus another head in percentage points, with the 95 % interval over test images."""
-    return str(paired_interval(np.stack(row[other].correct), np.stack(row["ten"].correct)))
+    return str(top1_interval(np.stack(row[other].correct), np.stack(row["ten"].correct)))
 
 
 def score(result: Result) -> str:

@@ -10,8 +10,7 @@ from pipeline.errors import RunError
 from pipeline.evaluation.plots import table
 from pipeline.evaluation.predict import Predictions
 from pipeline.files import write_json
-from pipeline.metrics.bootstrap import Interval, paired_interval
-from pipeline.metrics.map_bootstrap import paired_map_interval
+from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
 
 
 def compare(config: EvaluateConfig, folders: list[Path]) -> Path:
@@ -50,9 +49,9 @@ def interval(config: EvaluateConfig, a: tuple[Path, Predictions], b: tuple[Path,
     drawn = {"resamples": config.resamples, "seed": config.seed}
     if a[1].multi_label:
         logits_b = logits_in_order(*a, *b)
-        return paired_map_interval(a[1].logits, logits_b, a[1].labels, **drawn)
+        return mean_ap_interval(a[1].logits, logits_b, a[1].labels, **drawn)
     refuse_other_images(*a, *b)
-    return paired_interval(a[1].correct, b[1].correct, **drawn)
+    return top1_interval(a[1].correct, b[1].correct, **drawn)
 
 
 def refuse_mixed(folders: list[Path], multi_label: list[bool]) -> None:

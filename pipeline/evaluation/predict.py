@@ -22,7 +22,6 @@ from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.extraction.identity import FLAGS
 from pipeline.files import read_json, replacing
-from pipeline.metrics.logits import refuse_diverged
 from pipeline.metrics.single_label import ranks
 from pipeline.runs.folder import LoadedHead, load_head
 
@@ -87,7 +86,12 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
     logits, batch = np.empty((len(rows), len(loaded.classes)), np.float32), loaded.head.share_of(batch)
     for start in tqdm(range(0, len(rows), batch), desc="scoring", unit="batch", leave=False, disable=None):
         logits[start : start + batch] = logits_of(loaded, test, rows[start : start + batch])
-    refuse_diverged(logits, folder)
+    diverged = np.flatnonzero(~np.isfinite(logits).all(1))
+    if len(diverged):
+        raise RunError(
+            f"{folder}: the logits of test image {diverged[0]} are not finite: the head diverged; "
+            "train it again with a smaller --lr and another --out"
+        )
     return Predictions(logits, labels, np.array(test.paths)[rows], np.array(loaded.classes))
 
 

@@ -1,1 +1,1 @@
-"""Logits and labels → scores and their intervals."""
+"""Logits and labels → scores, and intervals of their differences."""

@@ -1,24 +1,37 @@
-"""Paired bootstrap: how sure is a difference in top-1 between two runs on the same images?
+"""Paired bootstrap: how sure is a difference in top-1 or mAP between two runs on the same images?
 
-Images are drawn with replacement, both runs' answers together, so what an image adds to both cancels. Seeds
-are averaged first and not drawn: the interval is that of the test images, for these trained heads.
+Images are drawn with replacement, both runs' answers together, so the difficulty of an image cancels. Seeds
+are averaged first and not drawn: the interval covers the choice of test images, for these trained heads.
 
-Only the sum over the drawn images is needed, and an image's difference takes few values (-1, 0, +1 for one
+Top-1 needs only the sum over the drawn images, and an image's difference takes few values (-1, 0, +1 for one
 seed each). How many of N draws fall on each value is multinomial with the values' shares, so drawing these
 counts is the same distribution, exactly, as drawing N indices, at a cost that does not depend on N.
+
+mAP is no mean over images, so every resample needs its own. Each class is ranked once; a resample then
+weights the ranked images by how often they were drawn, which costs sums instead of sorting. A class whose
+present labels are all missing from a resample is left out of that resample's mean.
+
+Shapes: S, T seeds of two runs, N images, K classes, R resamples.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 1 << 22
-"""Counts held at once: 32 MiB."""
+from pipeline.metrics.multilabel import mean_average_precision, mean_over_classes
+from pipeline.metrics.ranking import Thresholds, rank, thresholds
+
+CHUNK = 1 << 20
+"""Numbers that are drawn at once: a few arrays of 4 or 8 MiB."""
+LEVEL = 0.95
+ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+"""Quantiles of the resampled differences."""
 
 
 class Interval(NamedTuple):
-    """A difference in top-1 in percentage points, b minus a, and the ends of its interval."""
+    """A difference in percentage points, b minus a, and the ends of its interval."""
 
     difference: float
     low: float
@@ -28,15 +41,14 @@ class Interval(NamedTuple):
         return f"{self.difference:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def paired_interval(
+def top1_interval(
     correct_a: NDArray[np.bool_],
     correct_b: NDArray[np.bool_],
     *,
     resamples: int = 10_000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
-    """Percentile interval of top-1(b) - top-1(a), in percentage points.
+    """95 % percentile interval of top-1(b) - top-1(a), in percentage points.
 
     Args:
         correct_a: which images run a answers right: (N,), or (S, N) for S seeds of it.
@@ -51,16 +63,63 @@ def paired_interval(
     # In units of 1/(S·T), so that equal differences are equal integers.
     steps_N = seeds_a * b_TN.sum(0, dtype=np.int64) - seeds_b * a_SN.sum(0, dtype=np.int64)
     values, counts = np.unique(steps_N, return_counts=True)
+    rng = np.random.default_rng(seed)
+    sums = [
+        rng.multinomial(images, counts / images, size) @ values for size in _chunks(resamples, len(values))
+    ]
     points = 100 / (seeds_a * seeds_b * images)
-    sums = _resampled_sums(values, counts, resamples, np.random.default_rng(seed))
-    low, high = np.quantile(sums, [(1 - level) / 2, (1 + level) / 2]) * points
+    low, high = np.quantile(np.concatenate(sums), ENDS) * points
     return Interval(float(steps_N.sum() * points), float(low), float(high))
 
 
-def _resampled_sums(
-    values: NDArray[np.int64], counts: NDArray[np.int64], resamples: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Sums of N draws from N numbers, of which counts[i] are values[i], (resamples,)."""
-    images, rows = int(counts.sum()), max(1, CHUNK // len(values))
-    sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
-    return np.concatenate([rng.multinomial(images, counts / images, size) @ values for size in sizes])
+def mean_ap_interval(
+    scores_a: NDArray[np.floating],
+    scores_b: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """95 % percentile interval of mAP(b) - mAP(a), not interpolated, in percentage points.
+
+    Args:
+        scores_a: run a's scores of the images, (N, K), or (S, N, K) for S seeds of it.
+        scores_b: the same images for b: (N, K) or (T, N, K).
+        labels_NK: 1 present, 0 absent, -1 not counted.
+
+    The same seed gives the same interval. Raises: ValueError when the shapes differ or no label is present.
+    """
+    a_SNK, b_TNK = (s if s.ndim == 3 else s[None] for s in (scores_a, scores_b))
+    if not a_SNK.shape[1:] == b_TNK.shape[1:] == labels_NK.shape or not len(a_SNK) or not len(b_TNK):
+        raise ValueError(
+            f"expected scores of the same images, found {a_SNK.shape}, {b_TNK.shape} for {labels_NK.shape}"
+        )
+    if not (labels_NK == 1).any():
+        raise ValueError("no label is present")
+    sides = [[thresholds(rank(scores, labels_NK)) for scores in side] for side in (a_SNK, b_TNK)]
+    differences = []
+    for weights_NR in draws(len(labels_NK), resamples, np.random.default_rng(seed)):
+        a_R, b_R = (np.mean([_mean_ap(head, weights_NR) for head in side], axis=0) for side in sides)
+        differences.append(b_R - a_R)
+    low, high = np.nanquantile(np.concatenate(differences), ENDS)
+    found = mean_average_precision(b_TNK, labels_NK).mean() - mean_average_precision(a_SNK, labels_NK).mean()
+    return Interval(100 * float(found), 100 * float(low), 100 * float(high))
+
+
+def draws(images: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
+    """How often each image is drawn in each resample, (N, R) in chunks of R: N draws each."""
+    for count in _chunks(resamples, images):
+        drawn_RN = rng.integers(images, size=(count, images))
+        cells = drawn_RN * count + np.arange(count)[:, None]
+        times = np.bincount(cells.ravel(), minlength=images * count)
+        yield times.reshape(images, count).astype(np.int32)
+
+
+def _chunks(resamples: int, width: int) -> list[int]:
+    """How many resamples to draw at a time when each holds `width` numbers."""
+    rows = max(1, CHUNK // width)
+    return [min(rows, resamples - start) for start in range(0, resamples, rows)]
+
+
+def _mean_ap(classes: list[Thresholds], weights_NR: NDArray[np.int32]) -> NDArray[np.float64]:
+    return mean_over_classes(np.stack([c.average_precision(weights_NR) for c in classes], axis=-1))

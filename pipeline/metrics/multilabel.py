@@ -4,18 +4,16 @@
     labels_NK   int8 (N, K): 1 present, 0 absent, -1 not counted, neither for nor against
 
 A class without a present label has no recall: it is left out of every mean over classes, CP included, for
-a class that is rightly never predicted would have a precision of 0 there. What is predicted of it wrongly
-still lowers OP. Rates are float64; `score` gives per cent.
+a class that is rightly never predicted would have a precision of 0 there. Wrong predictions of it still lower
+OP. Rates are float64; `score` gives per cent.
 """
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RunError
-from pipeline.metrics.logits import refuse_diverged
 from pipeline.metrics.ranking import rank
 
 TOP = 3
@@ -58,29 +56,36 @@ def score(
 ) -> dict[str, Any]:
     """All metrics as JSON types; `UNITS` says what each one is.
 
-    Raises: RunError when there are no images or no label is present, or a logit is not finite.
+    Raises: RunError when no label is present; ValueError on shapes, labels or logits that are not finite.
     """
-    check(logits_NK, labels_NK, classes)
+    if not logits_NK.shape == labels_NK.shape == (len(labels_NK), len(classes)):
+        raise ValueError(f"logits {logits_NK.shape}, labels {labels_NK.shape}, {len(classes)} classes")
+    if not np.isin(labels_NK, (-1, 0, 1)).all():
+        raise ValueError(f"labels from {labels_NK.min()} to {labels_NK.max()} for 1, 0 and -1")
+    if not np.isfinite(logits_NK).all():
+        raise ValueError("logits that are not finite")
+    if not (labels_NK == 1).any():
+        raise RunError("no test image has one of the classes: nothing to score")
     plain, points = average_precision(logits_NK, labels_NK), average_precision_11_point(logits_NK, labels_NK)
     return {
         "images": len(labels_NK),
         "present": dict(zip(classes, (labels_NK == 1).sum(0).tolist(), strict=True)),
         "not_counted": int((labels_NK == -1).sum()),
-        "map": 100 * float(np.nanmean(plain)),
-        "map_11_point": 100 * float(np.nanmean(points)),
+        "map": 100 * float(mean_over_classes(plain)),
+        "map_11_point": 100 * float(mean_over_classes(points)),
         "per_class": _by_class(plain, classes),
         "per_class_11_point": _by_class(points, classes),
-        "at_half": precision_recall(at_threshold(logits_NK), labels_NK).per_cent(),
+        "at_half": precision_recall(logits_NK > 0, labels_NK).per_cent(),
         "top3": precision_recall(top_labels(logits_NK), labels_NK).per_cent(),
     }
 
 
 def average_precision(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Non-interpolated average precision of each class, (K,) or, of M heads (M, N, K), (M, K).
+    """Non-interpolated average precision of each class: (K,), or (M, K) for M heads' scores (M, N, K).
 
     The mean of the precisions at each present label, where equal scores are one threshold: they count
-    together, in whatever order they lie. NaN for a class without present labels. A score that is NaN counts
-    as the lowest.
+    together, whatever their order. NaN for a class without present labels. A score that is NaN counts as the
+    lowest.
     """
     return rank(scores_NK, labels_NK).average_precision()
 
@@ -94,9 +99,9 @@ def mean_average_precision(
 
 def mean_over_classes(values_K: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the last axis without the NaNs; NaN when there is nothing else."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        return np.asarray(np.nanmean(values_K, axis=-1))
+    known_K = ~np.isnan(values_K)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known_K, values_K, 0).sum(-1) / known_K.sum(-1))
 
 
 def average_precision_11_point(
@@ -105,8 +110,8 @@ def average_precision_11_point(
     """VOC 2007's average precision of each class, (K,): the mean over t = 0, 0.1, ..., 1 of the highest
     precision at a recall of t or more.
 
-    Unlike in `average_precision`, images are ranked one by one: of equal scores the earlier row comes first,
-    as the stable sort of the development kit has it. NaN for a class without present labels.
+    Unlike in `average_precision`, images are ranked one by one: among equal scores the earlier row comes
+    first, as in the development kit's stable sort. NaN for a class without present labels.
 
     Source: Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 2010, section 4.2.
     """
@@ -123,13 +128,8 @@ def average_precision_11_point(
     return np.where(present_K > 0, total_K / 11, np.nan)
 
 
-def at_threshold(logits_NK: NDArray[np.floating], probability: float = 0.5) -> NDArray[np.bool_]:
-    """(N, K) the labels whose sigmoid is above `probability`; a probability equal to it is not."""
-    return logits_NK > np.log(probability / (1 - probability))
-
-
 def top_labels(logits_NK: NDArray[np.floating], count: int = TOP) -> NDArray[np.bool_]:
-    """(N, K) the `count` highest of each image, of equal ones the lower classes; all if there are no more."""
+    """The `count` highest labels of each image, (N, K); among equal ones the lower classes."""
     order = np.argsort(-logits_NK, axis=1, kind="stable")[:, :count]
     predicted = np.zeros(logits_NK.shape, np.bool_)
     np.put_along_axis(predicted, order, True, axis=1)
@@ -140,7 +140,7 @@ def precision_recall(predicted_NK: NDArray[np.bool_], labels_NK: NDArray[np.inte
     """CP, CR, CF1, OP, OR, OF1. Precision is 0 where nothing is predicted, a harmonic mean of zeros 0.
 
     CF1 is the harmonic mean of CP and CR, not the mean of the classes' F1 ("macro F1" of libraries).
-    What is predicted of a label that is not counted is neither right nor wrong.
+    The prediction of a label that is not counted is neither right nor wrong.
     """
     present_K = (labels_NK == 1).sum(0)
     right_K = (predicted_NK & (labels_NK == 1)).sum(0)
@@ -152,17 +152,6 @@ def precision_recall(predicted_NK: NDArray[np.bool_], labels_NK: NDArray[np.inte
     cr = float((right_K[known] / present_K[known]).mean())
     op, or_ = float(right_K.sum() / max(predicted_K.sum(), 1)), float(right_K.sum() / present_K.sum())
     return Rates(cp, cr, _harmonic(cp, cr), op, or_, _harmonic(op, or_))
-
-
-def check(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], classes: tuple[str, ...]) -> None:
-    """Raises: RunError when there is nothing to score or a logit is not finite; ValueError on shapes."""
-    if not logits_NK.shape == labels_NK.shape == (len(labels_NK), len(classes)):
-        raise ValueError(f"logits {logits_NK.shape}, labels {labels_NK.shape}, {len(classes)} classes")
-    if not np.isin(labels_NK, (-1, 0, 1)).all():
-        raise ValueError(f"labels from {labels_NK.min()} to {labels_NK.max()} for 1, 0 and -1")
-    if not (labels_NK == 1).any():
-        raise RunError("no test image has one of the classes: nothing to score")
-    refuse_diverged(logits_NK)
 
 
 def _harmonic(precision: float, recall: float) -> float:

@@ -1,4 +1,4 @@
-"""Images ranked by score once, average precision from the ranks as often as wanted, images weighted or not.
+"""Images ranked by score once; average precision from the ranks as often as wanted, images weighted or not.
 
 Shapes: N images, K classes, M heads (any leading axes), R weightings of the images, T thresholds of a class
 at which it is present in some image: the only ones that precision is averaged over.
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 
 class Ranking(NamedTuple):
-    """Each class's images from the highest score down. Equal scores are one threshold: what counts at any
-    of them is what stands at the last."""
+    """Each class's images from the highest score down. Equal scores are one threshold, at the last one."""
 
     order: NDArray[np.intp]  # (..., K, N) rows
     last: NDArray[np.intp]  # (..., K, N) rank of the last image with the score of this rank's
@@ -22,8 +21,7 @@ class Ranking(NamedTuple):
     def average_precision(self) -> NDArray[np.float64]:
         """(..., K); NaN for a class without present labels."""
         right = np.cumsum(self.present, axis=-1)
-        seen = np.cumsum(self.counted, axis=-1)
-        precision = right / np.maximum(seen, 1)
+        precision = right / np.maximum(np.cumsum(self.counted, axis=-1), 1)
         precision = np.take_along_axis(precision, self.last, axis=-1)
         with np.errstate(invalid="ignore"):
             return np.where(self.present, precision, 0).sum(-1) / right[..., -1]
@@ -53,7 +51,7 @@ class Thresholds(NamedTuple):
     """One class under one head, for average precision of weighted images by sums instead of sorting."""
 
     counted: NDArray[np.intp]  # rows with label 1 or 0 from the highest score to the lowest threshold
-    counted_from: NDArray[np.intp]  # (T,) where in `counted` each threshold's own begin
+    counted_from: NDArray[np.intp]  # (T,) where in `counted` the rows of each threshold begin
     present: NDArray[np.intp]  # rows with label 1, likewise
     present_from: NDArray[np.intp]  # (T,)
 
@@ -70,7 +68,7 @@ class Thresholds(NamedTuple):
 
 
 def thresholds(ranking: Ranking) -> list[Thresholds]:
-    """Of each class of one head's ranking."""
+    """The thresholds of each class in one head's ranking."""
     found = []
     for order, last, present, counted in zip(*ranking, strict=True):
         ends = np.unique(last[present])

@@ -2,7 +2,7 @@
 
     logits_NK   float (N, K), one score per image and class      labels_N   int64 (N,), 0..K-1
 
-Of equal logits the class with the lower index comes first, in top-1 and in top-5, so a head that says the
+Among equal logits the class with the lower index comes first, in top-1 and in top-5, so a head that says the
 same of every class scores the share of class 0. Everything is computed in float64.
 """
 
@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
 from pipeline.errors import RunError
-from pipeline.metrics.logits import refuse_diverged
 
 TOP = 5
 BINS = 15
@@ -37,24 +35,33 @@ def score(
 ) -> dict[str, Any]:
     """All metrics as JSON types; `UNITS` says what each one is.
 
-    Raises: RunError when there are no images, or a logit is not finite.
+    Raises: RunError when there are no images; ValueError on shapes, labels or logits that are not finite.
     """
-    check(logits_NK, labels_N, classes)
+    if logits_NK.shape != (len(labels_N), len(classes)):
+        raise ValueError(f"logits {logits_NK.shape} for {len(labels_N)} labels and {len(classes)} classes")
+    if not len(labels_N):
+        raise RunError("no test images to score")
+    if labels_N.min() < 0 or labels_N.max() >= len(classes):
+        raise ValueError(f"labels from {labels_N.min()} to {labels_N.max()} for {len(classes)} classes")
+    if not np.isfinite(logits_NK).all():
+        raise ValueError("logits that are not finite")
     logits, labels = torch.from_numpy(logits_NK).double(), torch.from_numpy(labels_N)
-    rank, predicted = ranks(logits_NK, labels_N), logits.argmax(1)
-    confusion = multiclass_confusion_matrix(predicted, labels, len(classes), validate_args=False).numpy()
-    occurring = confusion.sum(1) > 0
-    per_class = 100 * confusion.diagonal()[occurring] / confusion.sum(1)[occurring]
+    rank_N, predicted_N = ranks(logits_NK, labels_N), logits_NK.argmax(1)
+    confusion_KK = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion_KK, (labels_N, predicted_N), 1)
+    occurring = confusion_KK.sum(1) > 0
+    per_class = 100 * confusion_KK.diagonal()[occurring] / confusion_KK.sum(1)[occurring]
     accuracies = dict(zip(np.array(classes)[occurring].tolist(), per_class.tolist(), strict=True))
+    confidence_N = logits.softmax(1).amax(1).numpy()
     return {
-        "images": len(labels),
-        "top1": 100 * float(np.mean(rank < 1)),
-        "top5": 100 * float(np.mean(rank < TOP)) if len(classes) > TOP else None,
+        "images": len(labels_N),
+        "top1": 100 * float(np.mean(rank_N < 1)),
+        "top5": 100 * float(np.mean(rank_N < TOP)) if len(classes) > TOP else None,
         "nll": F.cross_entropy(logits, labels).item(),
-        "ece": calibration_error(logits, labels),
+        "ece": calibration_error(confidence_N, predicted_N == labels_N),
         "mean_class_accuracy": float(per_class.mean()),
         "per_class": {name: accuracies.get(name) for name in classes},
-        "confusion": confusion.tolist(),
+        "confusion": confusion_KK.tolist(),
     }
 
 
@@ -65,23 +72,17 @@ def ranks(logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer]) -> NDA
     return ((logits_NK > own_N1) | ((logits_NK == own_N1) & earlier_NK)).sum(1)
 
 
-def calibration_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Expected calibration error in per cent: 15 equal bins of the predicted class's probability, L1.
+def calibration_error(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float:
+    """Expected calibration error in per cent: |accuracy - mean confidence| over 15 equal bins, by their size.
 
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    A bin has its lower end, but not its upper one, except for the last, which has both.
+
+    Args:
+        confidence_N: the predicted class's probability.
+        right_N: whether that class is the label.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv 1706.04599.
     """
-    confidence, predicted = logits.softmax(1).max(1)
-    # torchmetrics' bins are [low, high), and a probability of exactly 1 would be in a sixteenth one.
-    confidence = confidence.clamp(max=float(np.nextafter(1.0, 0.0)))
-    return 100 * binary_calibration_error(confidence, (predicted == labels).long(), BINS).item()
-
-
-def check(logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer], classes: tuple[str, ...]) -> None:
-    """Raises: RunError when there are no images or a logit is not finite; ValueError on shapes or labels."""
-    if logits_NK.shape != (len(labels_N), len(classes)):
-        raise ValueError(f"logits {logits_NK.shape} for {len(labels_N)} labels and {len(classes)} classes")
-    if not len(labels_N):
-        raise RunError("no test images to score")
-    if labels_N.min() < 0 or labels_N.max() >= len(classes):
-        raise ValueError(f"labels from {labels_N.min()} to {labels_N.max()} for {len(classes)} classes")
-    refuse_diverged(logits_NK)
+    bin_N = np.digitize(confidence_N, np.linspace(0, 1, BINS + 1)[1:-1])
+    gaps = np.bincount(bin_N, weights=right_N - confidence_N)  # accuracy - confidence, times the bin's size
+    return 100 * float(np.abs(gaps).sum() / len(confidence_N))

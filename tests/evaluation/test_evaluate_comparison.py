@@ -10,7 +10,7 @@ from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.stage import evaluate
-from pipeline.metrics.bootstrap import paired_interval
+from pipeline.metrics.bootstrap import top1_interval
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,14 @@ def test_the_table_has_a_line_per_run_and_the_paths_follow(
     assert all(Path(line).is_file() for line in lines[-7:])
 
 
-def test_a_comparison_is_the_paired_interval_of_the_kept_predictions(made: Path, tmp_path: Path) -> None:
+def test_a_comparison_is_the_top1_interval_of_the_kept_predictions(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep/comparison.json"
     evaluate(settings(made / "ten", made / "linear", made / "ten", out=str(out), seed=3))
     ten, linear = (
         Predictions.load(made / name / "eval/predictions.npz").correct for name in ("ten", "linear")
     )
     found = json.loads(out.read_text())
-    expected = paired_interval(ten, linear, resamples=500, seed=3)
+    expected = top1_interval(ten, linear, resamples=500, seed=3)
     assert (found["baseline"], found["images"]) == (str(made / "ten"), 150)
     assert found["runs"][0] == {"run": str(made / "linear"), **expected._asdict()}
     assert found["runs"][0]["difference"] == pytest.approx(100 * (linear.mean() - ten.mean()))

@@ -18,7 +18,7 @@ from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.stage import evaluate, score_run
-from pipeline.metrics.map_bootstrap import paired_map_interval
+from pipeline.metrics.bootstrap import mean_ap_interval
 from pipeline.metrics.multilabel import UNITS
 from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
@@ -142,13 +142,13 @@ def test_the_table_shows_both_kinds_of_map_and_both_of_cf1(
     assert lines[start + 1].split() == [str(made / "linear"), *(f"{n:.2f}" for n in numbers)]
 
 
-def test_a_comparison_is_the_paired_interval_of_map_whatever_the_order_of_classes(
+def test_a_comparison_is_the_top1_interval_of_map_whatever_the_order_of_classes(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "comparison.json"
     evaluate(settings(made / "linear", made / "turned", made / "linear", out=str(out), seed=3))
     a, b = (Predictions.load(made / name / "eval/predictions.npz") for name in ("linear", "turned"))
-    expected = paired_map_interval(a.logits, b.logits[:, ::-1], a.labels, resamples=200, seed=3)
+    expected = mean_ap_interval(a.logits, b.logits[:, ::-1], a.labels, resamples=200, seed=3)
     found = json.loads(out.read_text())
     assert found["runs"][0] == {"run": str(made / "turned"), **expected._asdict()}
     assert found["runs"][1] == {"run": str(made / "linear"), "difference": 0.0, "low": 0.0, "high": 0.0}

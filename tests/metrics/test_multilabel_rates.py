@@ -5,17 +5,13 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 from support.ranked import draw
 
-from pipeline.metrics.multilabel import (
-    at_threshold,
-    precision_recall,
-    top_labels,
-)
+from pipeline.metrics.multilabel import precision_recall, score, top_labels
 
 
 @pytest.mark.parametrize("top", [False, True])
 def test_rates_equal_scikit_learns(top: bool) -> None:
     scores, labels = draw(5, ties=False, masked=False)
-    predicted = top_labels(scores) if top else at_threshold(scores)
+    predicted = top_labels(scores) if top else scores > 0
     cp, cr, macro_f1, _ = precision_recall_fscore_support(labels, predicted, average="macro")
     op, or_, of1, _ = precision_recall_fscore_support(labels, predicted, average="micro")
     found = precision_recall(predicted, labels)
@@ -25,7 +21,7 @@ def test_rates_equal_scikit_learns(top: bool) -> None:
 
 def test_rates_without_what_is_not_counted_equal_scikit_learns_class_by_class() -> None:
     scores, labels = draw(6, ties=False, masked=True)
-    predicted, counted = at_threshold(scores), labels >= 0
+    predicted, counted = scores > 0, labels >= 0
     by_class = [
         precision_recall_fscore_support(
             labels[counted[:, k], k], predicted[counted[:, k], k], average="binary"
@@ -50,7 +46,8 @@ def test_rates_by_hand() -> None:
 
 def test_half_is_not_above_half_and_the_highest_are_exactly_as_many() -> None:
     logits = np.array([[0.0, 1e-6, -1e-6, 5.0], [1.0, 1.0, 1.0, 1.0]], np.float32)
-    assert at_threshold(logits).tolist() == [[False, True, False, True], [True] * 4]
-    assert at_threshold(logits, 0.9).tolist() == [[False, False, False, True], [False] * 4]
+    found = score(logits, np.ones((2, 4), np.int8), tuple("abcd"))
+    assert found["at_half"]["or"] == pytest.approx(100 * 6 / 8)
+    assert found["top3"]["or"] == pytest.approx(100 * 6 / 8)
     assert top_labels(logits).tolist() == [[True, True, False, True], [True, True, True, False]]
     assert top_labels(logits[:, :2]).all()

@@ -1,9 +1,10 @@
-"""Metrics against scikit-learn, and against numbers worked out by hand."""
+"""Metrics against scikit-learn, torchmetrics, and numbers worked out by hand."""
 
 import json
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
@@ -12,9 +13,10 @@ from sklearn.metrics import (
     log_loss,
     top_k_accuracy_score,
 )
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
 from pipeline.errors import RunError
-from pipeline.metrics.single_label import UNITS, ranks, score
+from pipeline.metrics.single_label import UNITS, calibration_error, ranks, score
 
 Data = tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]
 
@@ -74,6 +76,25 @@ def test_calibration_error_equals_a_loop_over_bins(data: Data) -> None:
     assert score(logits, labels, classes)["ece"] == pytest.approx(naive_ece(logits, labels), rel=1e-6)
 
 
+def test_calibration_error_and_confusion_equal_torchmetrics(data: Data) -> None:
+    logits, labels, classes = data
+    found, (confidence, predicted) = score(logits, labels, classes), torch.from_numpy(softmax(logits)).max(1)
+    right = torch.from_numpy(labels) == predicted
+    below_one = confidence.clamp(max=float(np.nextafter(1, 0)))  # its last bin has no upper end
+    expected = binary_calibration_error(below_one, right.long(), n_bins=15).item()
+    assert found["ece"] == pytest.approx(100 * expected, rel=1e-12)
+    confusion = multiclass_confusion_matrix(predicted, torch.from_numpy(labels), len(classes))
+    assert found["confusion"] == confusion.tolist()
+
+
+def test_a_confidence_between_two_bins_belongs_to_the_upper_one() -> None:
+    # 1/3 is the lower end of bin 5: with 0.36 in it, |1 - 1/3| and |0 - 0.36| partly cancel.
+    confidence, right = np.array([np.linspace(0, 1, 16)[5], 0.36]), np.array([True, False])
+    assert calibration_error(confidence, right) == pytest.approx(100 * abs(2 / 3 - 0.36) / 2)
+    confidence[0] = np.nextafter(confidence[0], 0)
+    assert calibration_error(confidence, right) == pytest.approx(100 * (2 / 3 + 0.36) / 2)
+
+
 def test_calibration_error_by_hand() -> None:
     # Confidences 0.8, 0.8 (one right) and 0.6 (right): |0.5 - 0.8|·2/3 + |1 - 0.6|·1/3
     logits = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4]]))
@@ -130,10 +151,10 @@ def test_every_metric_is_json_and_has_its_unit_documented() -> None:
     assert set(found) == set(UNITS)
 
 
-def test_a_diverged_run_and_an_empty_test_split_are_refused() -> None:
+def test_logits_that_are_not_finite_and_an_empty_test_split_are_refused() -> None:
     logits = np.zeros((3, 2), np.float32)
     logits[1, 0] = np.nan
-    with pytest.raises(RunError, match="logits of test image 1 are not finite"):
+    with pytest.raises(ValueError, match="not finite"):
         score(logits, np.zeros(3, np.int64), ("a", "b"))
     with pytest.raises(RunError, match="no test images"):
         score(np.zeros((0, 2)), np.zeros(0, np.int64), ("a", "b"))

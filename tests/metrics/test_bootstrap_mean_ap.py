@@ -5,9 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from pipeline.metrics import map_bootstrap
-from pipeline.metrics.bootstrap import Interval
-from pipeline.metrics.map_bootstrap import draws, paired_map_interval
+from pipeline.metrics import bootstrap
+from pipeline.metrics.bootstrap import Interval, draws, mean_ap_interval
 from pipeline.metrics.multilabel import mean_average_precision
 
 
@@ -58,7 +57,7 @@ def test_interval_equals_a_loop_with_scikit_learn_on_the_rows_drawn(
 ) -> None:
     labels = labels_of(masked=masked)
     a, b = scores_of(labels, seeds_a, 0.7, 1), scores_of(labels, seeds_b, 1.0, 2)
-    found = paired_map_interval(a, b, labels, resamples=60, seed=4)
+    found = mean_ap_interval(a, b, labels, resamples=60, seed=4)
     assert found == pytest.approx(naive_interval(a, b, labels, 60, 4), abs=1e-9)
     assert found.low < found.difference < found.high
 
@@ -66,10 +65,10 @@ def test_interval_equals_a_loop_with_scikit_learn_on_the_rows_drawn(
 def test_drawing_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = labels_of()
     a, b = scores_of(labels, 1, 0.7, 1), scores_of(labels, 2, 1.0, 2)
-    whole = paired_map_interval(a, b, labels, resamples=100)
-    monkeypatch.setattr(map_bootstrap, "CHUNK", 7 * 60)
+    whole = mean_ap_interval(a, b, labels, resamples=100)
+    monkeypatch.setattr(bootstrap, "CHUNK", 7 * 60)
     assert [chunk.shape for chunk in draws(60, 10, np.random.default_rng(0))] == [(60, 7), (60, 3)]
-    assert paired_map_interval(a, b, labels, resamples=100) == whole
+    assert mean_ap_interval(a, b, labels, resamples=100) == whole
 
 
 def test_every_resample_draws_as_many_images_as_there_are_each_as_likely() -> None:
@@ -82,14 +81,14 @@ def test_every_resample_draws_as_many_images_as_there_are_each_as_likely() -> No
 def test_equal_runs_differ_by_exactly_nothing() -> None:
     labels = labels_of()
     a = scores_of(labels, 3, 1, 1)
-    assert paired_map_interval(a, a, labels, resamples=50) == Interval(0, 0, 0)
-    assert paired_map_interval(a[0], a[:1], labels, resamples=50) == Interval(0, 0, 0)
+    assert mean_ap_interval(a, a, labels, resamples=50) == Interval(0, 0, 0)
+    assert mean_ap_interval(a[0], a[:1], labels, resamples=50) == Interval(0, 0, 0)
 
 
 def test_exchanging_the_runs_mirrors_the_interval() -> None:
     labels = labels_of()
     a, b = scores_of(labels, 1, 0.7, 1), scores_of(labels, 1, 1.0, 2)
-    there, back = (paired_map_interval(x, y, labels, resamples=200) for x, y in ((a, b), (b, a)))
+    there, back = (mean_ap_interval(x, y, labels, resamples=200) for x, y in ((a, b), (b, a)))
     assert tuple(there) == pytest.approx((-back.difference, -back.high, -back.low))
 
 
@@ -98,7 +97,7 @@ def test_nearly_equal_runs_have_a_narrow_interval_though_either_is_unsure() -> N
     a = scores_of(labels, 1, 1, 1)[0]
     b = a + np.random.default_rng(0).normal(0, 0.05, a.shape).astype(np.float32)
     weak = np.zeros_like(a)  # says the same of every image: its mAP hardly varies, so a's own spread remains
-    paired, alone = (paired_map_interval(x, b, labels, resamples=300) for x in (a, weak))
+    paired, alone = (mean_ap_interval(x, b, labels, resamples=300) for x in (a, weak))
     assert paired.high - paired.low < 0.3 * (alone.high - alone.low)
 
 
@@ -106,13 +105,13 @@ def test_other_images_or_no_present_label_are_refused() -> None:
     labels = labels_of()
     a = scores_of(labels, 1, 1, 1)
     with pytest.raises(ValueError, match="same images"):
-        paired_map_interval(a, a[:, :-1], labels)
+        mean_ap_interval(a, a[:, :-1], labels)
     with pytest.raises(ValueError, match="no label is present"):
-        paired_map_interval(a, a, np.zeros_like(labels))
+        mean_ap_interval(a, a, np.zeros_like(labels))
 
 
 def test_the_difference_is_that_of_the_metric() -> None:
     labels = labels_of()
     a, b = scores_of(labels, 2, 0.7, 1), scores_of(labels, 3, 1.0, 2)
     expected = mean_average_precision(b, labels).mean() - mean_average_precision(a, labels).mean()
-    assert paired_map_interval(a, b, labels, resamples=10).difference == pytest.approx(100 * expected)
+    assert mean_ap_interval(a, b, labels, resamples=10).difference == pytest.approx(100 * expected)
