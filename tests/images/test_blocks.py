@@ -17,7 +17,7 @@ from pipeline.images.decoders import Decoders
 from pipeline.images.transform import Transform
 
 TRANSFORM = Transform(image_px=8, mean=(0, 0, 0), std=(1, 1, 1))
-PHOTOS = Path(__file__).parents[2] / "shared/cifar10-jpeg"
+PHOTOS = Path(__file__).parents[3] / "shared/cifar10-jpeg"
 RNG = np.random.default_rng(0)
 
 

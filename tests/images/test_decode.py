@@ -10,7 +10,7 @@ from support.encoding import NOISE, SMOOTH, encoded
 
 from pipeline.images.decode import decode, hush
 
-PHOTOS = Path(__file__).parents[2] / "shared/cifar10-jpeg"
+PHOTOS = Path(__file__).parents[3] / "shared/cifar10-jpeg"
 
 
 @pytest.fixture(autouse=True)
