@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
@@ -32,11 +32,11 @@ class Range:
         return f"a number above {low}, at most {high}" if self.above else f"a number from {low} to {high}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashable, though a registry is not
 class OneOf:
-    """A string out of a registry's names."""
+    """One of some names: a tuple of strings, or a registry."""
 
-    choices: Sequence[str]
+    choices: Collection[str]
 
     def __contains__(self, value: str) -> bool:
         return value in self.choices
@@ -78,7 +78,7 @@ class Checked:
             values: Iterable[Any] = value if isinstance(value, tuple) else (value,)
             for rule in _rules(hints[field.name]):
                 for v in values:
-                    if v not in rule:
+                    if v is not None and v not in rule:
                         raise ConfigError(f"{flag(field.name)}: expected {rule}, found {_short(v)}")
                 if isinstance(value, tuple) and not value and not _may_be_empty(field):
                     raise ConfigError(f"{flag(field.name)}: expected at least one value, found none")

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import signal
 import sys
+import types
 import typing
 
 import pytest
@@ -25,13 +26,20 @@ def ranges() -> list[tuple[type[Checked], str, Range]]:
     found = []
     for stage in STAGES:
         for name, hint in typing.get_type_hints(stage, include_extras=True).items():
+            hint = given(hint)
             inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
             found += [(stage, name, m) for m in getattr(inner, "__metadata__", ()) if isinstance(m, Range)]
     return found
 
 
+def given(hint: typing.Any) -> typing.Any:
+    """The type of a field's value where it isn't None."""
+    arguments = typing.get_args(hint)
+    return arguments[0] if arguments[1:] == (types.NoneType,) else hint
+
+
 def numeric_fields(stage: type[Checked]) -> set[str]:
-    hints = typing.get_type_hints(stage)
+    hints = {name: given(hint) for name, hint in typing.get_type_hints(stage).items()}
     return {n for n, h in hints.items() if h in (int, float) or typing.get_args(h)[:1] in ((int,), (float,))}
 
 
@@ -135,7 +143,9 @@ def test_caches_that_differ_in_their_images_have_different_folders_by_default() 
 
 
 def test_a_heads_own_settings_are_written_down_unless_others_are_asked_for() -> None:
-    attention = stages.TrainConfig(head="recurrent-attention")
+    attention = stages.TrainConfig(head="recurrent-attention").resolved()
     assert (attention.lr, attention.batch) == ((1e-3,), 32)
-    assert stages.TrainConfig(head="recurrent-attention", lr=(0.5,), batch=7).as_json()["batch"] == 7
-    assert (stages.TrainConfig().lr, stages.TrainConfig().batch) == ((0.1,), 0)
+    asked = stages.TrainConfig(head="recurrent-attention", lr=(0.5,), batch=7).resolved().as_json()
+    assert (asked["lr"], asked["batch"]) == ([0.5], 7)
+    usual = stages.TrainConfig().resolved()
+    assert (usual.lr, usual.batch, usual.crop_cells) == ((0.1,), None, 3)

@@ -146,7 +146,7 @@ def train_config(config: AblateConfig, cell: Cell) -> TrainConfig:
         crops="ten" if cell.head == "linear" else cell.head,  # type: ignore[arg-type]
         hidden=config.hidden,
         classes=cell.classes,
-        per_class=cell.per_class,
+        per_class=cell.per_class or None,
         val_fraction=val_fraction,
         batch=batch,
         epochs=max(config.epochs, -(-config.min_steps // steps)),

@@ -1,4 +1,4 @@
-"""What a head is. To add one: a file here with a subclass of `Head`, and a line in `__init__.py`.
+"""What a head is. To add one: a file here with a subclass of `Head`, and an entry in `HEADS`.
 
 A head is a *stack* of M heads of one shape that train at once, in one pass over the data: they differ in the
 seed of their initial weights and in the optimizer's settings. Every parameter has a leading dimension M.
@@ -16,21 +16,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import TrainConfig
-from pipeline.heads.losses import cross_entropy, kind_of_loss, mean_loss
-
-__all__ = ["Examples", "FittedHead", "Head", "HeadSpec", "cross_entropy"]
+from pipeline.heads.losses import kind_of_loss, mean_loss
+from pipeline.heads.settings import HeadSettings
+from pipeline.maps.crops import Crop, crops_of
 
 
 class HeadSpec(NamedTuple):
     """All that a head's shape and initial weights depend on."""
 
-    config: TrainConfig
+    settings: HeadSettings
     map_shape: tuple[int, int, int]  # (C, H, W)
     classes: int
     seeds: Sequence[int]  # one per head of the stack
     examples: int = 0  # maps in the training part, every drawn view of an image
     multi_label: bool = False  # labels are (B, K): 1 present, 0 absent, -1 not counted
+
+    def crops(self) -> list[Crop]:
+        """The crops to look at, in every view. Raises: ConfigError when they are larger than the map."""
+        _, height, width = self.map_shape
+        side = self.settings.crop_cells
+        cells = (side, side) if side else (max(1, height - 2), max(1, width - 2))
+        return crops_of(self.settings.crops, (height, width), cells)
 
 
 class Head(nn.Module):
@@ -46,7 +52,7 @@ class Head(nn.Module):
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__()
         self.seeds = tuple(spec.seeds)
-        self.loss = kind_of_loss(spec.config.loss, spec.multi_label)
+        self.loss = kind_of_loss(spec.settings.loss, spec.multi_label)
         self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def share_of(self, maps: int) -> int:

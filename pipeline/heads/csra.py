@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.heads.base import Head, HeadSpec
-from pipeline.maps.crops import crops_of, own_crop_cells
 
 MAXIMUM = 99.0
 """The temperature that stands for the maximum."""
@@ -31,12 +30,10 @@ class ResidualAttention(Head):
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
-        config, (channels, *map_cells) = spec.config, spec.map_shape
-        cells = (map_cells[0], map_cells[1])
-        crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
+        settings, channels, crops = spec.settings, spec.map_shape[0], spec.crops()
         self.views = 1 + max(crop.view for crop in crops)
         self.windows = Counter((crop.view, crop.box) for crop in crops)
-        self.share, self.temperatures = config.csra_lambda, config.csra_temperature
+        self.share, self.temperatures = settings.csra_lambda, settings.csra_temperature
         shape = (len(self.temperatures), channels, spec.classes)
         self.weight = self.new_weight(*shape, std=channels**-0.5)
         self.bias = self.new_bias(spec.classes)

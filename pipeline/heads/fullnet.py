@@ -21,24 +21,22 @@ from pipeline import kernels
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.crop_sum import CropSum
 from pipeline.heads.folding import even_size, fold_crops, pair_up, unfold
-from pipeline.maps.crops import crops_of
 
 
 class FullNet(Head):
-    """Hidden layers of `config.hidden` units, ReLU and dropout after each, then one linear layer."""
+    """Hidden layers of `settings.hidden` units, ReLU and dropout after each, then one linear layer."""
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
-        config, (channels, height, width) = spec.config, spec.map_shape
-        crops = crops_of(config.crops, (height, width), (config.crop_cells, config.crop_cells))
+        settings, channels, crops = spec.settings, spec.map_shape[0], spec.crops()
         box = crops[0].box
         self.views = 1 + max(crop.view for crop in crops)
         self.folding = pair_up(crops)
         self.crop_shape = (channels, box.height, box.width)
-        self.dropout_rate, self.recordable = config.dropout, not config.dropout
-        widths = (channels * box.height * box.width, *config.hidden)
-        self.depth = len(config.hidden)
-        for i, (fan_in, fan_out) in enumerate(zip(widths, config.hidden, strict=False)):
+        self.dropout_rate, self.recordable = settings.dropout, not settings.dropout
+        widths = (channels * box.height * box.width, *settings.hidden)
+        self.depth = len(settings.hidden)
+        for i, (fan_in, fan_out) in enumerate(zip(widths, settings.hidden, strict=False)):
             shape = (fan_in, fan_out) if i else (fan_out, fan_in)  # the first in the mirror basis, row by row
             setattr(self, f"weight{i}", self.new_weight(*shape, std=(2 / fan_in) ** 0.5))
             setattr(self, f"bias{i}", self.new_bias(fan_out))

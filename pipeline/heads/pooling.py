@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.linear import Linear
-from pipeline.maps.crops import crops_of, own_crop_cells
 
 
 class Pooling(Linear):
@@ -18,8 +17,7 @@ class Pooling(Linear):
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
-        map_cells = spec.map_shape[1:]
-        self.crops = crops_of(spec.config.crops, map_cells, own_crop_cells(spec.config.crop_cells, map_cells))
+        self.crops = spec.crops()
         self.views = 1 + max(crop.view for crop in self.crops)
 
     def pool(self, cells_BCj: Tensor) -> Tensor:

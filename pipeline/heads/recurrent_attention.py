@@ -29,13 +29,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline.checks import flag
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss
 from pipeline.heads.lstm import Cell, lstm_weight
 from pipeline.heads.shared_layer import SharedLayer
 from pipeline.heads.transformer import Transformer
-from pipeline.maps.crops import Box, crops_of, own_crop_cells
+from pipeline.maps.crops import Crop
 
 
 class Attention(NamedTuple):
@@ -56,25 +57,24 @@ class RecurrentAttention(Head):
     def __init__(self, spec: HeadSpec) -> None:
         """Raises: ConfigError when more than one width is asked for, or the crop is larger than the map."""
         super().__init__(spec)
-        config, (channels, height, width) = spec.config, spec.map_shape
-        hidden, *more = config.hidden
+        settings, (channels, height, width) = spec.settings, spec.map_shape
+        hidden, *more = settings.hidden
         if more:
             raise ConfigError(
-                f"--hidden: expected one width for recurrent-attention, found {len(config.hidden)}"
+                f"{flag('hidden')}: expected one width for recurrent-attention, found {len(more) + 1}"
             )
-        cells = (height, width)
-        self.crops = crops_of(config.crops, cells, own_crop_cells(config.crop_cells, cells))
+        cells, self.crops = (height, width), spec.crops()
         self.maps_per_image = len(self.seeds) * len(self.crops)
-        self.views, self.steps = 1 + max(crop.view for crop in self.crops), config.steps
+        self.views, self.steps = 1 + max(crop.view for crop in self.crops), settings.steps
         self.map_layout = (self.views, height, channels, width)
-        self.points = own_region_cells(config.region_cells, self.crops[0].box)
+        self.points = _points(settings.region_cells, self.crops[0])
         self.transformer = Transformer(self.crops, cells, self.points)
         self._set_up_whole(cells)
-        self.localisation, self.constraints = config.localisation, config.constraints
-        self.dropout_rate, self.recordable = config.dropout, not config.dropout
+        self.localisation, self.constraints = settings.localisation, settings.constraints
+        self.dropout_rate, self.recordable = settings.dropout, not settings.dropout
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
-        self.fixed = config.region_start == "fixed"
-        self._set_up_places(hidden, config.region_start != "whole")
+        self.fixed = settings.region_start == "fixed"
+        self._set_up_places(hidden, settings.region_start != "whole")
 
     def _set_up_whole(self, cells: tuple[int, int]) -> None:
         """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
@@ -162,6 +162,6 @@ class RecurrentAttention(Head):
         return maps, whole.reshape(batch * len(self.crops), -1)
 
 
-def own_region_cells(asked: int, crop: Box) -> tuple[int, int]:
-    """Points (p, q) of a region: as asked, or with 0 half the crop's cells, rounded up."""
-    return (asked, asked) if asked else ((crop.height + 1) // 2, (crop.width + 1) // 2)
+def _points(asked: int | None, crop: Crop) -> tuple[int, int]:
+    """Points (p, q) of a region: as asked, or half the crop's cells, rounded up."""
+    return (asked, asked) if asked else ((crop.box.height + 1) // 2, (crop.box.width + 1) // 2)

@@ -64,11 +64,6 @@ def crops_of(kind: str, map_cells: tuple[int, int], crop_cells: tuple[int, int])
     return five
 
 
-def own_crop_cells(asked: int, map_cells: tuple[int, int]) -> tuple[int, int]:
-    """Sides of a crop (height, width): as asked, or with 0 two cells less than the map, if it has them."""
-    return (asked, asked) if asked else (max(1, map_cells[0] - 2), max(1, map_cells[1] - 2))
-
-
 def _mirrored(box: Box, map_width: int) -> Box:
     """Where a box of the mirrored map lies on the unmirrored one."""
     return box._replace(left=map_width - box.left - box.width)

@@ -59,7 +59,7 @@ def _few(
     labels: Labels, kept: Rows, held: Rows, classes: Sequence[str], config: TrainConfig
 ) -> tuple[Rows, Rows]:
     """The first `per_class` images of each class, in an order drawn by the seed."""
-    wanted = config.per_class
+    wanted = config.per_class or 0
     if labels.ndim > 1:
         raise ConfigError(
             "--per-class: expected images of one class each, found some of several; leave it out"

@@ -12,7 +12,6 @@ is written under another name and renamed, so what is there is whole.
 
 from collections.abc import Mapping
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import torch
@@ -126,7 +125,7 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
         maps = int(described.get("train_maps", described.get("train_images", 0)))
         multi_label = bool(described["multi_label"])
         spec = HeadSpec(config, shape, len(classes), config.seed[:1], maps, multi_label)
-        head: Head = resolve_name(HEADS[config.head])(spec)
+        head = HEADS[config.head].load()(spec)
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise RunError(f"{run_dir}: config.json is not that of a trained head: {error}") from error
     normaliser = Normaliser(shape[0])

@@ -10,6 +10,7 @@ from pipeline.config import TrainConfig
 from pipeline.errors import RunError
 from pipeline.files import read_json, write_json
 from pipeline.runs import folder as runs
+from pipeline.runs.stack import stack_of
 from pipeline.training.validation import MAP, TOP1, score_in
 
 SETTING = ("shape", "lr", "weight_decay")
@@ -18,8 +19,9 @@ SETTING = ("shape", "lr", "weight_decay")
 
 def entry(config: TrainConfig, folder: str, summary: dict[str, Any]) -> dict[str, Any]:
     """A head's line: its settings, its folder inside the sweep's, and its summary."""
-    settings = {"lr": config.lr[0], "weight_decay": config.weight_decay[0], "seed": config.seed[0]}
-    return {"folder": folder, "shape": config.shape_name, **settings, **summary}
+    (head,) = stack_of(config)
+    settings = {**head.setting._asdict(), "seed": head.seed}
+    return {"folder": folder, "shape": config.group_name, **settings, **summary}
 
 
 def heads_in(config: TrainConfig) -> list[dict[str, Any]]:

@@ -2,18 +2,11 @@
 
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
+from pipeline.runs.stack import Setting
 from pipeline.training.validation import score_in
-
-
-class Setting(NamedTuple):
-    """What is chosen by validation score."""
-
-    lr: float
-    weight_decay: float
 
 
 def choose(sweeps: list[Path], grid: list[Setting]) -> Setting:

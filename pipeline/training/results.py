@@ -6,33 +6,33 @@ from pipeline.files import write_json
 from pipeline.maps.source import Source
 from pipeline.runs import folder as runs
 from pipeline.runs import leaderboard
-from pipeline.runs.stack import Member
+from pipeline.runs.stack import StackedHead
 from pipeline.training.trainer import Trainer
 
 
 def write_results(
-    trainer: Trainer, source: Source, members: list[Member], run_dir: Path, images: int, seconds: float
+    trainer: Trainer, source: Source, stack: list[StackedHead], run_dir: Path, images: int, seconds: float
 ) -> None:
     """Write each head's weights and summary, and of a sweep the leaderboard.
 
     Images and seconds are this call's; a run that was gone on with took more.
     """
     summaries = []
-    for m, member in enumerate(members):
+    for m, head in enumerate(stack):
         weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
-        runs.write_head(member.folder, weights, source.normaliser)
+        runs.write_head(head.folder, weights, source.normaliser)
         summary = {
             "best_epoch": int(trainer.best_epoch[m]),
             trainer.score.key: float(trainer.best_score[m]),
             "val_loss": float(trainer.best_loss[m]),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds),
-            "heads_at_once": len(members),
+            "heads_at_once": len(stack),
         }
-        write_json(member.folder / "summary.json", summary)
+        write_json(head.folder / "summary.json", summary)
         summaries.append(summary)
-    if len(members) > 1:
-        heads = zip(members, summaries, strict=True)
+    if len(stack) > 1:
+        heads = zip(stack, summaries, strict=True)
         leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
     elif trainer.val is not None:
         best = (

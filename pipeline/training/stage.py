@@ -7,7 +7,6 @@ import hashlib
 import time
 from importlib.metadata import version
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,15 @@ from pipeline.config import TrainConfig
 from pipeline.device import free_bytes, pick_device
 from pipeline.errors import RunError
 from pipeline.files import append_line, keep_lines
-from pipeline.heads import HEADS, own_optimizer
-from pipeline.heads.base import FittedHead, Head, HeadSpec
+from pipeline.heads import HEADS
+from pipeline.heads.base import FittedHead, HeadSpec
 from pipeline.maps.batches import Maps, place_maps
 from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part, split
 from pipeline.maps.source import Source, check_views, drawn_views
 from pipeline.runs import claim as claims
 from pipeline.runs import folder as runs
-from pipeline.runs.stack import Member, is_computed, members_of, without_steps
+from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.runs.tensors import shape_text
 from pipeline.training.fitting import check_memory, fit
 from pipeline.training.optimizer import make_optimizer
@@ -45,12 +44,12 @@ def train(config: TrainConfig) -> Path:
     Raises: CacheError; ConfigError when a flag doesn't suit the cache; RunError when the folder holds another
     run, an unfinished one and --resume isn't given, or one that trains now; when every head diverges.
     """
+    config = config.resolved()
     cache, run_dir = FeatureCache(Path(config.cache) / "train.h5"), config.run_dir
     train_part, val_part = split(cache.labels, cache.classes, config)
-    config = without_steps(config)
-    members = members_of(config)
+    stack = stack_of(config)
     examples = len(train_part.rows) * drawn_views(cache)
-    source = open_source(config, cache, [member.config.seed[0] for member in members], examples)
+    source = open_source(config, cache, [head.seed for head in stack], examples)
     if isinstance(source.head, FittedHead):
         check_memory(config, source, examples + len(val_part.rows))
     if claims.claim(run_dir, describe(config, cache, train_part)):
@@ -61,26 +60,26 @@ def train(config: TrainConfig) -> Path:
             raise RunError(
                 f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"
             )
-        for member in members:
-            claims.claim(member.folder, describe(member.config, cache, train_part))
+        for head in stack:
+            claims.claim(head.folder, describe(head.config, cache, train_part))
         announce(config, source, train_part, val_part)
-        fill(config, source, train_part, val_part, members)
+        fill(config, source, train_part, val_part, stack)
     return run_dir
 
 
 def fill(
-    config: TrainConfig, source: Source, train_part: Part, val_part: Part, members: list[Member]
+    config: TrainConfig, source: Source, train_part: Part, val_part: Part, stack: list[StackedHead]
 ) -> None:
     """Train, or compute, the heads into their folders."""
     source.fit_normaliser(train_part.rows)
     if isinstance(source.head, FittedHead):
         fit(config, source, source.head, train_part, val_part)
         return
-    trainer = make_trainer(config, source, train_part, val_part, members)
+    trainer = make_trainer(config, source, train_part, val_part, stack)
     checkpoint = config.run_dir / runs.CHECKPOINT
     started = time.perf_counter()
-    images = run_epochs(trainer, members, checkpoint)
-    write_results(trainer, source, members, config.run_dir, images, time.perf_counter() - started)
+    images = run_epochs(trainer, stack, checkpoint)
+    write_results(trainer, source, stack, config.run_dir, images, time.perf_counter() - started)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -92,7 +91,7 @@ def open_source(config: TrainConfig, cache: FeatureCache, seeds: list[int], exam
     classes = config.classes or cache.classes
     _, _, channels, height, width = cache.shape
     spec = HeadSpec(config, (channels, height, width), len(classes), seeds, examples, cache.labels.ndim > 1)
-    head: Head = resolve_name(HEADS[config.head])(spec)
+    head = HEADS[config.head].load()(spec)
     check_views(cache, head)
     head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
     return Source(cache, head, Normaliser(channels).to(device), dtype, device, config.verify)
@@ -110,7 +109,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),
         "train_images": images,
-        **({"train_maps": images * drawn} if drawn > 1 and is_computed(config) else {}),
+        **({"train_maps": images * drawn} if drawn > 1 and HEADS[config.head].fitted else {}),
         **({"multi_label": True} if cache.labels.ndim > 1 else {}),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
@@ -136,11 +135,11 @@ def announce(config: TrainConfig, source: Source, train_part: Part, val_part: Pa
 
 
 def make_trainer(
-    config: TrainConfig, source: Source, train_part: Part, val_part: Part, members: list[Member]
+    config: TrainConfig, source: Source, train_part: Part, val_part: Part, stack: list[StackedHead]
 ) -> Trainer:
     """Bring the maps to where they will live, and make the optimizer."""
     plan, drawn = Plan.of(config, len(train_part.rows)), source.drawn
-    limit, working = config.memory_budget_mb << 20, source.working_bytes(plan.batch)
+    limit, working = (config.memory_budget_mb or 0) << 20, source.working_bytes(plan.batch)
     on_device = max(0, (limit or free_bytes(source.device) // 2) - working)
     in_ram = max(0, (limit or free_bytes(torch.device("cpu")) // 2) - working)
     examples = len(val_part.rows) + len(train_part.rows) * drawn
@@ -152,21 +151,21 @@ def make_trainer(
     train_maps = place(train_part, drawn, "training maps")
     val = place(val_part, 1, "validation maps") if len(val_part.rows) else None
     optimizer = make_optimizer(
-        own_optimizer(config.head, config.optimizer),
+        config.optimizer,
         dict(source.head.named_parameters()),
-        lr=[member.config.lr[0] for member in members],
-        weight_decay=[member.config.weight_decay[0] for member in members],
+        lr=[head.setting.lr for head in stack],
+        weight_decay=[head.setting.weight_decay for head in stack],
     )
     return Trainer(source.head, optimizer, train_maps, val, plan, score_of(train_part.labels))
 
 
-def run_epochs(trainer: Trainer, members: list[Member], checkpoint: Path) -> int:
+def run_epochs(trainer: Trainer, stack: list[StackedHead], checkpoint: Path) -> int:
     """Train to the end, from the checkpoint if there is one; gives how many images the heads were shown.
 
     Raises: RunError when every head diverges.
     """
     first = trainer.load(checkpoint) if checkpoint.exists() else 0
-    logs = [member.folder / "metrics.jsonl" for member in members]
+    logs = [head.folder / "metrics.jsonl" for head in stack]
     for log in logs:
         keep_lines(log, first)
     plan, saved = trainer.plan, time.perf_counter()

@@ -29,7 +29,6 @@ from pipeline.maps.parts import split
 from pipeline.runs import claim as claims
 from pipeline.runs import folder as runs
 from pipeline.runs import leaderboard
-from pipeline.runs.stack import without_steps
 from pipeline.training.stage import describe, train
 from pipeline.training.validation import score_in
 
@@ -48,10 +47,10 @@ def sweep(config: SweepConfig) -> Path:
     cache = FeatureCache(Path(config.cache) / "train.h5")
     train_part, _ = split(cache.labels, cache.classes, groups[0])
     for group in groups:  # before anything of a sweep that is there is replaced
-        claims.check(group.run_dir, describe(without_steps(group), cache, train_part))
+        claims.check(group.run_dir, describe(group, cache, train_part))
     claim(out)
     with claims.held(out):
-        names = [group.shape_name for group in groups]
+        names = [group.group_name for group in groups]
         write_json(out / "config.json", {**config.as_json(), "stage": "train", "groups": names})
         (out / runs.LEADERBOARD).unlink(missing_ok=True)
         fill(groups, min(config.jobs or os.cpu_count() or 1, len(groups)))
@@ -61,15 +60,15 @@ def sweep(config: SweepConfig) -> Path:
 
 def fill(groups: list[TrainConfig], jobs: int) -> None:
     """Train every group. Raises: RunError, in the end, naming those that failed."""
-    print(f"{len(groups)} groups of heads, {jobs} at a time: {', '.join(g.shape_name for g in groups)}")
+    print(f"{len(groups)} groups of heads, {jobs} at a time: {', '.join(g.group_name for g in groups)}")
     outcomes = in_processes(groups, jobs) if jobs > 1 else here(groups)
     failed = []
     for count, (group, error) in enumerate(outcomes, 1):
         print(
-            f"{group.shape_name}: {'failed' if error else standing(group)} ({count} of {len(groups)})",
+            f"{group.group_name}: {'failed' if error else standing(group)} ({count} of {len(groups)})",
             flush=True,
         )
-        failed += [f"{group.shape_name}: {error}"] if error else []
+        failed += [f"{group.group_name}: {error}"] if error else []
     if failed:
         raise RunError(f"{len(failed)} of {len(groups)} groups failed: {'; '.join(failed)}")
 

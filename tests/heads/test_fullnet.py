@@ -8,9 +8,10 @@ from support import reference
 from torch import Tensor
 
 from pipeline.config import TrainConfig
-from pipeline.heads.base import HeadSpec, cross_entropy
+from pipeline.heads.base import HeadSpec
 from pipeline.heads.folding import fold, unfold
 from pipeline.heads.fullnet import FullNet
+from pipeline.heads.losses import cross_entropy
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

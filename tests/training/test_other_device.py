@@ -4,7 +4,6 @@ Whatever mixes devices or waits for a number is refused. What a GPU makes of it,
 """
 
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.heads import HEADS
-from pipeline.heads.base import FittedHead, Head, HeadSpec
+from pipeline.heads.base import Head, HeadSpec
 from pipeline.maps.batches import PreparedMaps, place_maps
 from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
@@ -30,7 +29,7 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 META = torch.device("meta")
 WITHOUT_A_META_FORM = {torch.ops.aten._fused_sgd_.tensor_lr, torch.ops.aten._fused_adamw_.tensor_lr}
-TRAINED = [name for name in HEADS if not issubclass(resolve_name(HEADS[name]), FittedHead)]  # pyright: ignore[reportArgumentType]
+TRAINED = [name for name, info in HEADS.items() if not info.fitted]
 
 
 class OneDevice(TorchDispatchMode):
@@ -54,7 +53,7 @@ def source_of(folder: Path, settings: TrainConfig) -> Source:
     cache = FeatureCache(folder / "train.h5")
     _, _, channels, height, width = cache.shape
     spec = HeadSpec(settings, (channels, height, width), 3, (0, 1), len(cache), cache.labels.ndim > 1)
-    head: Head = resolve_name(HEADS[settings.head])(spec)
+    head: Head = HEADS[settings.head].load()(spec)
     return Source(cache, head.to(META), Normaliser(channels).to(META), torch.bfloat16, META, True)
 
 

@@ -44,7 +44,7 @@ def test_widths_given_to_hidden_are_the_layers_of_one_network() -> None:
 
 
 def test_a_single_shape_has_the_run_folder_itself() -> None:
-    assert SweepConfig().groups() == [TrainConfig()]
+    assert SweepConfig().groups() == [TrainConfig().resolved()]
     assert SweepConfig().run_dir == TrainConfig().run_dir
     several = SweepConfig(crops=("ten", "full"))
     assert str(several.run_dir) == "artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten-full"
@@ -86,7 +86,7 @@ def test_each_head_of_every_group_ends_as_in_its_own_run(
     for name, values in load_file(alone / "head.safetensors").items():
         assert_close(load_file(member / "head.safetensors")[name], values, rtol=0, atol=1e-10)
     for head in heads:
-        assert load_head(out / head["folder"]).config.shape_name == head["shape"]
+        assert load_head(out / head["folder"]).config.group_name == head["shape"]
     said = capsys.readouterr().out
     assert all(f"\n{name} " in said for name in NAMES)  # the leaderboard
     assert "(6 of 6)" in said

@@ -11,7 +11,7 @@ from cache import FeatureCache
 from pipeline.checks import flag
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.heads import HEADS, READ
+from pipeline.heads import HEADS
 from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 
@@ -52,8 +52,7 @@ def learned(cache: Path, out: Path, head: str, **changed: Any) -> list[list[floa
 
 
 def test_the_table_has_every_head_and_every_setting() -> None:
-    assert READ.keys() == HEADS.keys()
-    assert set().union(*READ.values()) == {*OTHER, "hidden_shapes"}
+    assert set().union(*(info.reads for info in HEADS.values())) == {*OTHER, "hidden_shapes"}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -64,19 +63,19 @@ def test_heads_learn_by_the_settings_that_the_table_says(tmp_path: Path, cache: 
         for name, value in OTHER.items()
         if learned(cache, tmp_path / name, head, **{name: value}) != usual
     }
-    assert read == READ[head] - {"hidden_shapes"}
+    assert read == HEADS[head].reads - {"hidden_shapes"}
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_flag_that_no_head_reads_is_refused_by_name(head: str) -> None:
     for name, value in OTHER.items():
         given: dict[str, Any] = {name: (value,) if name == "crops" else value}
-        if name in READ[head]:
+        if name in HEADS[head].reads:
             SweepConfig(head=(head,), **given)
             continue
         with pytest.raises(
             ConfigError, match=rf"^{flag(name)}: has no effect on {head}, only on .*; leave it"
         ):
             SweepConfig(head=(head,), **given)
-        reader = next(other for other in HEADS if name in READ[other])
+        reader = next(other for other in HEADS if name in HEADS[other].reads)
         SweepConfig(head=(head, reader), **given)
