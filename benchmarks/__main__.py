@@ -23,7 +23,7 @@ from benchmarks import (
     trunk_forward,
     trunk_in_the_loop,
 )
-from pipeline.evaluation.plots import table
+from pipeline.evaluation.table import table
 
 
 def main() -> None:

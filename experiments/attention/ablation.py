@@ -15,7 +15,9 @@ from experiments.attention.report import Result, spread, write_report
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.predict import predict
-from pipeline.evaluation.regions.look import Images, look, rate
+from pipeline.evaluation.regions.hits import rate
+from pipeline.evaluation.regions.images import Images
+from pipeline.evaluation.regions.look import look
 from pipeline.heads.settings import CONSTRAINTS, HeadSettings
 from pipeline.runs.selection import Setting, choose, drop_losers, head_folder
 from pipeline.training.stage import train

@@ -21,7 +21,7 @@ from pipeline.config import ExtractConfig, PretrainConfig, TrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.datasets.holdout import select_classes
 from pipeline.errors import ConfigError
-from pipeline.evaluation.stage import score_run
+from pipeline.evaluation.predict import predict
 from pipeline.extraction.stage import extract
 from pipeline.pretraining.stage import pretrain
 from pipeline.runs.selection import Setting, choose, drop_losers, head_folder
@@ -127,7 +127,7 @@ def fill(config: AblateConfig, cell: Cell, jobs: int) -> Result:
             rest = sweep(base, "seeds", chosen, seed=tuple(seeds)[1:], data_seed=0)
             heads += [head_folder(rest, best, s) for s in seeds[1:]]
         sweeps = [first]
-    correct = [score_run(folder, device=config.device) for folder in heads]
+    correct = [predict(folder, device=config.device).correct for folder in heads]
     for folder in sweeps:
         drop_losers(folder, heads)
     per_class = cell.images // (len(cell.classes) or len(FeatureCache(cell.cache / "train.h5").classes))

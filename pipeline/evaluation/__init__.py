@@ -1,1 +1,1 @@
-"""Run folders and a cache's test split → predictions, scores, comparisons, pictures."""
+"""Run folders and the test split → predictions, scores, pictures and a comparison of runs."""

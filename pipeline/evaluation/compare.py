@@ -1,55 +1,50 @@
-"""Runs against the first of them, on the same images."""
+"""Compare runs with the first of them, on the same images."""
 
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
-from pipeline.evaluation.plots import table
 from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.table import table
 from pipeline.files import write_json
 from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
 
 
-def compare(config: EvaluateConfig, folders: list[Path]) -> Path:
-    """Top-1 (multi-label: mAP) of each run minus the first's, with 95 % paired intervals: printed, and
-    written to --out.
+def compare(folders: list[Path], out: Path, *, resamples: int, seed: int) -> Path:
+    """Print and write each run's top-1 (multi-label: mAP) minus the first's, with 95 % paired intervals.
 
     Raises: RunError when the runs were not scored on the same images with the same labels.
     """
     first, *others = folders
     base = Predictions.load(first / "eval/predictions.npz")
-    intervals = []
+    runs = []
     for folder in others:
         other = Predictions.load(folder / "eval/predictions.npz")
-        intervals.append(interval(config, (first, base), (folder, other)))
-    what = "mAP" if base.multi_label else "top-1"
-    images, named = len(base.labels), list(zip(map(str, others), intervals, strict=True))
-    print(f"{what} minus that of {first}, percentage points, 95 % interval over {images:,} images:")
-    print(table(["run", "difference", "from", "to"], [[n, *(f"{x:+.2f}" for x in i)] for n, i in named]))
-    path = Path(config.out or "artifacts/comparison.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
+        found = interval((first, base), (folder, other), resamples=resamples, seed=seed)
+        runs.append({"run": str(folder), **found._asdict()})
+    score, images = "mAP" if base.multi_label else "top-1", len(base.labels)
+    print(f"{score} minus that of {first}, percentage points, 95 % interval over {images:,} images:")
+    rows = [[str(run["run"]), *(f"{run[name]:+.2f}" for name in Interval._fields)] for run in runs]
+    print(table(["run", "difference", "from", "to"], rows))
     facts = {
         "baseline": str(first),
         "images": images,
-        "unit": f"percentage points of {what}, run minus baseline; low, high: 95 % paired bootstrap",
-        "resamples": config.resamples,
-        "seed": config.seed,
-        "runs": [{"run": name, **interval._asdict()} for name, interval in named],
+        "unit": f"percentage points of {score}, run minus baseline; low, high: 95 % paired bootstrap",
+        "resamples": resamples,
+        "seed": seed,
+        "runs": runs,
     }
-    write_json(path, facts)
-    return path
+    write_json(out, facts)
+    return out
 
 
-def interval(config: EvaluateConfig, a: tuple[Path, Predictions], b: tuple[Path, Predictions]) -> Interval:
-    """Of run b minus run a, each with its folder. Raises: RunError when they can't be compared."""
+def interval(a: tuple[Path, Predictions], b: tuple[Path, Predictions], **drawn: int) -> Interval:
+    """The interval of run b minus run a, each with its folder. Raises: RunError if they can't be compared."""
     refuse_mixed([a[0], b[0]], [a[1].multi_label, b[1].multi_label])
-    drawn = {"resamples": config.resamples, "seed": config.seed}
     if a[1].multi_label:
-        logits_b = logits_in_order(*a, *b)
-        return mean_ap_interval(a[1].logits, logits_b, a[1].labels, **drawn)
+        return mean_ap_interval(a[1].logits, logits_in_order(*a, *b), a[1].labels, **drawn)
     refuse_other_images(*a, *b)
     return top1_interval(a[1].correct, b[1].correct, **drawn)
 
@@ -62,7 +57,7 @@ def refuse_mixed(folders: list[Path], multi_label: list[bool]) -> None:
 
 
 def logits_in_order(folder_a: Path, a: Predictions, folder_b: Path, b: Predictions) -> NDArray[np.float32]:
-    """Those of multi-label run b, (N, K), with the classes in a's order.
+    """The logits of multi-label run b, (N, K), with the classes in a's order.
 
     Raises: RunError when the classes are others, or naming the first image that differs in path or labels.
     """
@@ -84,12 +79,12 @@ def refuse_other_images(folder_a: Path, a: Predictions, folder_b: Path, b: Predi
     differing = np.flatnonzero((a.paths != b.paths) | others)
     if len(differing):
         row = differing[0]
-        there, here = (f"{run.paths[row]} ({named_labels(run, row)})" for run in (a, b))
+        there, here = (f"{run.paths[row]} ({_labels(run, row)})" for run in (a, b))
         raise RunError(f"{problem}: number {row} is {there}, here {here}")
 
 
-def named_labels(run: Predictions, row: np.intp) -> str:
-    """An image's labels; with a question mark those that are not counted."""
+def _labels(run: Predictions, row: np.intp) -> str:
+    """The names of an image's labels; a question mark follows one that is not counted."""
     if not run.multi_label:
         return str(run.classes[run.labels[row]])
     labels = zip(run.classes, run.labels[row], strict=True)

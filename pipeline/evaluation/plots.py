@@ -1,4 +1,4 @@
-"""What a stage shows: text tables; matrices, bars and curves as PNG. Files appear whole or not."""
+"""Pictures of scores: matrices, bars and curves as PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,23 +13,9 @@ from pipeline.files import replacing
 COUNTS_UP_TO = 20
 """With more classes than this the numbers in the cells can't be read."""
 NAMES_UP_TO = 60
-"""With more classes than this neither can their names: the axes then count."""
+"""With more classes than this their names can't either: the axes then count."""
 BARS_UP_TO = 100
-"""The same of a single list of names."""
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: the first to the left, the others, which are numbers, to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
-    )
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A cell of a table; a dash where there is no value."""
-    return "-" if value is None else f"{value:.{digits}f}"
+"""The same for a single list of names."""
 
 
 def plot_confusion(path: Path, confusion_KK: ArrayLike, classes: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ Maps are read in batches, so memory does not grow with the cache. The trunk is n
 """
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -44,22 +45,22 @@ class Predictions(NamedTuple):
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """(N,) whether the label has the highest logit; of equal ones the first counts, as in `metrics`.
+        """(N,) whether the label has the highest logit; among equal ones the first counts, as in `metrics`.
 
-        Raises: ValueError of a multi-label run, whose answers are not right or wrong image by image.
+        Raises: ValueError when images have several labels, and so no answer that is right or wrong.
         """
         if self.multi_label:
             raise ValueError("images with several labels are not right or wrong as a whole")
         return ranks(self.logits, self.labels) == 0
 
     def save(self, path: Path) -> None:
-        """As .npz, whole or not at all; numpy.load reads it without pickles."""
+        """Write an .npz file, whole or not at all, that numpy.load reads without pickles."""
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **self._asdict())
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises: RunError when the file is missing or damaged."""
+        """Read what `save` wrote. Raises: RunError when the file is missing or damaged."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cls(**{name: file[name] for name in cls._fields})
@@ -67,39 +68,65 @@ class Predictions(NamedTuple):
             raise RunError(f"{path}: no predictions: {error}; evaluate.py --run makes them") from error
 
 
+class Subject(NamedTuple):
+    """A trained head and the test images it is evaluated on, in the order of the cache's rows."""
+
+    loaded: LoadedHead
+    test: FeatureCache
+    rows: Rows  # (N,)
+    labels: NDArray[np.integer]  # as in `Predictions`
+
+    @property
+    def paths(self) -> NDArray[np.str_]:
+        """(N,) of the images."""
+        return np.array(self.test.paths)[self.rows]
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """float32 maps (B, V, C, H, W) on the head's device, of its V views; B is at most `size`, less where
+        a head holds several crops of each image. Raises: CacheError when a block of the cache is damaged.
+        """
+        head, size = self.loaded.head, self.loaded.head.share_of(size)
+        device = next(head.parameters()).device
+        starts = range(0, len(self.rows), size)
+        for start in tqdm(starts, desc="scoring", unit="batch", leave=False, disable=None):
+            rows = self.rows[start : start + size]
+            self.test.verify(rows)
+            maps = torch.from_numpy(self.test.take(rows, slice(head.views)))
+            maps = maps.view(torch.bfloat16) if self.test.dtype == "bfloat16" else maps
+            yield maps.to(device).float()
+
+
 def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "auto") -> Predictions:
-    """Score a head's test images in the order of the cache's rows: those of its classes, or of a multi-label
-    cache all of them, for an image with none of the classes is an answer too.
+    """Score a head's test images.
 
     Args:
         folder: the run folder of one head.
         cache: folder of the cache to score on; the head's own by default.
-        batch: images per forward pass, fewer where a head holds several crops of each.
+        batch: images per forward pass.
 
-    Raises: RunError when there is no finished run, its head diverged or the cache lacks its classes;
-    StaleCacheError when the test maps were made otherwise than the training maps; CacheError, ConfigError,
-    WeightsError.
+    Raises: RunError when its head diverged; what `open_run` raises.
     """
-    loaded = load_head(folder, pick_device(device))
-    test = open_test(Path(cache or loaded.config.cache) / "test.h5", folder)
-    rows, labels = rows_of(test, loaded.classes)
-    logits, batch = np.empty((len(rows), len(loaded.classes)), np.float32), loaded.head.share_of(batch)
-    for start in tqdm(range(0, len(rows), batch), desc="scoring", unit="batch", leave=False, disable=None):
-        logits[start : start + batch] = logits_of(loaded, test, rows[start : start + batch])
+    subject = open_run(folder, cache, device)
+    loaded = subject.loaded
+    logits = np.concatenate([loaded.logits(maps).float().cpu().numpy() for maps in subject.batches(batch)])
     diverged = np.flatnonzero(~np.isfinite(logits).all(1))
     if len(diverged):
         raise RunError(
             f"{folder}: the logits of test image {diverged[0]} are not finite: the head diverged; "
             "train it again with a smaller --lr and another --out"
         )
-    return Predictions(logits, labels, np.array(test.paths)[rows], np.array(loaded.classes))
+    return Predictions(logits, subject.labels, subject.paths, np.array(loaded.classes))
 
 
-def open_test(path: Path, folder: Path) -> FeatureCache:
-    """A test split, checked against what the head in `folder` was trained on.
+def open_run(folder: Path, cache: str = "", device: str = "auto") -> Subject:
+    """A run's head, and the test images of its classes. Where images have several labels, all of them: that
+    an image has none of the classes is an answer too.
 
-    Raises: CacheError when it is missing or damaged, StaleCacheError naming the fields that differ.
+    Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError naming what
+    was made otherwise than the training maps; CacheError, ConfigError, WeightsError.
     """
+    loaded = load_head(folder, pick_device(device))
+    path = Path(cache or loaded.config.cache) / "test.h5"
     trained_on = read_json(folder / "config.json").get("cache_identity")
     if not isinstance(trained_on, dict):
         raise RunError(f"{folder}: config.json doesn't say what the head was trained on; train it again")
@@ -108,14 +135,14 @@ def open_test(path: Path, folder: Path) -> FeatureCache:
             f"{path}: no such file; extract_features.py --cache {path.parent} makes it, with the --dataset, "
             "--trunk, --views and --dtype that made train.h5; if it lies elsewhere, --cache names its folder"
         )
-    cache = FeatureCache(path)
-    found = {**cache.identity, "dtype": cache.dtype}
+    test = FeatureCache(path)
+    found = {**test.identity, "dtype": test.dtype}
     if fields := differences(comparable(trained_on), comparable(found)):
         raise StaleCacheError(
             f"{path}: made otherwise than the maps that {folder} was trained on: "
             f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
         )
-    return cache
+    return Subject(loaded, test, *rows_of(test, loaded.classes))
 
 
 def comparable(identity: dict[str, Any]) -> dict[str, Any]:
@@ -125,8 +152,8 @@ def comparable(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArray[np.integer]]:
-    """Rows of these classes, ascending, and their labels as positions in `classes`; of a multi-label cache
-    every row, and the labels' columns in the order of `classes`. Raises: RunError.
+    """The rows of these classes, ascending, and their labels as positions in `classes`; in a multi-label
+    cache every row, and the labels' columns in the order of `classes`. Raises: RunError.
     """
     for name in classes:
         if name not in cache.classes:
@@ -140,17 +167,3 @@ def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArra
     if not len(rows):
         raise RunError(f"{cache.path}: no image of the head's classes {', '.join(classes)}")
     return rows, labels
-
-
-def logits_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> NDArray[np.float32]:
-    """(rows, K). Raises: CacheError when a block that holds one of the rows is damaged."""
-    return loaded.logits(maps_of(loaded, cache, rows)).float().cpu().numpy()
-
-
-def maps_of(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> Tensor:
-    """(rows, V, C, H, W) float32 maps on the head's device, of V views. Raises: CacheError."""
-    cache.verify(rows)
-    maps = torch.from_numpy(cache.take(rows, slice(loaded.head.views)))  # (B, V, C, H, W)
-    maps = maps.view(torch.bfloat16) if cache.dtype == "bfloat16" else maps
-    device = next(loaded.head.parameters()).device
-    return maps.to(device).float()

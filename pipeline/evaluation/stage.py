@@ -1,37 +1,28 @@
 """Score runs on the test split.
 
-run folder + CACHE/test.h5 → RUN/eval/{predictions.npz, confusion.png or ap.png, metrics.json}
+    run folder + CACHE/test.h5 → RUN/eval/{predictions.npz, confusion.png or ap.png, metrics.json}
 
-Images with one label each are scored by `metrics`, with several by `multilabel_metrics`: the cache
-says which.
+The cache says whether images have one label each or several, and with that which metrics apply.
 """
 
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare, refuse_mixed
-from pipeline.evaluation.plots import number, plot_ap, plot_confusion, table
+from pipeline.evaluation.plots import plot_ap, plot_confusion
 from pipeline.evaluation.predict import predict
-from pipeline.evaluation.regions.show import REGIONS, has_regions, show_regions
+from pipeline.evaluation.table import number, table
 from pipeline.files import read_json, write_json
-from pipeline.metrics import multilabel as multilabel_metrics
-from pipeline.metrics import single_label as metrics
+from pipeline.metrics import multilabel, single_label
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import LEADERBOARD, read_config
 from pipeline.training.validation import score_in
 
-STAGES = {
-    "train": "pipeline.evaluation.stage:score_head",
-    "pretrain": "pipeline.pretraining.score:score_trunk",
-}
-"""What scores a run folder, by the stage that made it: (config, folder) → RUN/eval/metrics.json."""
-
+ATTENTION = "recurrent-attention"
+"""The head that looks at regions."""
+REGIONS = ("regions.png", "regions.json")
 SINGLE = {"top-1 %": "top1", "top-5 %": "top5", "NLL": "nll", "ECE %": "ece"}
 MULTI = {
     "mAP %": "map",
@@ -51,27 +42,35 @@ def evaluate(config: EvaluateConfig) -> Path:
     test maps were made otherwise than those the head learned from; CacheError, ConfigError, WeightsError.
     """
     folders = [find_run(Path(run)) for run in config.run]
-    stages = [stage_of(folder) for folder in folders]
-    if len(folders) > 1 and set(stages) != {"train"}:
+    described = [read_config(folder, "train", "pretrain") for folder in folders]
+    stages = [facts["stage"] for facts in described]
+    if "pretrain" in stages and len(folders) > 1:
         whole = folders[stages.index("pretrain")]
         raise RunError(f"{whole}: a whole network can't be compared; score it alone with --run {whole}")
-    if config.show_regions and not any(map(has_regions, folders)):
+    attending = [facts.get("head") == ATTENTION for facts in described]
+    if config.show_regions and not any(attending):
         raise RunError(
-            f"--show-regions: expected a run of --head recurrent-attention, {folders[0]} looks at no regions"
+            f"--show-regions: expected a run of --head {ATTENTION}, {folders[0]} looks at no regions"
         )
-    written = [resolve_name(STAGES[s])(config, folder) for s, folder in zip(stages, folders, strict=True)]
+    if "pretrain" in stages:
+        from pipeline.pretraining.score import score_trunk  # decodes images, which heads don't need
+
+        written = [score_trunk(config, folders[0])]
+    else:
+        written = [score_head(config, *run) for run in zip(folders, attending, strict=True)]
     found = [read_json(path) for path in written]
     refuse_mixed(folders, ["map" in scores for scores in found])
     print(results(folders, found))
     made = [file for path in written for file in sorted(path.parent.iterdir()) if file.suffix != ".part"]
     if len(folders) > 1:
-        made.append(compare(config, folders))
+        out = Path(config.out or "artifacts/comparison.json")
+        made.append(compare(folders, out, resamples=config.resamples, seed=config.seed))
     print(*made, sep="\n")
     return written[0]
 
 
 def find_run(folder: Path) -> Path:
-    """The folder itself; of a sweep, that of its best head by validation. Raises: RunError."""
+    """The folder itself, or in a sweep's folder that of its best head by validation. Raises: RunError."""
     if (folder / LEADERBOARD).exists():
         best = leaderboard.read(folder)[0]
         score = best[score_in(best).key]
@@ -86,50 +85,41 @@ def find_run(folder: Path) -> Path:
     return folder
 
 
-def stage_of(folder: Path) -> str:
-    """What made the folder. Raises: RunError when it is none of `STAGES`."""
-    return read_config(folder, *STAGES)["stage"]
-
-
-def score_head(config: EvaluateConfig, folder: Path) -> Path:
-    """Score one head; writes predictions.npz, a picture and metrics.json (last) in RUN/eval."""
+def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> Path:
+    """Score one head; write predictions.npz, a picture and metrics.json, the last one, in RUN/eval."""
     found = predict(folder, cache=config.cache, batch=config.batch, device=config.device)
     classes, out = tuple(found.classes.tolist()), folder / "eval"
-    kind = multilabel_metrics if found.multi_label else metrics
-    scores = kind.score(found.logits, found.labels, classes)
-    for name in REGIONS:  # of an earlier evaluation, maybe on another cache
+    metrics = multilabel if found.multi_label else single_label
+    scores = metrics.score(found.logits, found.labels, classes)
+    for name in REGIONS:  # those of an earlier evaluation may belong to another cache
         (out / name).unlink(missing_ok=True)
-    if config.show_regions and has_regions(folder):
-        show_regions(config, folder)
+    if config.show_regions and attends:
+        from pipeline.evaluation.regions.sheet import show_regions  # reads the dataset's images
+
+        sheet, listed = (out / name for name in REGIONS)
+        cache, batch, device = config.cache, config.batch, config.device
+        show_regions(folder, sheet, listed, config.show_regions, cache=cache, batch=batch, device=device)
     found.save(out / "predictions.npz")
     if found.multi_label:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
-    write_json(out / "metrics.json", scores | {"classes": list(classes), "units": kind.UNITS})
+    write_json(out / "metrics.json", scores | {"classes": list(classes), "units": metrics.UNITS})
     return out / "metrics.json"
 
 
-def score_run(folder: Path, *, device: str = "auto") -> NDArray[np.bool_]:
-    """Which of its cache's test images a head answers right, (N,); writes nothing.
-
-    Raises: as `predict`; ValueError of a multi-label run.
-    """
-    return predict(folder, device=device).correct
-
-
 def results(folders: list[Path], found: list[dict[str, Any]]) -> str:
-    """The table: a line per run, all of one kind."""
+    """The table of scores: a line per run, all of one kind."""
     columns = MULTI if "map" in found[0] else SINGLE
     rows = [
-        [str(folder), *(_cell(scores, keys.split()) for keys in columns.values())]
+        [str(folder), *(_cell(scores, *place.split()) for place in columns.values())]
         for folder, scores in zip(folders, found, strict=True)
     ]
     return table(["run", *columns], rows)
 
 
-def _cell(scores: dict[str, Any], keys: list[str]) -> str:
+def _cell(scores: dict[str, Any], *place: str) -> str:
     value: Any = scores
-    for key in keys:
-        value = value.get(key) if value else None
-    return number(value, 4 if keys == ["nll"] else 2)
+    for key in place:
+        value = value.get(key)
+    return number(value, 4 if place == ("nll",) else 2)

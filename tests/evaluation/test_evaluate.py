@@ -1,9 +1,7 @@
 """Evaluation end to end: synthetic caches, heads trained on them, scores against h5py and scikit-learn."""
 
-import inspect
 import json
 from pathlib import Path
-from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from support.evaluating import CLASSES, head, reference, settings, two_heads, write_cache
 
 from cache import FeatureCache
-from pipeline.config import EvaluateConfig
-from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.stage import STAGES, evaluate, score_run
+from pipeline.evaluation.predict import Predictions, predict
+from pipeline.evaluation.stage import evaluate
 from pipeline.runs.folder import load_head
 
 
@@ -51,7 +48,7 @@ def test_predictions_are_kept_and_read_back_without_pickles(made: Path) -> None:
         assert kept["classes"].tolist() == list(CLASSES)
     correct = Predictions.load(made / "ten/eval/predictions.npz").correct
     assert correct.tolist() == (logits.argmax(1) == labels).tolist()
-    assert score_run(made / "ten", device="cpu").tolist() == correct.tolist()
+    assert predict(made / "ten", device="cpu").correct.tolist() == correct.tolist()
 
 
 def test_scoring_again_gives_the_same_bytes_and_leaves_no_other_file(made: Path) -> None:
@@ -107,9 +104,3 @@ def test_a_sweep_is_scored_as_its_best_head(
     path = evaluate(settings(sweep))
     assert path.parent.parent == sweep / "lr0.05-wd0.0005-seed0"
     assert "lr0.05-wd0.0005-seed0 is best by validation" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_is_scored_by_a_function_of_config_and_folder(stage: str) -> None:
-    parameters = inspect.signature(resolve_name(STAGES[stage])).parameters.values()
-    assert [p.annotation for p in parameters] == [EvaluateConfig, Path]

@@ -67,7 +67,7 @@ def test_the_first_image_that_differs_is_named(field: str, made: Path, tmp_path:
     getattr(other, field)[row if field == "paths" else 0] = "yak"
     other.save(tmp_path / "eval/predictions.npz")
     with pytest.raises(RunError, match=rf"other images: number {row} is test/.*, here .*yak"):
-        compare(settings(made / "ten"), [made / "ten", tmp_path])
+        compare([made / "ten", tmp_path], tmp_path / "out.json", resamples=100, seed=0)
 
 
 def test_a_whole_network_is_not_compared_with_heads(made: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from cache import FeatureCache
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.stage import evaluate, score_run
+from pipeline.evaluation.predict import Predictions, predict
+from pipeline.evaluation.stage import evaluate
 from pipeline.metrics.bootstrap import mean_ap_interval
 from pipeline.metrics.multilabel import UNITS
 from pipeline.runs.folder import load_head
@@ -169,7 +169,7 @@ def test_runs_with_one_label_and_with_several_are_not_compared(
             evaluate(settings(*runs))
         assert "mAP %" not in capsys.readouterr().out  # nor is a table of both shown
         with pytest.raises(RunError, match="several labels per image"):
-            compare(settings(), runs)
+            compare(runs, tmp_path / "out.json", resamples=200, seed=0)
 
 
 def saved(folder: Path, kept: Predictions) -> Path:
@@ -182,7 +182,7 @@ def test_other_classes_or_labels_are_not_compared_and_named(made: Path, tmp_path
     kept = Predictions.load(made / "linear/eval/predictions.npz")
     other = saved(tmp_path / "classes", kept._replace(classes=np.array(["ant", "bee", "yak"])))
     with pytest.raises(RunError, match="other classes: only one of them has cow, yak"):
-        compare(settings(), [made / "linear", other])
+        compare([made / "linear", other], tmp_path / "out.json", resamples=200, seed=0)
     labels = kept.labels.copy()
     labels[17] = (1, 0, -1)
     kept.labels[17] = (0, 0, 0)
@@ -190,9 +190,9 @@ def test_other_classes_or_labels_are_not_compared_and_named(made: Path, tmp_path
     with pytest.raises(
         RunError, match=r"number 17 is test/17.png \(no label\), here test/17.png \(ant, cow\?\)"
     ):
-        compare(settings(), [first, second])
+        compare([first, second], tmp_path / "out.json", resamples=200, seed=0)
 
 
 def test_images_with_several_labels_are_not_right_or_wrong(made: Path) -> None:
     with pytest.raises(ValueError, match="several labels"):
-        score_run(made / "linear", device="cpu")
+        _ = predict(made / "linear", device="cpu").correct

@@ -15,8 +15,8 @@ from support.trained import weights
 from cache import CacheError, StaleCacheError
 from pipeline.config import EvaluateConfig
 from pipeline.errors import ConfigError, RunError
-from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.stage import evaluate, score_run
+from pipeline.evaluation.predict import Predictions, predict
+from pipeline.evaluation.stage import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_head_that_diverged_is_named_and_has_no_score(made: Path, tmp_path: Pa
     with pytest.raises(RunError, match=said):
         evaluate(settings(run))
     with pytest.raises(RunError, match=said):
-        score_run(run, device="cpu")
+        predict(run, device="cpu")
 
 
 def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> None:

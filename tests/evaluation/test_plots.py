@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.plots import number, plot_ap, plot_confusion, plot_curves, table
+from pipeline.evaluation.plots import plot_ap, plot_confusion, plot_curves
+from pipeline.evaluation.table import number, table
 
 
 def test_table_aligns_names_to_the_left_and_numbers_to_the_right() -> None:

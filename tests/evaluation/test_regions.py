@@ -1,13 +1,16 @@
 """Regions as boxes: by hand, and against where a transformer really samples."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.regions.geometry import labels_of_steps, region_boxes, to_image
-from pipeline.evaluation.regions.hits import HitRate, Regions, any_inside, asked_of, hit_rate, random_centres
+from pipeline.evaluation.regions.geometry import region_boxes, to_image
+from pipeline.evaluation.regions.hits import HitRate, Regions, any_inside, hit_rate, random_centres, rate
+from pipeline.evaluation.regions.look import Looked
 from pipeline.evaluation.regions.sheet import Picture, contact_sheet
 from pipeline.heads.transformer import Transformer
 from pipeline.images.transform import Resize, Transform
@@ -63,9 +66,16 @@ def test_boxes_go_back_to_the_image_s_own_pixels() -> None:
     assert to_image(corner, "exact", 32, (32, 32)).tolist() == corner.tolist()
 
 
+def seen(step_logits_SK: list[list[float]], boxes_S4: list[list[float]], present: list[int]) -> Looked:
+    """One image under one crop; input pixels are those of the image."""
+    test: Any = SimpleNamespace(identity={"transform": {"resize": "exact", "image_px": 100}})
+    classes, logits = tuple("abcde")[: len(present)], np.array([[step_logits_SK]], np.float32)
+    return Looked(test, ["0.png"], classes, np.array([[boxes_S4]]), logits, np.array([present]) == 1)
+
+
 def test_a_label_belongs_to_the_region_that_scored_it_highest() -> None:
-    steps = np.array([[1.0, -1, 3, 2], [5.0, -2, 1, 2]])
-    assert labels_of_steps(steps, steps.max(0)) == [[2, 3], [0]]
+    looked = seen([[1.0, -1, 3, 2], [5.0, -2, 1, 2]], [[0.0] * 4] * 2, [0] * 4)
+    assert looked.added(0) == [["c", "d"], ["a"]]
 
 
 def example(looked: list[list[float]], objects: list[list[float]], *asked: int) -> Regions:
@@ -112,8 +122,16 @@ def test_the_same_seed_draws_the_same_windows() -> None:
     assert len({hit_rate(images, draws=99, seed=s).chance for s in range(5)}) > 1
 
 
-def test_asked_are_predicted_and_present_classes() -> None:
-    assert asked_of(np.array([1.0, 0, 2, 3, -1]), np.array([1, 1, 0, -1, 1])).tolist() == [0]
+def test_hits_are_asked_of_classes_that_are_predicted_and_present() -> None:
+    everywhere = np.array([[label, 0, 0, 100, 100] for label in range(5)], np.float32)
+    images: Any = SimpleNamespace(size=lambda path: (100, 100), boxes=lambda path, classes: everywhere)
+    looked = seen([[1.0, 0, 2, 3, -1]], [[40.0, 40, 60, 60]], [1, 1, 0, -1, 1])
+    assert rate(looked, images) == HitRate(100, 100, 1)  # a alone
+    images.boxes = lambda path, classes: None
+    assert rate(looked, images) is None
+
+
+def test_no_point_lies_in_no_box() -> None:
     assert any_inside(np.zeros((5, 2, 2)), np.zeros((0, 4))).tolist() == [False] * 5
 
 

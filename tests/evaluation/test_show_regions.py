@@ -1,5 +1,6 @@
 """Pictures and rates of where a head looked, from images to files, on scenes."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from pipeline.datasets import scenes
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError, RunError, StaleCacheError
 from pipeline.evaluation.regions.hits import HitRate
-from pipeline.evaluation.regions.look import Images, look, renumbered
-from pipeline.evaluation.regions.show import REGIONS, said
-from pipeline.evaluation.stage import evaluate
+from pipeline.evaluation.regions.images import Images
+from pipeline.evaluation.regions.look import look
+from pipeline.evaluation.stage import REGIONS, evaluate
 from pipeline.extraction.stage import extract
 from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
@@ -82,8 +83,8 @@ def test_of_several_runs_those_that_attend_are_shown(scenes_cache: Path, tmp_pat
 
 def test_images_are_found_by_path_with_their_boxes(scenes_cache: Path) -> None:
     images = Images(FeatureCache(scenes_cache / "test.h5"))
-    pixels, boxes = images.read("test/0003"), images.boxes("test/0003")
     split = scenes.load("", test_fraction=0.2, seed=0)["test"]
+    pixels, boxes = images.read("test/0003"), images.boxes("test/0003", split.classes)
     assert np.array_equal(pixels, split.images.read(3).pixels)
     assert split.boxes is not None
     assert boxes is not None
@@ -134,11 +135,31 @@ def test_regions_of_an_earlier_evaluation_do_not_stay(scenes_cache: Path, tmp_pa
 
 
 def test_without_a_prediction_there_is_no_rate() -> None:
-    assert said(HitRate(float("nan"), float("nan"), 0)).startswith("no object that is there was predicted")
-    assert "on 50.0 % of 1,200 predicted objects" in said(HitRate(50, 25, 1200))
+    assert str(HitRate(float("nan"), float("nan"), 0)).startswith("no object that is there was predicted")
+    assert "on 50.0 % of 1,200 predicted objects" in str(HitRate(50, 25, 1200))
 
 
-def test_boxes_take_the_numbers_of_the_heads_classes() -> None:
+def test_boxes_take_the_numbers_of_the_heads_classes(
+    scenes_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boxes = np.array([[0, 1, 2, 3, 4], [2, 5, 6, 7, 8], [1, 0, 0, 9, 9]], np.float32)
-    found = renumbered(boxes, ("ant", "bee", "cow"), ("cow", "ant"))
+    split = scenes.load("", test_fraction=0.2, seed=0)["test"].take([0])
+    split = dataclasses.replace(split, classes=("ant", "bee", "cow"), boxes=[boxes])
+    monkeypatch.setattr("pipeline.evaluation.regions.images.open_dataset", lambda *_, **__: {"test": split})
+    images = Images(FeatureCache(scenes_cache / "test.h5"))
+    found = images.boxes("test/0000", ("cow", "ant"))
+    assert found is not None
     assert found.tolist() == [[1, 1, 2, 3, 4], [0, 5, 6, 7, 8]]
+    assert boxes[:, 0].tolist() == [0, 2, 1]  # the dataset's own stay as they are
+
+
+def test_the_list_of_paths_is_not_copied_for_every_image(
+    scenes_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, copies, paths = trained(scenes_cache, tmp_path / "run"), [], FeatureCache.paths
+    assert isinstance(paths, property)
+    assert paths.fget is not None
+    get = paths.fget
+    monkeypatch.setattr(FeatureCache, "paths", property(lambda cache: copies.append(cache) or get(cache)))
+    assert len(look(run, device="cpu").paths) == 20
+    assert len(copies) <= 2

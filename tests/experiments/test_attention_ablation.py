@@ -95,7 +95,7 @@ def test_without_its_dataset_heads_are_compared_all_the_same(
     def gone(*_: object, **__: object) -> None:
         raise DataError("scenes: no such folder")
 
-    monkeypatch.setattr("pipeline.evaluation.regions.look.open_dataset", gone)
+    monkeypatch.setattr("pipeline.evaluation.regions.images.open_dataset", gone)
     config = dataclasses.replace(small(scenes_cache, tmp_path / "out"), parts=("start",))
     facts = json.loads(ablate(config).read_text())
     assert not any("hits" in line for line in facts["variants"])

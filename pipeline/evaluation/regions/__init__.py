@@ -1,1 +1,1 @@
-"""Where an attention head looked: run folder and images → boxes, hit rates, pictures."""
+"""A head of recurrent attention and the dataset's images → where it looked: pictures, JSON, hit rates."""

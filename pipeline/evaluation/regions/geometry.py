@@ -3,8 +3,8 @@
 A region (sx, sy, tx, ty) is given in coordinates of a crop of the map, from -1 at the centre of its first
 cell to 1 at that of its last. Its box goes half a cell beyond the outermost points on each side, so that
 (1, 1, 0, 0) is the whole crop, and a region without extent one cell. A negative scale samples the same box
-mirrored. Cells share the trunk's input evenly; what a cell sees beyond its share
-(its receptive field) is not part of the box.
+mirrored. Cells share the trunk's input evenly; a cell's receptive field beyond its share is not part of the
+box.
 
 Shapes: N crops, S regions each, any leading axes. Boxes are x0, y0, x1, y1, the last two exclusive; they may
 reach beyond the image.
@@ -23,7 +23,7 @@ BoxArray = NDArray[np.float64]
 def region_boxes(
     theta_NS4: ArrayLike, crops: Sequence[Crop], map_cells: tuple[int, int], image_px: int
 ) -> BoxArray:
-    """(..., N, S, 4) boxes of these crops' regions, in pixels of the trunk's input (image_px × image_px).
+    """Boxes of these crops' regions, (..., N, S, 4), in pixels of the trunk's input (image_px × image_px).
 
     Args:
         map_cells: (height, width) of the maps that the crops are taken of.
@@ -45,17 +45,11 @@ def region_boxes(
 
 
 def to_image(boxes: BoxArray, resize: str, image_px: int, size: tuple[int, int]) -> BoxArray:
-    """Boxes (..., 4) in pixels of the trunk's input → in pixels of the decoded image of `size` (height,
-    width): the inverse of what `Transform.apply` does to places."""
+    """Move boxes (..., 4) from the trunk's input to the decoded image of `size` (height, width), in pixels:
+    the inverse of `Transform.to_input_box`.
+    """
     height, width = size
     if resize == "squash":
         return boxes * np.array([width, height] * 2) / image_px
     short = min(height, width)
     return boxes * short / image_px + np.array([(width - short) / 2, (height - short) / 2] * 2)
-
-
-def labels_of_steps(step_logits_SK: NDArray[np.floating], logits_K: NDArray[np.floating]) -> list[list[int]]:
-    """For each of S regions the classes that it adds: those with a score above 0 whose highest score over the
-    regions is this one's; of equal ones the first region's."""
-    best_K = step_logits_SK.argmax(0)
-    return [np.flatnonzero((best_K == step) & (logits_K > 0)).tolist() for step in range(len(step_logits_SK))]

@@ -7,13 +7,15 @@ larger than the image is centred. A region that sees the whole image has its cen
 and gains nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.regions.geometry import BoxArray
+from pipeline.evaluation.regions.images import Images
+from pipeline.evaluation.regions.look import Looked
 
 
 class Regions(NamedTuple):
@@ -32,44 +34,55 @@ class HitRate(NamedTuple):
     chance: float
     pairs: int
 
+    def __str__(self) -> str:
+        if not self.pairs:
+            return "no object that is there was predicted, so there is no rate of regions on objects"
+        return (
+            f"a region lies on {self.hits:.1f} % of {self.pairs:,} predicted objects, "
+            f"random windows on {self.chance:.1f} %"
+        )
 
-def hit_rate(images: Sequence[Regions], *, draws: int = 1000, seed: int = 0) -> HitRate:
+
+def rate(looked: Looked, images: Images) -> HitRate | None:
+    """How often a region of the shown crop lies on an object that is predicted; None without boxes."""
+    predicted, found = (looked.logits > 0) & looked.present, []
+    for row, path in enumerate(looked.paths):
+        objects = images.boxes(path, looked.classes)
+        if objects is None:
+            return None
+        regions = looked.on_image(row, images.size(path))[looked.crop]
+        found.append(Regions(images.size(path), regions, objects, np.flatnonzero(predicted[row])))
+    return hit_rate(found, draws=200)
+
+
+def hit_rate(images: Iterable[Regions], *, draws: int = 1000, seed: int = 0) -> HitRate:
     """Share of pairs whose object some region's centre lies on, and the same of random windows, averaged over
     `draws` placements. NaN when there are no pairs. The same seed gives the same windows.
     """
     rng = np.random.default_rng(seed)
     hits, chances = [], []
     for image in images:
+        centres = (image.looked[:, :2] + image.looked[:, 2:]) / 2
         windows = random_centres(image.looked, image.size, draws, rng)
         for label in image.asked:
             boxes = image.objects[image.objects[:, 0] == label, 1:]
             if len(boxes):
-                hits.append(any_inside(centres(image.looked), boxes))
+                hits.append(any_inside(centres, boxes))
                 chances.append(any_inside(windows, boxes).mean())
     if not hits:
         return HitRate(float("nan"), float("nan"), 0)
     return HitRate(100 * float(np.mean(hits)), 100 * float(np.mean(chances)), len(hits))
 
 
-def asked_of(logits_K: NDArray[np.floating], labels_K: NDArray[np.integer]) -> NDArray[np.intp]:
-    """The classes that are predicted and present."""
-    return np.flatnonzero((logits_K > 0) & (labels_K == 1))
-
-
-def centres(boxes: BoxArray) -> BoxArray:
-    """(..., 4) → (..., 2) x, y."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
-
-
 def any_inside(points: BoxArray, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """(..., R, 2) points, (n, 4) boxes → (...) whether one of the points lies in one of the boxes."""
+    """Whether one of the points (..., R, 2) lies in one of the boxes (n, 4)."""
     x, y = points[..., None, 0], points[..., None, 1]
     inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
     return np.asarray(inside.any((-2, -1)))
 
 
 def random_centres(looked: BoxArray, size: tuple[int, int], draws: int, rng: np.random.Generator) -> BoxArray:
-    """(draws, R, 2) x, y of the centres of windows with these boxes' sizes, uniform where they fit."""
+    """Centres x, y of windows with these boxes' sizes, uniform where they fit, (draws, R, 2)."""
     sides = np.minimum(looked[:, 2:] - looked[:, :2], size[::-1])
     free = np.array(size[::-1]) - sides
     return sides / 2 + free * rng.random((draws, *free.shape))

@@ -1,0 +1,58 @@
+"""The images that a cache was made from, found again in their dataset by path."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import FeatureCache
+from pipeline.datasets.base import Boxes, ImageSplit, open_dataset
+from pipeline.errors import StaleCacheError
+
+
+class Images:
+    """The images of a test split, whichever split of the dataset they are in now."""
+
+    def __init__(self, test: FeatureCache) -> None:
+        """Raises: DataError when the dataset isn't there any more."""
+        self.dataset = str(test.notes["dataset"])
+        splits = open_dataset(self.dataset, test_fraction=test.notes["test_fraction"]).values()
+        self._places = {path: (split, row) for split in splits for row, path in enumerate(split.paths)}
+        self._digests = dict(zip(test.paths, test.image_digests, strict=True))
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def read(self, path: str) -> NDArray[np.uint8]:
+        """(H, W, 3) pixels.
+
+        Raises: StaleCacheError when the dataset has another image there by now, or none; DataError when it is
+        damaged.
+        """
+        split, row = self._place(path)
+        image, known = split.images.read(row), self._digests[path].tobytes()
+        if any(known) and image.digest != known:
+            raise StaleCacheError(
+                f"{path}: another image of {self.dataset} than the cache was made from; extract it again"
+            )
+        self._sizes[path] = image.pixels.shape[0], image.pixels.shape[1]
+        return image.pixels
+
+    def size(self, path: str) -> tuple[int, int]:
+        """(height, width). Raises: as `read`, which it takes once for each image."""
+        if path not in self._sizes:
+            self.read(path)
+        return self._sizes[path]
+
+    def boxes(self, path: str, classes: tuple[str, ...]) -> Boxes | None:
+        """The boxes of an image's objects of these classes, (n, 5) with positions in `classes`, if they are
+        known. Raises: StaleCacheError when there is no such image.
+        """
+        split, row = self._place(path)
+        if split.boxes is None:
+            return None
+        place = np.array([classes.index(name) if name in classes else -1 for name in split.classes])
+        boxes = split.boxes[row].copy()
+        boxes[:, 0] = place[boxes[:, 0].astype(np.int64)]
+        return boxes[boxes[:, 0] >= 0]
+
+    def _place(self, path: str) -> tuple[ImageSplit, int]:
+        if path not in self._places:
+            raise StaleCacheError(f"{path}: no such image in {self.dataset} any more; extract it again")
+        return self._places[path]

@@ -1,0 +1,17 @@
+"""Text tables for the terminal."""
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align columns: names, in the first, to the left, and numbers, in the others, to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
+    )
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A cell of a table; a dash where there is no value."""
+    return "-" if value is None else f"{value:.{digits}f}"
