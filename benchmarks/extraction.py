@@ -25,7 +25,7 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.extraction.stage import load_trunk, make, plan
 from pipeline.extraction.streams import Streams
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.pretraining.network import load_images
 from pipeline.trunks.base import Trunk

@@ -31,7 +31,7 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import set_up
 from pipeline.extraction.stage import load_trunk, make, plan
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.maps.batches import PreparedMaps
 from pipeline.maps.source import Source
 from pipeline.pretraining.network import load_images

@@ -23,7 +23,7 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.extraction.streams import Streams
 from pipeline.images.blocks import decode_blocks
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.trunks.prepare import PreparedTrunk
 

@@ -27,7 +27,7 @@ from pipeline.extraction.overlap import fill
 from pipeline.extraction.parity import check_parity
 from pipeline.images.blocks import find_bad
 from pipeline.images.decode import ImageError
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import Trunk

@@ -4,72 +4,55 @@ Legend: n rows of a block, S = image_px.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
-from itertools import chain
-from typing import TypeVar
+from collections.abc import Generator, Sequence
+from itertools import islice
 
 import numpy as np
 
 from pipeline.datasets.base import ImageBytes, ImageSplit
-from pipeline.engines.processes import in_order
 from pipeline.errors import DataError
 from pipeline.images.decode import ImageError
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 
-T = TypeVar("T")
 Decoded = tuple[range, np.ndarray, np.ndarray]
 
 TASK_IMAGES = 256
 TASK_BYTES = 4 << 20
-"""Of a task's images, encoded or decoded: much to do for one hand-over, little to hold and to wait for."""
+"""A task has at most so many images and bytes: enough work for one hand-over, little to hold and wait for."""
 
 
 def decode_blocks(
     split: ImageSplit, blocks: Sequence[range], transform: Transform, decoders: Decoders
 ) -> Generator[Decoded]:
-    """Decode blocks of rows, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8) of each.
+    """Yield each block, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8).
 
-    While the caller works on a block the next one is decoded, and little more than that. Closing the
-    iterator, or leaving it by an exception, drops what has not begun.
+    While the caller works on a block the next one is decoded, and little more. Closing the iterator, or
+    leaving it by an exception, drops what has not begun.
 
     Raises: DataError naming the first image that can't be decoded.
     """
-    step = _task_images(split, transform)
-    tasks_of = [[rows[at : at + step] for at in range(0, len(rows), step)] for rows in blocks]
-    ahead = max(map(len, tasks_of), default=0)
-    with contextlib.closing(
-        _map(_decode, split, list(chain(*tasks_of)), transform, decoders, ahead)
-    ) as decoded:
-        for rows, tasks in zip(blocks, tasks_of, strict=True):
-            images, digests = zip(*(next(decoded) for _ in tasks), strict=True)
+    tasks_of = [_tasks(rows, split, transform) for rows in blocks]
+    ahead = max(map(len, tasks_of), default=0) + 2 * decoders.count
+    tasks = ((split.take(rows), transform) for tasks in tasks_of for rows in tasks)
+    with contextlib.closing(decoders.in_order(_decode, tasks, ahead)) as decoded:
+        for rows, tasks_of_block in zip(blocks, tasks_of, strict=True):
+            images, digests = zip(*islice(decoded, len(tasks_of_block)), strict=True)
             yield rows, np.concatenate(images), np.concatenate(digests)
 
 
 def find_bad(split: ImageSplit, transform: Transform, decoders: Decoders) -> list[tuple[int, str]]:
     """Every row whose image can't be read or decoded, with the reason (which names no path)."""
-    step = _task_images(split, transform)
-    tasks = [range(at, min(at + step, len(split))) for at in range(0, len(split), step)]
-    with contextlib.closing(_map(_reasons, split, tasks, transform, decoders, ahead=0)) as found:
-        return [(rows[i], reason) for rows, bad in zip(tasks, found, strict=True) for i, reason in bad]
+    ranges = _tasks(range(len(split)), split, transform)
+    tasks = ((split.take(rows), transform) for rows in ranges)
+    with contextlib.closing(decoders.in_order(_reasons, tasks, 2 * decoders.count)) as found:
+        return [(rows[i], reason) for rows, bad in zip(ranges, found, strict=True) for i, reason in bad]
 
 
-def _task_images(split: ImageSplit, transform: Transform) -> int:
+def _tasks(rows: range, split: ImageSplit, transform: Transform) -> list[range]:
     image_bytes = max(3 * transform.image_px**2, int(split.sizes.mean()) if len(split) else 0)
-    return min(max(TASK_BYTES // image_bytes, 1), TASK_IMAGES)
-
-
-def _map(
-    work: Callable[[ImageSplit, Transform], T],
-    split: ImageSplit,
-    tasks: Sequence[range],
-    transform: Transform,
-    decoders: Decoders,
-    ahead: int,
-) -> Generator[T]:
-    """`work` on each task's rows, in order; `ahead` tasks more than the decoders need."""
-    parts = ((split.take(rows), transform) for rows in tasks)
-    return in_order(work, parts, decoders.pool, ahead + 2 * decoders.count)
+    step = min(max(TASK_BYTES // image_bytes, 1), TASK_IMAGES)
+    return [rows[at : at + step] for at in range(0, len(rows), step)]
 
 
 def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.base import ImageSplit
 from pipeline.images.blocks import decode_blocks
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.trunks.base import Trunk, normalise
 

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines.processes import in_order, processes, threads
-from pipeline.errors import DataError
-
 PROGRAM = """
 import signal, time
-from pipeline.engines.processes import in_order, processes
+from pipeline.engines.processes import processes
 
 def start():
     pass
@@ -26,22 +23,9 @@ def is_safe():
 if __name__ == "__main__":
     with processes(2, start) as pool:
         print("started", flush=True)
-        for safe in in_order(is_safe, [()] * 10_000, pool, 8):
-            print("at work" if safe else "at work in danger", flush=True)
+        while True:
+            print("at work" if pool.submit(is_safe).result() else "at work in danger", flush=True)
 """
-
-
-def square(number: int) -> int:
-    return number**2
-
-
-def end(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def nothing() -> None:
-    pass
 
 
 @pytest.fixture
@@ -88,29 +72,3 @@ def test_workers_of_a_killed_parent_go_too(program: subprocess.Popen[str]) -> No
     wait_for("at work", program)
     program.kill()
     end_of(program)
-
-
-def test_a_killed_worker_is_one_clear_error() -> None:
-    with processes(2, nothing) as pool, pytest.raises(DataError, match=r"was killed.*--workers"):
-        list(in_order(end, [(1,), (2,)], pool, 2))
-
-
-@pytest.mark.parametrize("ahead", [0, 1, 100])
-def test_results_come_in_order(ahead: int) -> None:
-    tasks = [(i,) for i in range(50)]
-    expected = [i**2 for i in range(50)]
-    assert list(in_order(square, tasks, None, ahead)) == expected
-    with threads(3) as pool:
-        assert list(in_order(square, tasks, pool, ahead)) == expected
-
-
-def test_an_error_comes_at_its_place_in_the_order() -> None:
-    def invert(number: int) -> float:
-        return 1 / number
-
-    with threads(2) as pool:
-        results = in_order(invert, [(1,), (2,), (0,), (3,)], pool, 10)
-        assert next(results) == 1
-        assert next(results) == 0.5
-        with pytest.raises(ZeroDivisionError):
-            next(results)

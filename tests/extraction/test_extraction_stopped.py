@@ -12,12 +12,12 @@ import pytest
 
 PROGRAM = """
 import sys, time
-import pipeline.images.decoders
+import pipeline.images.pool
 from pipeline import cli
 from pipeline.extraction import stage
 from pipeline.config import ExtractConfig
 
-pipeline.images.decoders.START_SECONDS = -1e9
+pipeline.images.pool.PROCESS_BYTES = 0
 original = stage.{moment}
 
 def at_the_moment(*arguments):

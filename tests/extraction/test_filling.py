@@ -13,7 +13,7 @@ from cache import CacheError, CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ArrayReader, ImageSplit
 from pipeline.extraction.overlap import fill
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.images.views import Views
 from pipeline.trunks.base import Trunk

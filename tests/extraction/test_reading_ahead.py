@@ -8,7 +8,7 @@ import pytest
 import pipeline.images.blocks
 from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit
 from pipeline.images.blocks import decode_blocks
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 
 TRANSFORM = Transform(image_px=8, mean=(0, 0, 0), std=(1, 1, 1))

@@ -9,11 +9,11 @@ from PIL import Image
 from xxhash import xxh3_128_digest
 
 import pipeline.images.blocks
-import pipeline.images.decoders
+import pipeline.images.pool
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.errors import DataError
 from pipeline.images.blocks import decode_blocks, find_bad
-from pipeline.images.decoders import Decoders
+from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 
 TRANSFORM = Transform(image_px=8, mean=(0, 0, 0), std=(1, 1, 1))
@@ -41,10 +41,10 @@ def decoders(
     """This kind of them, for tasks of 7 images."""
     monkeypatch.setattr(pipeline.images.blocks, "TASK_IMAGES", 7)
     if request.param == "processes":
-        monkeypatch.setattr(pipeline.images.decoders, "THREADS", 1)
-        monkeypatch.setattr(pipeline.images.decoders, "START_SECONDS", -1e9)
+        monkeypatch.setattr(pipeline.images.pool, "THREADS", 1)
+        monkeypatch.setattr(pipeline.images.pool, "PROCESS_BYTES", 0)
     with Decoders([split], 1 if request.param == "here" else 2) as decoders:
-        assert (decoders.pool is None) == (request.param == "here")
+        assert (decoders.count == 1) == (request.param == "here")
         assert decoders.are_processes == (request.param == "processes")
         yield decoders
 
@@ -132,7 +132,7 @@ def test_nothing_to_decode_is_no_block() -> None:
 def test_one_pool_decodes_split_after_split_and_goes_on_after_a_bad_image(
     split: ImageSplit, tmp_path: Path, decoders: Decoders
 ) -> None:
-    pool, first = decoders.pool, path_of(split, tmp_path, 0)
+    first = path_of(split, tmp_path, 0)
     whole = first.read_bytes()
     first.write_bytes(b"")
     with pytest.raises(DataError, match="found an empty file"):
@@ -143,7 +143,6 @@ def test_one_pool_decodes_split_after_split_and_goes_on_after_a_bad_image(
         ((_, decoded, _),) = decode_blocks(images, [rows], TRANSFORM, decoders)
         for row in (0, 29):
             np.testing.assert_array_equal(decoded[row], TRANSFORM.apply(images.images.read(row).pixels))
-    assert decoders.pool is pool
 
 
 @pytest.mark.skipif(not PHOTOS.exists(), reason="no ../shared/cifar10-jpeg")

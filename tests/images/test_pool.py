@@ -1,6 +1,7 @@
 """Workers for a whole stage: which kind is taken, started before the trunk loads, gone with the stage."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 from support.extracting import files, settings
 
-import pipeline.images.decoders
+import pipeline.images.pool
 from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit
 from pipeline.engines.processes import processes
-from pipeline.errors import WeightsError
+from pipeline.errors import DataError, WeightsError
 from pipeline.extraction import stage
 from pipeline.extraction.stage import extract
-from pipeline.images.decoders import Decoders, processes_are_faster
+from pipeline.images.pool import Decoders
 
 
 class FileReader(ArrayReader):
@@ -38,28 +39,24 @@ def of(images: int, bytes_each: int, reader: type[ArrayReader] = FileReader) -> 
 
 
 @pytest.mark.parametrize(
-    ("images", "bytes_each", "workers", "expected"),
+    ("images", "bytes_each", "workers", "count", "are_processes"),
     [
-        (60_000, 921, 16, 16),  # 55 MB, and threads would take 5 seconds
-        (60_000, 921, 5, 5),
-        (60_000, 921, 4, 4),  # no more than the threads there may be
-        (60_000, 921, 2, 2),
-        (3_000, 921, 16, "threads"),  # done before processes are there
-        (5_000, 110_000, 16, 16),
-        (300, 110_000, 16, "threads"),
-        (50, 20_000_000, 16, 16),
-        (3, 100_000_000, 16, "one each"),
+        (60_000, 921, 16, 16, True),
+        (60_000, 921, 5, 5, True),
+        (60_000, 921, 4, 4, False),  # no more than the threads there may be
+        (60_000, 921, 2, 2, False),
+        (3_000, 921, 16, 4, False),  # done before processes are there
+        (5_000, 110_000, 16, 16, True),
+        (300, 110_000, 16, 4, False),
+        (50, 20_000_000, 16, 16, True),
+        (3, 100_000_000, 16, 3, False),  # no more than images
     ],
 )
 def test_processes_are_taken_for_work_that_outlasts_their_start(
-    images: int, bytes_each: int, workers: int, expected: int | str
+    images: int, bytes_each: int, workers: int, count: int, are_processes: bool
 ) -> None:
     decoders = Decoders([of(images, bytes_each)], workers)
-    count = {"threads": pipeline.images.decoders.THREADS, "one each": images}.get(str(expected), expected)
-    assert decoders.count == count
-    assert decoders.are_processes == (
-        workers > pipeline.images.decoders.THREADS and isinstance(expected, int)
-    )
+    assert (decoders.count, decoders.are_processes) == (count, are_processes)
 
 
 def test_the_work_of_all_splits_counts() -> None:
@@ -70,23 +67,51 @@ def test_the_work_of_all_splits_counts() -> None:
 
 def test_images_in_memory_are_for_a_few_threads() -> None:
     decoders = Decoders([of(1_000_000, 3072, ArrayReader)], 16)
-    assert (decoders.are_processes, decoders.count) == (False, pipeline.images.decoders.THREADS)
-
-
-def test_more_images_never_turn_processes_into_threads() -> None:
-    for size in (0, 921, 110_000):
-        taken = [processes_are_faster(images, images * size, 16) for images in range(0, 100_000, 500)]
-        assert taken == sorted(taken)
-        assert not taken[0]
-        assert taken[-1]
+    assert (decoders.are_processes, decoders.count) == (False, 4)
 
 
 def test_nothing_to_decode_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.images.decoders, "START_SECONDS", -1e9)
+    monkeypatch.setattr(pipeline.images.pool, "PROCESS_BYTES", 0)
     before = threading.active_count()
     with Decoders([], 16) as decoders:
-        assert decoders.pool is None
+        assert decoders.count == 1
+        assert list(decoders.in_order(square, [(3,)], ahead=1)) == [9]
         assert threading.active_count() == before
+
+
+def square(number: int) -> int:
+    return number**2
+
+
+def end(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 100])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_order(workers: int, ahead: int) -> None:
+    with Decoders([of(100, 10)], workers) as decoders:
+        results = list(decoders.in_order(square, [(i,) for i in range(50)], ahead))
+    assert results == [i**2 for i in range(50)]
+
+
+def test_an_error_comes_at_its_place_in_the_order() -> None:
+    def invert(number: int) -> float:
+        return 1 / number
+
+    with Decoders([of(100, 10)], 2) as decoders:
+        results = decoders.in_order(invert, [(1,), (2,), (0,), (3,)], 10)
+        assert next(results) == 1
+        assert next(results) == 0.5
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+
+
+def test_a_killed_worker_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.images.pool, "PROCESS_BYTES", 0)
+    with Decoders([of(100, 10)], 5) as decoders, pytest.raises(DataError, match=r"was killed.*--workers"):
+        list(decoders.in_order(end, [(1,), (2,)], 2))
 
 
 @pytest.fixture
@@ -99,8 +124,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
         found.append(set(pool._processes))  # type: ignore[attr-defined]
         return pool
 
-    monkeypatch.setattr(pipeline.images.decoders, "START_SECONDS", -1e9)
-    monkeypatch.setattr(pipeline.images.decoders, "processes", noted)
+    monkeypatch.setattr(pipeline.images.pool, "PROCESS_BYTES", 0)
+    monkeypatch.setattr(pipeline.images.pool, "processes", noted)
     return found
 
 
