@@ -1,10 +1,10 @@
 """A whole network: a trunk and the classifier that it is trained with, thrown away afterwards.
 
 The classifier is a FullNet on every 3×3 window of the map, as a convolution: 256×5×5 → nine windows → hidden
-units → their mean → scores. A hidden layer of its own keeps what is special to the pretraining's classes out
-of the trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at a
-map in the way it was trained to be looked at. With `mirror_maps` the windows of the mirrored map count too,
-as in ten-crop: the trunk then learns maps whose mirrors can be read.
+units → their mean → scores. Its hidden layer keeps what is special to the pretraining's classes out of the
+trunk, whose maps then serve other classes better (Wang et al., arXiv 2112.00496), and heads look at a map in
+the way it was trained to be looked at. With `mirror_maps` the windows of the mirrored map count too, as in
+ten-crop: the trunk then learns maps whose mirrors can be read.
 
 Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
 """
@@ -29,13 +29,12 @@ WINDOW_CELLS = 3
 class Network(nn.Module):
     """uint8 images (B, 3, S, S) → logits (B, classes): a trunk and a classifier with `hidden` units.
 
-    With `mirror_maps` they are the mean over the map and its mirror.
+    With `mirror_maps` the logits are the mean over the map and its mirror.
     """
 
     def __init__(self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False) -> None:
         super().__init__()
-        self.trunk, self.mirror_maps = trunk.module, mirror_maps
-        self.transform = trunk.transform
+        self.trunk, self.transform, self.mirror_maps = trunk.module, trunk.transform, mirror_maps
         image_px = trunk.transform.image_px
         with torch.no_grad():  # in evaluation mode, so that batch norm does not learn of zeros
             _, channels, height, width = self.trunk.eval()(torch.zeros(1, 3, image_px, image_px)).shape
@@ -62,21 +61,24 @@ class Network(nn.Module):
         return logits.view(2, len(images), -1).mean(0)
 
     @torch.inference_mode()
-    def scores(
+    def predict(
         self, images: Tensor, batch: int, prepare: Callable[[Tensor, slice], Tensor] = lambda b, _: b
-    ) -> Tensor:
-        """float32 logits (N, classes) of uint8 images (N, 3, S, S), in evaluation mode."""
-        device = self.device
+    ) -> np.ndarray:
+        """The class with the highest score, (N,), of uint8 images (N, 3, S, S), in evaluation mode.
+
+        Args:
+            prepare: what is done to a batch of images on the network's device, and which rows these are.
+        """
         self.eval()
-        parts = []
+        found = []
         for start in range(0, len(images), batch):
             rows = slice(start, start + batch)
-            parts.append(self(prepare(images[rows].to(device), rows)).float().cpu())
-        return torch.cat(parts)
+            found.append(self(prepare(images[rows].to(self.device), rows)).float().argmax(1).cpu())
+        return torch.cat(found).numpy()
 
 
 def load_images(split: ImageSplit, transform: Transform, workers: int) -> Tensor:
-    """All images of a split in memory: uint8 (N, 3, S, S), in channels-last order. Raises: DataError."""
+    """Decode all images of a split: uint8 (N, 3, S, S) in memory, channels last. Raises: DataError."""
     blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
     size = transform.image_px
     images_NHWC = np.empty((len(split), size, size, 3), np.uint8)

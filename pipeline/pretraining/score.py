@@ -1,36 +1,35 @@
-"""How test images are treated matters: plain, flipped at random, or cropped and flipped like training ones.
+"""Score the whole network of a pretraining run: how test images are treated matters.
 
-The whole network that pretraining made is scored under each policy, several draws of the random ones.
+They are left plain, flipped at random, or cropped and flipped like training images, with several draws of
+each random policy.
 """
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.config import EvaluateConfig, PretrainConfig
-from pipeline.config.pretrain import ImagePolicy
 from pipeline.datasets.base import open_dataset
 from pipeline.datasets.holdout import select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from pipeline.images import augment
 from pipeline.pretraining.network import Network, load_images
+from pipeline.runs.folder import read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
 
 
 def score_trunk(config: EvaluateConfig, run: Path) -> Path:
-    """Score the network of a pretraining run on its dataset's test split; writes RUN/eval/metrics.json.
+    """Score the network of a pretraining run on its dataset's test split; write RUN/eval/metrics.json.
 
     `top1` there is that of the first policy, in per cent; `policies` holds mean, sample deviation and draws.
 
-    Raises: RunError when the run is incomplete, DataError.
+    Raises: RunError when the run is incomplete; DataError.
     """
-    fields = read_json(run / "config.json")
-    trained = PretrainConfig.from_json({k: v for k, v in fields.items() if k != "stage"})
+    trained = read_settings(run)
     split = open_dataset(trained.dataset, test_fraction=trained.test_fraction)["test"]
     classes = trained.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
@@ -38,37 +37,32 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     images = load_images(split.take(rows.tolist()), network.transform, config.workers)
     policies: dict[str, dict[str, Any]] = {}
     for policy in config.test_images:
-        count = 1 if policy == "plain" else config.draws
-        top1 = [_top1(network, images, labels, policy, config, draw) for draw in range(count)]
-        deviation = float(np.std(top1, ddof=1)) if count > 1 else 0.0
-        policies[policy] = {"top1": float(np.mean(top1)), "deviation": deviation, "draws": top1}
-        print(f"test images {policy:9}  top-1 {np.mean(top1):.2f} ± {deviation:.2f} % ({count} draws)")
+        top1 = []
+        for draw in range(1 if policy == "plain" else config.draws):
+            draws = augment.draw(len(labels), policy, np.random.default_rng((config.seed, draw)))
+            found = network.predict(images, config.batch, lambda b, rows, d=draws: augment.apply(b, d[rows]))
+            top1.append(100 * float((found == labels).mean()))
+        mean, deviation = float(np.mean(top1)), float(np.std(top1, ddof=1)) if len(top1) > 1 else 0.0
+        policies[policy] = {"top1": mean, "deviation": deviation, "draws": top1}
+        print(f"test images {policy:9}  top-1 {mean:.2f} ± {deviation:.2f} % ({len(top1)} draws)")
     metrics = {"top1": policies[config.test_images[0]]["top1"], "images": len(labels), "policies": policies}
     path = run / "eval" / "metrics.json"
-    path.parent.mkdir(exist_ok=True)
     write_json(path, metrics)
     return path
 
 
+def read_settings(run: Path) -> PretrainConfig:
+    """The settings of a pretraining run. Raises: RunError."""
+    found = read_config(run, "pretrain")
+    return PretrainConfig.from_json({k: v for k, v in found.items() if k != "stage"})
+
+
 def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
+    if not (run / "trunk.safetensors").is_file():
+        raise RunError(f"{run}: the pretraining isn't finished; run the same pretrain_trunk.py command again")
     trunk = TRUNKS[trained.trunk].load_untrained()
     network = Network(trunk, classes, trained.hidden, trained.mirror_maps)
-    if not (run / "trunk.safetensors").is_file():
-        raise RunError(f"{run}: the pretraining isn't finished; the same command goes on with it")
     load_weights(network.classifier, run / "classifier.safetensors")
     load_weights(network.trunk, run / "trunk.safetensors")
     return network.eval()
-
-
-def _top1(
-    network: Network,
-    images: torch.Tensor,
-    labels: np.ndarray,
-    policy: ImagePolicy,
-    config: EvaluateConfig,
-    draw: int,
-) -> float:
-    draws = augment.draw(len(labels), policy, np.random.default_rng((config.seed, draw)))
-    logits = network.scores(images, config.batch, lambda batch, rows: augment.apply(batch, draws[rows]))
-    return 100 * float((logits.argmax(1).numpy() == labels).mean())

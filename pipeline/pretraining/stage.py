@@ -2,8 +2,8 @@
 
     images (uint8, in memory) → crop, flip, cut out → trunk → classifier → cross-entropy
 
-Everything random in an epoch comes from (seed, epoch), so a run that was killed goes on from its last epoch's
-checkpoint and ends as if it had not been.
+Everything random in an epoch comes from (seed, epoch), so a run that was killed continues from its last
+epoch's checkpoint and ends as if it had not been.
 """
 
 from pathlib import Path
@@ -22,8 +22,8 @@ from pipeline.datasets.holdout import holdout, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import append_line, keep_lines, write_json
+from pipeline.pretraining.loop import PretrainingLoop, writing
 from pipeline.pretraining.network import Network, load_images
-from pipeline.pretraining.trainer import Trainer, writing
 from pipeline.runs.folder import read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import normalise
@@ -31,11 +31,11 @@ from pipeline.trunks.weights import load_weights
 from pipeline.trunks.whitening import Whitening
 
 IMMATERIAL = ("out", "workers", "device")
-"""Settings that a run may be gone on with."""
+"""Settings that may change when a run is continued."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
-    """Train, write OUT/trunk.safetensors and give its path.
+    """Train a trunk; write OUT/trunk.safetensors and give its path.
 
     Beside it: config.json, metrics.jsonl (a line per epoch) and classifier.safetensors, with which
     evaluate.py scores the whole network.
@@ -68,17 +68,17 @@ def pretrain(config: PretrainConfig) -> Path:
             layer.fit(normalise(images[sample], trunk.transform))
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     targets = torch.from_numpy(labels)
-    trainer = Trainer(network, config, steps_per_epoch=-(-len(train_rows) // config.batch))
-    first, log = trainer.resume(out / "checkpoint.pt"), out / "metrics.jsonl"
+    loop = PretrainingLoop(network, config, steps_per_epoch=-(-len(train_rows) // config.batch))
+    first, log = loop.resume(out / "checkpoint.pt"), out / "metrics.jsonl"
     keep_lines(log, first)
     for epoch in range(first, config.epochs):
-        line: dict[str, Any] = {"epoch": epoch, **trainer.epoch(epoch, images, targets, train_rows)}
+        line: dict[str, Any] = {"epoch": epoch, **loop.epoch(epoch, images, targets, train_rows)}
         if len(val_rows):
-            predicted = network.scores(images[val_rows], config.batch).argmax(1)
-            line["val_top1"] = 100 * float((predicted.numpy() == labels[val_rows]).mean())
+            predicted = network.predict(images[val_rows], config.batch)
+            line["val_top1"] = 100 * float((predicted == labels[val_rows]).mean())
         append_line(log, line)
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
-        trainer.save(out / "checkpoint.pt", epoch + 1)
+        loop.save(out / "checkpoint.pt", epoch + 1)
     for path, module in ((out / "classifier.safetensors", network.classifier), (weights, network.trunk)):
         with writing(path) as part:
             save_file(_half_matrices(module), part)
@@ -88,7 +88,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
 
 def training_split(config: PretrainConfig) -> tuple[ImageSplit, Labels, tuple[str, ...]]:
-    """The images to train on, their labels as positions in the classes, and these.
+    """The images to train on, their labels as positions in the classes, and the classes.
 
     Raises: DataError; ConfigError on an unknown class or where images have several labels.
     """
@@ -104,20 +104,18 @@ def training_split(config: PretrainConfig) -> tuple[ImageSplit, Labels, tuple[st
 
 
 def claim(out: Path, config: PretrainConfig) -> None:
-    """Make the run folder, or check that it is this run's. Raises: RunError naming what differs."""
-    out.mkdir(parents=True, exist_ok=True)
-    path, wanted = out / "config.json", {"stage": "pretrain", **config.as_json()}
-    if path.is_file():
-        found = PretrainConfig().as_json() | read_config(out, "pretrain")  # what is missing couldn't be set
-        differing = [k for k in wanted if k not in IMMATERIAL and found.get(k) != wanted[k]]
-        if differing:
-            name = differing[0]
+    """Make the run folder, or check that it holds this run. Raises: RunError naming what differs."""
+    wanted = {"stage": "pretrain", **config.as_json()}
+    if not (out / "config.json").is_file():
+        write_json(out / "config.json", wanted)
+        return
+    found = read_config(out, "pretrain")
+    for name in wanted.keys() - set(IMMATERIAL):
+        if found.get(name) != wanted[name]:
             raise RunError(
                 f"{out}: holds a run with {flag(name)} {found.get(name)}, not {wanted[name]}; "
                 "give another --out"
             )
-    else:
-        write_json(path, wanted)
 
 
 def _half_matrices(module: nn.Module) -> dict[str, Tensor]:

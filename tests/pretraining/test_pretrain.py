@@ -1,6 +1,5 @@
 """Pretraining on a few images: resumed equals uninterrupted, other settings are refused."""
 
-import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,15 @@ from support.pretraining import dark_and_light, settings
 from torch import Tensor, nn
 
 from cache import FeatureCache
-from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig
+from pipeline.config import EvaluateConfig, ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.errors import RunError
 from pipeline.evaluation.stage import evaluate
 from pipeline.extraction.stage import extract
 from pipeline.pretraining import stage
-from pipeline.pretraining.score import load_network
+from pipeline.pretraining.loop import PretrainingLoop
+from pipeline.pretraining.score import load_network, read_settings
 from pipeline.pretraining.stage import pretrain
-from pipeline.pretraining.trainer import Trainer
 from pipeline.trunks.alexnet_cifar import load
 from pipeline.trunks.base import normalise
 
@@ -34,14 +33,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def killed_after_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process dies once the second epoch's checkpoint is written."""
-    save = Trainer.save
+    save = PretrainingLoop.save
 
-    def save_and_die(self: Trainer, path: Path, epoch: int) -> None:
+    def save_and_die(self: PretrainingLoop, path: Path, epoch: int) -> None:
         save(self, path, epoch)
         if epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "save", save_and_die)
+    monkeypatch.setattr(PretrainingLoop, "save", save_and_die)
     yield
     monkeypatch.undo()
 
@@ -64,13 +63,15 @@ def test_a_disk_that_is_full_costs_one_line_and_no_epoch_is_logged_twice(
     fails: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fails == "weights":
-        save = Trainer.save
-        monkeypatch.setattr(Trainer, "save", lambda *args: (save(*args), signal.raise_signal(signal.SIGINT)))
+        save = PretrainingLoop.save
+        monkeypatch.setattr(
+            PretrainingLoop, "save", lambda *args: (save(*args), signal.raise_signal(signal.SIGINT))
+        )
         with pytest.raises(KeyboardInterrupt):
             pretrain(settings(images, tmp_path, epochs=1))
         monkeypatch.undo()
     before = {path.name for path in tmp_path.iterdir()} | {"config.json", "metrics.jsonl"}
-    said = r"(checkpoint\.pt|classifier\.safetensors): can't be written .*the same command goes on"
+    said = r"(checkpoint\.pt|classifier\.safetensors): can't be written .*the same command"
     with no_room(200_000), pytest.raises(RunError, match=said) as caught:
         pretrain(settings(images, tmp_path, epochs=1))
     assert "\n" not in str(caught.value)
@@ -95,10 +96,7 @@ def test_a_network_with_mirrors_scores_a_map_and_its_mirror_alike(images: Path, 
     """As a FullNet on every 3×3 window of both, one window at a time."""
     run = tmp_path / "run"
     pretrain(settings(images, run, epochs=1, mirror_maps=True))
-    trained = PretrainConfig.from_json(
-        {k: v for k, v in json.loads((run / "config.json").read_text()).items() if k != "stage"}
-    )
-    network = load_network(run, trained, classes=2)
+    network = load_network(run, read_settings(run), classes=2)
     pixels = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         logits = network(pixels)

@@ -15,8 +15,8 @@ from torch import nn
 from pipeline.config import PretrainConfig
 from pipeline.errors import UserError
 from pipeline.images.transform import Transform
+from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network
-from pipeline.pretraining.trainer import Trainer as Pretraining
 from pipeline.runs.folder import load_head
 from pipeline.runs.tensors import read_tensors
 from pipeline.training import stage
@@ -146,7 +146,7 @@ def test_a_pickle_with_code_for_a_trunk_s_checkpoint_is_not_run(
     make(tmp_path / "checkpoint.pt", tmp_path / "executed")
     transform = Transform(image_px=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     network = Network(Trunk("small", 1, nn.Conv2d(3, 4, 3), transform, ""), classes=2, hidden=3)
-    training = Pretraining(network, PretrainConfig(), steps_per_epoch=3)
+    training = PretrainingLoop(network, PretrainConfig(), steps_per_epoch=3)
     refusal(lambda: training.resume(tmp_path / "checkpoint.pt"), tmp_path / "checkpoint.pt")
     assert not (tmp_path / "executed").exists()
     for state in ([], 7, {}, {"epoch": 1}, {"epoch": 1, "parts": []}, {"epoch": 1, "parts": [{}, {}, {}]}):

@@ -19,37 +19,35 @@ from pipeline.errors import RunError
 from pipeline.files import replacing
 from pipeline.images import augment
 from pipeline.pretraining.network import Network
+from pipeline.training.schedule import schedule
 from pipeline.trunks.weights import DAMAGE, load_pickled
 
 WARM_UP = 0.2
-"""Share of the steps in which the learning rate climbs; it falls to zero in the others."""
+"""Share of the steps in which the learning rate climbs."""
 
 
-class Trainer:
-    """Nesterov SGD with a warm-up and a linear decay, one epoch at a time."""
+class PretrainingLoop:
+    """Nesterov SGD with a warm-up and a linear decay of the learning rate."""
 
     def __init__(self, network: Network, config: PretrainConfig, steps_per_epoch: int) -> None:
-        self.network, self.config = network, config
+        self.network, self.config, self.device = network, config, network.device
         learned = [p for p in network.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in learned if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
-        total = config.epochs * steps_per_epoch
-        climb = max(1.0, WARM_UP * total)
+        steps = config.epochs * steps_per_epoch
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: min((step + 1) / climb, (total - step) / max(1.0, total - climb))
+            self.optimizer, lambda step: schedule(step, steps, WARM_UP)
         )
-        self._parts = (network, self.optimizer, self.schedule)
-        self.device = network.device
+        self._stateful = (network, self.optimizer, self.schedule)
         self.grey = [255 * mean for mean in network.transform.mean]
-        self.bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and has_fast_bfloat16(self.device)
-        )
+        fast = config.precision == "auto" and has_fast_bfloat16(self.device)
+        self.bfloat16 = fast or config.precision == "bfloat16"
 
     def epoch(self, epoch: int, images: Tensor, labels: Tensor, rows: Rows) -> dict[str, float]:
-        """One pass over `rows` of images (N, 3, S, S); gives the mean loss and the seconds taken."""
+        """Pass once over `rows` of images (N, 3, S, S); gives the mean loss and the seconds taken."""
         started, total = time.perf_counter(), torch.zeros((), device=self.device)
         self.network.train()
         rng = np.random.default_rng((self.config.seed, epoch))
@@ -60,9 +58,8 @@ class Trainer:
                 inputs = augment.cut_out(inputs, self.config.cutout_px, self.grey, rng)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 logits = self.network(inputs)
-            loss = F.cross_entropy(
-                logits.float(), labels[batch].to(self.device), label_smoothing=self.config.label_smoothing
-            )
+            targets = labels[batch].to(self.device)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -78,20 +75,20 @@ class Trainer:
                 yield order[start : start + self.config.batch]
 
     def save(self, path: Path, epoch: int) -> None:
-        """Write all that `resume` needs, atomically."""
-        parts = [part.state_dict() for part in self._parts]
+        """Write all that `resume` needs to continue with `epoch`. Raises: RunError."""
+        states = [part.state_dict() for part in self._stateful]
         with writing(path) as part:
-            torch.save({"epoch": epoch, "parts": parts}, part)
+            torch.save({"epoch": epoch, "states": states}, part)
 
     def resume(self, path: Path) -> int:
-        """Go back to a checkpoint, if there is one; gives the epoch to go on with. Raises: RunError."""
+        """Go back to a checkpoint, if there is one; gives the epoch to continue with. Raises: RunError."""
         if not path.is_file():
             return 0
         try:
-            state = load_pickled(path, self.device)
-            for part, values in zip(self._parts, state["parts"], strict=True):
-                part.load_state_dict(values)
-            epoch = int(state["epoch"])
+            found = load_pickled(path, self.device)
+            for part, state in zip(self._stateful, found["states"], strict=True):
+                part.load_state_dict(state)
+            epoch = int(found["epoch"])
         except DAMAGE as error:
             raise RunError(f"{path}: no checkpoint of this run; delete it to start again") from error
         print(f"resuming after epoch {epoch - 1}")
@@ -100,10 +97,10 @@ class Trainer:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """As `replacing`; what a full disk does to torch's and safetensors' writers → RunError."""
+    """Like `replacing`, for the writers of torch and safetensors: a full disk is a RunError."""
     try:
         with replacing(path) as part:
             yield part
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise RunError(f"{path}: can't be written ({reason}); the same command goes on from here") from error
+        raise RunError(f"{path}: can't be written ({reason}); fix that, then run the same command") from error
