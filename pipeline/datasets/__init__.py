@@ -1,12 +1,61 @@
-"""Image datasets, one file each. A new one is a file and a line here."""
+"""A dataset's name and path → two splits of labelled images. A new dataset is a file and an entry here."""
 
-DATASETS: dict[str, str] = {
-    "digits": "pipeline.datasets.digits:load",
-    "cifar10": "pipeline.datasets.cifar10:load",
-    "scenes": "pipeline.datasets.scenes:load",
-    "folder": "pipeline.datasets.folder:load",
-    "csv": "pipeline.datasets.csv_file:load",
-    "voc2007": "pipeline.datasets.voc2007:load",
-    "coco": "pipeline.datasets.coco:load",
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pipeline.datasets.base import ImageSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """All that is known of a dataset before it is opened."""
+
+    target: str
+    """`module:function` (path: str, test_fraction: float, seed: int) -> {"train": ..., "test": ...}."""
+    summary: str
+    """A phrase for --help and the documentation."""
+    path: Literal["none", "optional", "required"] = "none"
+    """Whether a path follows the name, after a colon."""
+
+    def load(self, path: str, test_fraction: float, seed: int) -> "dict[str, ImageSplit]":
+        """Both splits. Raises: DataError when the dataset is missing, empty or damaged."""
+        return resolve_name(self.target)(path, test_fraction, seed)
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "digits": DatasetInfo(
+        target="pipeline.datasets.digits:load",
+        summary="1,797 handwritten digits of 8×8 pixels, which come with scikit-learn",
+    ),
+    "cifar10": DatasetInfo(
+        target="pipeline.datasets.cifar10:load",
+        summary="CIFAR-10, downloaded to artifacts/datasets",
+    ),
+    "scenes": DatasetInfo(
+        target="pipeline.datasets.scenes:load",
+        summary="several digits per image among clutter, made on the spot; multi-label, with boxes",
+    ),
+    "folder": DatasetInfo(
+        target="pipeline.datasets.folder:load",
+        summary="image files with a folder per class, in train/ and test/ (or val/) where these are there",
+        path="required",
+    ),
+    "csv": DatasetInfo(
+        target="pipeline.datasets.csv_file:load",
+        summary="image files listed in a CSV file with the columns image, labels and split; multi-label",
+        path="required",
+    ),
+    "voc2007": DatasetInfo(
+        target="pipeline.datasets.voc2007:load",
+        summary="PASCAL VOC 2007, downloaded to artifacts/datasets or in a folder; multi-label, with boxes",
+        path="optional",
+    ),
+    "coco": DatasetInfo(
+        target="pipeline.datasets.coco:load",
+        summary="MS COCO 2014 or 2017, or any set in its format; multi-label, with boxes",
+        path="required",
+    ),
 }
-"""Name → function; see `pipeline.datasets.base.open_dataset`."""
+"""Name → entry; `pipeline.datasets.base.open_dataset` opens one."""

@@ -6,7 +6,7 @@ Legend: N images, K classes, H×W pixels. Nothing is decoded before `read`.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from pkgutil import resolve_name
+from difflib import get_close_matches
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from xxhash import xxh3_128_digest
 from pipeline.datasets import DATASETS
 from pipeline.datasets.holdout import Rows, holdout
 from pipeline.errors import ConfigError
+from pipeline.images.decode import hush
 
 SplitName = Literal["train", "test"]
 
@@ -122,10 +123,9 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     """The "train" and "test" splits of a dataset.
 
     Args:
-        spec: a name in the registry, with its path where it takes one: `digits`, `cifar10`, `scenes`,
-            `folder:PATH`, `csv:PATH`, `voc2007` or `voc2007:PATH`, `coco:PATH`.
+        spec: a name in `DATASETS`, with a path where the dataset takes one: `digits`, `folder:PATH`.
         test_fraction: share of each class (`csv`: of the images) that becomes the test split, where the
-            dataset has none of its own.
+            dataset has none of its own; others pass it over.
         seed: which images these are.
 
     Raises:
@@ -134,17 +134,19 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     """
     name, _, path = spec.partition(":")
     if name not in DATASETS:
-        choices = ", ".join(DATASETS)
-        raise ConfigError(
-            f"--dataset: expected one of {choices} (folder:PATH, csv:PATH, coco:PATH), found {spec!r}"
-        )
-    return resolve_name(DATASETS[name])(path, test_fraction=test_fraction, seed=seed)
+        known = ", ".join(name + _PATH[info.path] for name, info in DATASETS.items())
+        nearest = "".join(f"; did you mean {near}?" for near in get_close_matches(name.lower(), DATASETS, 1))
+        raise ConfigError(f"--dataset: expected one of {known}, found {spec!r}{nearest}")
+    takes = DATASETS[name].path
+    if path and takes == "none":
+        raise ConfigError(f"--dataset: {name} takes no path, found {spec}")
+    if not path and takes == "required":
+        raise ConfigError(f"--dataset: {name} needs a path: {name}:PATH")
+    hush()
+    return DATASETS[name].load(path, test_fraction, seed)
 
 
-def refuse_path(name: str, path: str) -> None:
-    """For datasets that have no path. Raises: ConfigError when there is one."""
-    if path:
-        raise ConfigError(f"--dataset: {name} takes no path, found {name}:{path}")
+_PATH = {"none": "", "optional": "[:PATH]", "required": ":PATH"}
 
 
 def draw_test(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[Rows, Rows]:

@@ -20,8 +20,7 @@ import numpy as np
 
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.files import FileReader, file_size
-from pipeline.errors import ConfigError, DataError
-from pipeline.images.decode import hush
+from pipeline.errors import DataError
 
 YEARS = ("2014", "2017")
 SETS: dict[SplitName, str] = {"train": "train", "test": "val"}
@@ -38,16 +37,13 @@ class Instances(NamedTuple):
     boxes: list[Boxes]
 
 
-def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """Both splits. The dataset has a test split of its own, so `test_fraction` and `seed` change nothing.
 
     Raises:
         ConfigError: there is no path.
         DataError: a file or an image is missing or damaged, or the splits' classes differ.
     """
-    if not path:
-        raise ConfigError("--dataset: coco needs a path: coco:PATH")
-    hush()
     base = os.path.join(os.path.expanduser(path), "")
     year = _year(base)
     splits = {name: _split(base, name, f"{part}{year}") for name, part in SETS.items()}

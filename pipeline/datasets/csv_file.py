@@ -22,8 +22,7 @@ import numpy as np
 from pipeline.datasets.base import ImageSplit, SplitName, draw_test
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.datasets.folder import TEST_NAMES
-from pipeline.errors import ConfigError, DataError
-from pipeline.images.decode import hush
+from pipeline.errors import DataError
 
 
 class Row(NamedTuple):
@@ -38,16 +37,13 @@ class Row(NamedTuple):
     """FILE, line N: for messages."""
 
 
-def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """Both splits; `test_fraction` and `seed` count where the table has no column `split`.
 
     Raises:
         ConfigError: there is no path.
         DataError: the table or an image is missing, unreadable or not what it should be, with the line.
     """
-    if not path:
-        raise ConfigError("--dataset: csv needs a path: csv:PATH")
-    hush()
     path = os.path.expanduser(path)
     rows = sorted(read_rows(path), key=lambda row: row.path)
     parts = _by_column(path, rows) if rows[0].split else _drawn(rows, test_fraction, seed)

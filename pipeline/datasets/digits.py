@@ -5,12 +5,11 @@ They have no test split; one is drawn by seed. Enlarging them to the trunk's inp
 
 import numpy as np
 
-from pipeline.datasets.base import ArrayReader, ImageSplit, SplitName, draw_test, refuse_path
+from pipeline.datasets.base import ArrayReader, ImageSplit, SplitName, draw_test
 
 
-def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """The splits; paths are digits/0000 and on, in scikit-learn's order."""
-    refuse_path("digits", path)
     from sklearn.datasets import load_digits
 
     levels, targets = load_digits(return_X_y=True)

@@ -12,24 +12,20 @@ import os
 from pipeline.datasets.base import ImageSplit, SplitName, draw_test
 from pipeline.datasets.files import FileReader
 from pipeline.datasets.scan import Found, scan, subfolders
-from pipeline.errors import ConfigError, DataError
-from pipeline.images.decode import hush
+from pipeline.errors import DataError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 SPLIT_WORDS = {"train", "training", "testing", *TEST_NAMES}
 """Folders of which all have such names, in any case, are no classes."""
 
 
-def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """Both splits; `test_fraction` and `seed` count where PATH has one folder of classes.
 
     Raises:
         ConfigError: there is no path.
         DataError: a folder is missing, unreadable, empty, has one class, or the splits' classes differ.
     """
-    if not path:
-        raise ConfigError("--dataset: folder needs a path: folder:PATH")
-    hush()
     base = os.path.join(os.path.expanduser(path), "")
     train_folder, test_folder = _layout(base)
     train = scan(base, train_folder)

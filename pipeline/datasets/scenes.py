@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.datasets.base import ArrayReader, Boxes, ImageSplit, SplitName, refuse_path
+from pipeline.datasets.base import ArrayReader, Boxes, ImageSplit, SplitName
 from pipeline.datasets.draws import Draws
 
 SIZE = 64
@@ -62,12 +62,11 @@ class Box(NamedTuple):
         return width > 0 and height > 0 and OVERLAP * width * height > min(self.area, other.area)
 
 
-def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """6,000 and 1,000 scenes, always the same; paths are train/0000 and test/0000 and on.
 
     Made in a few seconds. `test_fraction` and `seed` change nothing.
     """
-    refuse_path("scenes", path)
     from sklearn.datasets import load_digits
 
     levels, targets = load_digits(return_X_y=True)

@@ -16,7 +16,6 @@ from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.cifar10 import ROOT
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.errors import DataError
-from pipeline.images.decode import hush
 
 CLASSES = (
     "aeroplane",
@@ -53,14 +52,13 @@ class Annotation(NamedTuple):
     boxes: Boxes
 
 
-def load(path: str, *, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """Both splits of the folder that holds VOCdevkit/VOC2007, the default one being filled by a download.
 
     The dataset has a test split of its own, so `test_fraction` and `seed` change nothing.
 
     Raises: DataError when it is neither there nor to be had, or damaged.
     """
-    hush()
     root = Path(os.path.expanduser(path)) if path else ROOT
     return {name: _split(root, name, may_download=not path) for name in SETS}
 

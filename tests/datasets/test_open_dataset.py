@@ -101,13 +101,29 @@ def test_rows_taken_and_left_out_keep_their_order(splits: dict[str, ImageSplit])
             assert [b.tolist() for b in found] == [split.boxes[row].tolist() for row in expected]
 
 
-@pytest.mark.parametrize("spec", ["mnist", "", ":x", "Digits", "/some/path"])
+@pytest.mark.parametrize("spec", ["mnist", "", ":x", "/some/path"])
 def test_an_unknown_name_is_refused_with_the_choices(spec: str) -> None:
-    with pytest.raises(ConfigError, match=r"--dataset: expected one of .*digits.*folder:PATH"):
+    with pytest.raises(ConfigError) as caught:
+        open_dataset(spec)
+    expected = "digits, cifar10, scenes, folder:PATH, csv:PATH, voc2007[:PATH], coco:PATH"
+    assert str(caught.value) == f"--dataset: expected one of {expected}, found {spec!r}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "nearest"),
+    [("digit", "digits"), ("Digits", "digits"), ("fodler:x", "folder"), ("voc", "voc2007")],
+)
+def test_a_mistyped_name_is_refused_with_the_nearest(spec: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=rf"found '{spec}'; did you mean {nearest}\?$"):
         open_dataset(spec)
 
 
-@pytest.mark.parametrize("spec", ["digits:x", "cifar10:/data", "scenes:x"])
-def test_a_path_where_none_belongs_is_refused(spec: str) -> None:
-    with pytest.raises(ConfigError, match=r"--dataset: .* takes no path"):
-        open_dataset(spec)
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_path_is_given_where_it_has_to_be_and_nowhere_else(name: str) -> None:
+    if DATASETS[name].path == "none":
+        with pytest.raises(ConfigError, match=f"--dataset: {name} takes no path, found {name}:x"):
+            open_dataset(f"{name}:x")
+    if DATASETS[name].path == "required":
+        for spec in (name, f"{name}:"):
+            with pytest.raises(ConfigError, match=f"--dataset: {name} needs a path: {name}:PATH"):
+                open_dataset(spec)
