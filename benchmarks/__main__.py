@@ -15,6 +15,7 @@ import torch
 from benchmarks import (
     attention,
     attention_in_the_loop,
+    decoding,
     extraction,
     head_epoch,
     on_gpu,
@@ -45,6 +46,7 @@ def main() -> None:
         trunk_in_the_loop,
         attention,
         attention_in_the_loop,
+        decoding,
         extraction,
         scale,
         on_gpu,
