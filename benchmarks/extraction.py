@@ -12,6 +12,7 @@ forward pass.
 
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.extraction.overlap import Streams
 from pipeline.extraction.stage import load_trunk, make, plan
-from pipeline.extraction.streams import Streams
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.pretraining.network import load_images
 from pipeline.trunks.base import Trunk
-from pipeline.trunks.prepare import PreparedTrunk
+from pipeline.trunks.prepare import PreparedTrunk, map_shape
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
@@ -70,19 +71,23 @@ def extraction(
     started = time.perf_counter()
     with Decoders([split], config.workers) as decoders:
         job = plan(config, trunk, prepared, split, decoders)
-        make(job, prepared, config, decoders)
+        make(job, prepared, decoders)
     return time.perf_counter() - started, job.path
 
 
 def bare_forward(prepared: PreparedTrunk, pixels: np.ndarray) -> tuple[float, torch.Tensor]:
     """Seconds, and the maps (N, 1, C, H, W) of uint8 images (N, 3, S, S)."""
-    batch = prepared.best_batch
-    rows = [range(at, min(at + batch, len(pixels))) for at in range(0, len(pixels), batch)]
-    with Streams(prepared, Views("plain", len(pixels), 0), halve=False) as streams:
+    batch, count = prepared.best_batch, len(pixels)
+    maps = torch.empty(count, 1, *map_shape(prepared, pixels.shape[-1]))
+    with closing(Streams(prepared, Views("plain", count, 0), encode=lambda _, maps: maps)) as streams:
         started = time.perf_counter()
-        parts = [part.result() for part in [streams.submit(pixels[r.start : r.stop], r) for r in rows]]
+        for done in [
+            streams.submit(pixels[at:][:batch], range(count)[at:][:batch], maps[at:][:batch])
+            for at in range(0, count, batch)
+        ]:
+            done.result()
         seconds = time.perf_counter() - started
-    return seconds, torch.cat(parts)
+    return seconds, maps
 
 
 if __name__ == "__main__":

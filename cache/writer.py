@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cache import disk
 from cache.contents import Contents, opened, read_published
 from cache.digests import block_digest, block_spans, damaged_blocks
-from cache.dtypes import Raw, Values
+from cache.dtypes import DTYPES, Raw, Values
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
@@ -80,11 +80,11 @@ class CacheWriter:
         features: (n, V, C, H, W) floating point, n the block's rows; converted to the cache's dtype.
         image_digests: (n, 16) uint8.
 
-        Raises: CacheError when a value is NaN, infinite or too large for the dtype (naming image and row),
-        the arrays have another shape, the block isn't missing, or the disk fails.
+        Raises: CacheError as `encode` does, when the digests have another shape, the block isn't missing, or
+        the disk fails.
         """
         block = self._block(rows)
-        raw = self._encoded(rows, features)
+        raw = self.encode(rows, features)
         digests = np.ascontiguousarray(image_digests)
         if digests.dtype != np.uint8 or digests.shape != (len(rows), DIGEST_BYTES):
             raise CacheError(
@@ -100,6 +100,31 @@ class CacheWriter:
             disk.write_all(self._part.fd, digest, self._layout[DIGESTS].offset + block * DIGEST_BYTES)
             self._syncing.start()
         self._missing.remove(block)
+
+    def encode(self, rows: range, features: Values) -> Raw:
+        """Features (n, V, C, H, W) of any n rows as they are stored.
+
+        Raises: CacheError when the shape is another, or a value is NaN, infinite or too large for the dtype
+        (naming image and row).
+        """
+        shape = (len(rows), *self.header.shape[1:])
+        if features.dtype.kind != "f" or features.shape != shape:
+            raise CacheError(
+                f"{self.path}: features: expected floating point of shape {shape}, "
+                f"found {features.dtype} of shape {features.shape}"
+            )
+        dtype = DTYPES[self.header.dtype]
+        raw = dtype.encode(features)
+        if not dtype.all_finite(raw):
+            where = np.unravel_index(int(np.argmin(dtype.finite(raw))), shape)
+            row, value = rows[int(where[0])], float(features[where])
+            problem = (
+                f"{value:g} is too large for {dtype.name} (at most {dtype.largest:g}); store another dtype"
+                if np.isfinite(value)
+                else f"the trunk computed {value}; look at the image and at the weights"
+            )
+            raise CacheError(f"{self.path}: row {row} ({self.header.paths[row]}): {problem}")
+        return raw
 
     def publish(self) -> Path:
         """Give the complete file its name. Raises: CacheError when blocks are missing or the disk fails."""
@@ -162,27 +187,6 @@ class CacheWriter:
                 f"{self.path}: rows {rows.start} to {rows.stop}: expected one of the missing blocks"
             )
         return block
-
-    def _encoded(self, rows: range, features: Values) -> Raw:
-        """Features as they are stored, every one finite."""
-        shape = (len(rows), *self._layout.shape[1:])
-        if features.dtype.kind != "f" or features.shape != shape:
-            raise CacheError(
-                f"{self.path}: features: expected floating point of shape {shape}, "
-                f"found {features.dtype} of shape {features.shape}"
-            )
-        dtype = self._layout.dtype
-        raw = dtype.encode(features)
-        if not dtype.all_finite(raw):
-            where = np.unravel_index(int(np.argmin(dtype.finite(raw))), shape)
-            row, value = rows[int(where[0])], float(features[where])
-            problem = (
-                f"{value:g} is too large for {dtype.name} (at most {dtype.largest:g}); store another dtype"
-                if np.isfinite(value)
-                else f"the trunk computed {value}; look at the image and at the weights"
-            )
-            raise CacheError(f"{self.path}: row {row} ({self.header.paths[row]}): {problem}")
-        return raw
 
 
 def _holds_nothing(part: Contents, wanted: CacheHeader) -> bool:

@@ -1,17 +1,18 @@
-"""The overlap of decoding, trunk and writing.
+"""Decode, compute and write at the same time.
 
-    decode_blocks (Decoders, ahead) → this thread → Streams (a batch each) → one thread that writes blocks
+    decode_blocks (ahead) → Streams: a batch each, into its slice of the block → a thread that writes blocks
 
 At most UNDER_WAY blocks are past the decoder; one more is being decoded. Batches never span blocks, so what a
 block holds does not depend on which blocks were there before an interruption.
+
+Legend: n images, V views, C×H×W map, S = image_px.
 """
 
-import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import closing, contextmanager
 
 import numpy as np
 import torch
@@ -19,120 +20,137 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cache import CacheWriter
-from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
-from pipeline.extraction.streams import Streams
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.trunks.prepare import PreparedTrunk
 
-T = TypeVar("T")
 UNDER_WAY = 2
 """Blocks that are computed or written: while one is written, the next keeps the trunk busy."""
+HALF_MAX = torch.finfo(torch.float16).max
 
 
-def fill(
+def write_missing(
     writer: CacheWriter,
     split: ImageSplit,
     views: Views,
     prepared: PreparedTrunk,
-    config: ExtractConfig,
     decoders: Decoders,
+    batch: int = 0,
 ) -> str:
     """Compute and write every block that the cache still misses; says how fast, and what bounded it.
 
+    batch: images of a forward pass, each view counted; 0 takes as many as suit the device.
+
     Raises: DataError, CacheError. Blocks that are written by then stay.
     """
-    missing = writer.missing
-    count = sum(map(len, missing))
-    batch = max(1, (config.batch or prepared.best_batch) // views.per_image)
-    started = time.perf_counter()
+    blocks, started = writer.missing, time.perf_counter()
+    count = sum(map(len, blocks))
+    step = max(1, (batch or prepared.best_batch) // views.per_image)
+    halve = torch.float16 in (prepared.dtype, getattr(torch, writer.header.dtype))
+    kind = torch.float16 if halve else torch.float32  # numpy has no bfloat16
+    on_gpu = prepared.device.type == "cuda"  # which reaches pinned memory by itself
+    seconds = {"decode": 0.0, "trunk": 0.0, "disk": 0.0}
     progress = tqdm(total=count, desc=split.split, unit=" images", leave=False)
-    decoded = decode_blocks(split, missing, prepared.transform, decoders)
-    blocks, store = Clocked(decoded), Store(writer, progress)
-    streams = Streams(prepared, views, halve=config.dtype == "float16")
-    with progress, contextlib.closing(decoded), store, streams:
-        for rows, images, digests in blocks:
-            maps = streams.room(len(rows), *writer.header.shape[1:])
-            parts = [
-                streams.submit(images[at : at + batch], rows[at : at + batch], maps[at : at + batch])
-                for at in range(0, len(rows), batch)
-            ]
-            store.submit(rows, maps, parts, digests)
-        store.finish()
-    seconds = time.perf_counter() - started
-    shares = {
-        "decode": blocks.seconds / seconds,
-        "trunk": sum(streams.batch_seconds) / streams.count / seconds,
-        "disk": store.seconds / seconds,
-    }
-    return f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s), {verdict(shares)}"
+    decoded = decode_blocks(split, blocks, prepared.transform, decoders)
+    streams = Streams(prepared, views, writer.encode)
+
+    def write(rows: range, maps: Tensor, batches: list[Future[int]], digests: np.ndarray) -> None:
+        for computed in batches:
+            progress.update(computed.result())
+        with clocked(seconds, "disk"):
+            writer.write(rows, maps.numpy(), digests)
+
+    with progress, closing(decoded), ThreadPoolExecutor(1) as disk, closing(streams):
+        under_way: deque[Future[None]] = deque()
+        for _ in blocks:
+            with clocked(seconds, "decode"):
+                rows, images, digests = next(decoded)
+            maps = torch.empty(len(rows), *writer.header.shape[1:], dtype=kind, pin_memory=on_gpu)
+            slices = [slice(at, at + step) for at in range(0, len(rows), step)]
+            batches = [streams.submit(images[part], rows[part], maps[part]) for part in slices]
+            under_way.append(disk.submit(write, rows, maps, batches, digests))
+            if len(under_way) == UNDER_WAY:
+                under_way.popleft().result()
+        for written in under_way:
+            written.result()
+    seconds["trunk"] = sum(streams.seconds) / streams.count
+    total = time.perf_counter() - started
+    bound = max(seconds, key=lambda name: seconds[name])  # they overlap: their shares don't add up to one
+    shares = ", ".join(f"{name} {spent / total:.0%}" for name, spent in seconds.items())
+    speed = f"{count:,} images in {total:.1f} s ({count / total:,.0f} images/s)"
+    return f"{speed}, bounded by the {bound} ({shares} of the time)"
 
 
-def verdict(shares: dict[str, float]) -> str:
-    """What bounded the run, from the shares of its time in which it was waiting for the decoder, the trunk
-    was computing, and the disk was being written. They overlap, so they do not add up to one."""
-    bound = max(shares, key=lambda part: shares[part])
-    listed = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
-    return f"bounded by the {bound} ({listed} of the time)"
+@contextmanager
+def clocked(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the time spent inside to `seconds[name]`."""
+    started = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - started
 
 
-class Clocked(Iterator[T]):
-    """An iterable, and the seconds that were spent waiting for its items."""
+class Streams:
+    """Threads that run a prepared trunk on several batches at once.
 
-    def __init__(self, items: Iterable[T]) -> None:
-        self.seconds = 0.0
-        self._items = iter(items)
+    On a CPU each core has a batch of its own, from beginning to end: threads that share a batch meet after
+    every layer, and a decoder that takes one core away for a moment makes all of them wait. On a GPU two
+    streams of kernels overlap one batch's way to the device and back with the other's computation.
+    """
 
-    def __next__(self) -> T:
-        started = time.perf_counter()
-        try:
-            return self._pull()
-        finally:
-            self.seconds += time.perf_counter() - started
+    def __init__(
+        self, prepared: PreparedTrunk, views: Views, encode: Callable[[range, np.ndarray], np.ndarray]
+    ) -> None:
+        """encode: called for maps that don't fit where they belong, to refuse them (`CacheWriter.encode`)."""
+        self.prepared, self.views, self.encode = prepared, views, encode
+        self.seconds: list[float] = []
+        """The time that each batch took, from pixels to maps on the host."""
+        self._threads = torch.get_num_threads()
+        self.count = {"cpu": self._threads, "cuda": 2}.get(prepared.device.type, 1)
+        self._pool = ThreadPoolExecutor(self.count, initializer=self._start)
+        if prepared.device.type == "cuda":
+            torch.cuda.synchronize(prepared.device)  # the weights are there
 
-    def _pull(self) -> T:
-        return next(self._items)
+    def close(self) -> None:
+        """Drop batches that have not begun, and wait for the others."""
+        self._pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self._threads)
 
+    def submit(self, images: np.ndarray, rows: range, maps: Tensor) -> Future[int]:
+        """Compute the maps (n, V, C, H, W) of uint8 images (n, 3, S, S) of these rows; gives n when done.
 
-class Store:
-    """A thread that writes blocks, in the order they are submitted, once their maps are there."""
-
-    def __init__(self, writer: CacheWriter, progress: tqdm) -> None:
-        self.seconds = 0.0
-        """Spent writing."""
-        self._writer, self._progress = writer, progress
-        self._thread = ThreadPoolExecutor(1)
-        self._under_way: deque[Future[None]] = deque()
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(self, *stop: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
-
-    def submit(self, rows: range, maps: Tensor, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
-        """`parts` become the parts of `maps`; those that don't fit in are something else.
-
-        Returns when fewer than UNDER_WAY blocks are under way. Raises what computing or writing did.
+        Raises, from the future: CacheError when they have another shape or a number that doesn't fit.
         """
-        self._under_way.append(self._thread.submit(self._store, rows, maps, parts, digests))
-        while len(self._under_way) >= UNDER_WAY:
-            self._under_way.popleft().result()
+        return self._pool.submit(self._compute, torch.from_numpy(images), rows, maps)
 
-    def finish(self) -> None:
-        """Returns when every block is written."""
-        while self._under_way:
-            self._under_way.popleft().result()
+    def _start(self) -> None:
+        if self.prepared.device.type == "cpu":
+            torch.set_num_threads(1)  # within a batch; it counts for this thread alone
+        if self.prepared.device.type == "cuda":
+            torch.cuda.set_stream(torch.cuda.Stream(self.prepared.device))
 
-    def _store(self, rows: range, maps: Tensor, parts: list[Future[Tensor]], digests: np.ndarray) -> None:
-        there = []
-        for part in parts:
-            there.append(part.result())
-            self._progress.update(len(there[-1]))
+    @torch.inference_mode()
+    def _compute(self, images: Tensor, rows: range, maps: Tensor) -> int:
         started = time.perf_counter()
-        if any((part.dtype, part.shape[1:]) != (maps.dtype, maps.shape[1:]) for part in there):
-            maps = torch.cat(there)  # what did not fit in, for the writer to say why
-        self._writer.write(rows, maps.numpy(), digests)
-        self.seconds += time.perf_counter() - started
+        if self.prepared.device.type == "cuda":
+            images = images.pin_memory()
+        images = images.to(self.prepared.device, non_blocking=True)
+        computed = self.prepared(self.views.of(images, rows))
+        computed = computed.unflatten(0, (len(rows), self.views.per_image))
+        if computed.shape != maps.shape or not _fits(computed, maps.dtype):
+            computed = torch.from_numpy(self.encode(rows, computed.float().numpy(force=True)))
+        maps.copy_(computed, non_blocking=computed.is_cuda)
+        if computed.is_cuda:
+            torch.cuda.current_stream(computed.device).synchronize()
+        self.seconds.append(time.perf_counter() - started)
+        return len(rows)
+
+
+def _fits(maps: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a conversion keeps every number finite. Else the writer would say that the trunk computed
+    infinity, not that float16 is too small for it."""
+    if dtype != torch.float16 or maps.dtype == dtype:
+        return True
+    low, high = maps.aminmax()
+    return bool(low >= -HALF_MAX and high <= HALF_MAX)  # neither holds for NaN

@@ -1,23 +1,22 @@
-"""Do the cached maps equal those of the trunk as written? Some rows are computed again and compared.
+"""Compare some rows of a cache with maps that are computed again, by the trunk as written.
 
-The trunk here runs unprepared: float32, eager, norms not folded, one image at a time. What is compared is
-therefore everything between the image and the file: decoding, views, folding, precision, storage, row order.
+The trunk here runs unprepared: float32, eager, norms not folded, one image at a time. So everything between
+the image and the file is compared: decoding, views, folding, precision, storage, row order.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from cache import FeatureCache
+from cache import DTYPES, FeatureCache
 from pipeline.datasets.base import ImageSplit
 from pipeline.errors import CacheError
 from pipeline.images.views import Views
 from pipeline.trunks.base import Trunk, normalise
 
 TOLERANCE = {"float32": 1e-3, "float16": 4e-3, "bfloat16": 3e-2}
-"""Largest difference allowed, as a part of the largest value of the map, by the coarser of storage and
+"""Largest difference allowed, as a fraction of the map's largest value, by the coarser of storage and
 forward pass."""
 
 
@@ -27,12 +26,15 @@ def check_parity(path: Path, split: ImageSplit, trunk: Trunk, views: Views, rows
     Raises: CacheError when it is above the tolerance; the cache must not be used then.
     """
     cache = FeatureCache(path)
-    worst = 0.0
-    for row in np.unique(np.linspace(0, len(split) - 1, rows).astype(int)).tolist():
-        live = _live_maps(trunk, split, views, row)
-        stored = to_float(cache.take(np.array([row]), view=None), cache.dtype)[0]  # (V, C, H, W)
-        difference = (stored - live).abs().max() / live.abs().max().clamp_min(1e-6)
-        worst = max(worst, difference.item())
+    chosen = np.unique(np.linspace(0, len(split) - 1, rows).astype(int))
+    stored = DTYPES[cache.dtype].decode(cache.take(chosen, view=None))  # (rows, V, C, H, W)
+    differences = []
+    for row, maps in zip(chosen.tolist(), stored, strict=True):
+        image = torch.from_numpy(trunk.transform.apply(split.images.read(row).pixels))[None]
+        with torch.inference_mode():
+            live = trunk.module(normalise(views.of(image, range(row, row + 1)), trunk.transform)).numpy()
+        differences.append(np.abs(maps - live).max() / max(np.abs(live).max(), 1e-6))
+    worst = float(np.max(differences))  # NaN if one is
     tolerance = max(TOLERANCE[cache.dtype], TOLERANCE[cache.identity["precision"]])
     if not worst <= tolerance:
         raise CacheError(
@@ -40,16 +42,3 @@ def check_parity(path: Path, split: ImageSplit, trunk: Trunk, views: Views, rows
             f"{tolerance}; delete it, and if it happens again report it with the trunk's name"
         )
     return worst
-
-
-def to_float(stored: np.ndarray, dtype: str) -> Tensor:
-    """A cache's numbers as float32; bfloat16 is stored as its bits in uint16."""
-    if dtype == "bfloat16":
-        return torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16).float()
-    return torch.from_numpy(stored).float()
-
-
-@torch.inference_mode()
-def _live_maps(trunk: Trunk, split: ImageSplit, views: Views, row: int) -> Tensor:
-    image = torch.from_numpy(trunk.transform.apply(split.images.read(row).pixels))[None]
-    return trunk.module(normalise(views.of(image, range(row, row + 1)), trunk.transform))

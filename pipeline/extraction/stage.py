@@ -6,11 +6,9 @@ Decoding, computing and writing overlap; the summary says which of them the othe
 Legend: N images, V views, C×H×W map, S = image_px.
 """
 
-import contextlib
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device, set_up
 from pipeline.errors import CacheError, DataError, StaleCacheError
-from pipeline.extraction.identity import cache_header
-from pipeline.extraction.overlap import fill
+from pipeline.extraction.identity import FLAGS, identity_of
+from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.images.blocks import find_bad
 from pipeline.images.decode import ImageError
@@ -53,10 +51,12 @@ def extract(config: ExtractConfig) -> Path:
         CacheError (disk full, another extraction at work).
     """
     splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
+    scans = config.on_bad_image == "skip"
+    # A published cache has nothing to decode: it is up to date, or refused.
+    to_decode = [s for name, s in splits.items() if scans or not (config.cache_dir / f"{name}.h5").exists()]
     # First of all, so that processes start while the trunk and the device do.
-    with Decoders(to_decode(config, splits.values()), config.workers) as decoders:
-        trunk = load_trunk(config)
-        device = pick_device(config.device)
+    with Decoders(to_decode, config.workers) as decoders:
+        trunk, device = load_trunk(config), pick_device(config.device)
         set_up(device, tf32=False)
         prepared = PreparedTrunk(trunk, device, config.precision)
         config.cache_dir.mkdir(parents=True, exist_ok=True)
@@ -66,94 +66,49 @@ def extract(config: ExtractConfig) -> Path:
             if job.status in ("complete", "relabel"):
                 refresh(job)
             else:
-                summary = make(job, prepared, config, decoders)
+                summary = make(job, prepared, decoders, config.batch)
                 worst = check_parity(job.path, job.split, trunk, job.views)
                 print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
     return config.cache_dir
 
 
-def to_decode(config: ExtractConfig, splits: Iterable[ImageSplit]) -> list[ImageSplit]:
-    """The splits that may have images to decode. A published cache has none: it is complete, or refused.
-
-    Of a cache that is begun, how many blocks are missing is known only once the trunk is: all count.
-    """
-    scans = config.on_bad_image == "skip"
-    return [split for split in splits if scans or not cache_path(config, split).exists()]
-
-
-def make(job: Job, prepared: PreparedTrunk, config: ExtractConfig, decoders: Decoders) -> str:
-    """Compute what is missing and publish the cache; gives a summary.
-
-    Raises: DataError (an image), StaleCacheError, CacheError.
-    """
-    with CacheWriter(job.path, job.header) as writer:
-        refuse_changed_images(job, writer.image_digests)
-        with skipping_offered(job, writer):
-            summary = fill(writer, job.split, job.views, prepared, config, decoders)
-        writer.publish()
-    return summary
-
-
-@contextlib.contextmanager
-def skipping_offered(job: Job, writer: CacheWriter) -> Iterator[None]:
-    """ImageError → DataError that names the flag with which the others are extracted."""
-    try:
-        yield
-    except ImageError as error:
-        advice = "mend or remove it, or leave such images out: --on-bad-image skip"
-        if sum(map(len, writer.missing)) < len(job.split):  # in all three cases it is another list of images
-            advice += (
-                f"; then delete {job.path}.part, whose finished blocks are those of the images as they are"
-            )
-        raise DataError(f"{error}; {advice}") from error
-
-
-def refresh(job: Job) -> None:
-    """A complete cache: see that its images are still the same, and give it new labels if they changed."""
-    refuse_changed_images(job, FeatureCache(job.path).image_digests)
-    if job.status == "relabel":
-        relabel(job.path, job.header)
-    print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
-
-
 def load_trunk(config: ExtractConfig) -> Trunk:
     """The trunk that --trunk, --weights, --image-px and --resize describe. Raises: WeightsError."""
     trunk = TRUNKS[config.trunk].load(Path(config.weights) if config.weights else None)
-    transform = trunk.transform
-    if config.image_px:
-        transform = dataclasses.replace(transform, image_px=config.image_px)
-    if config.resize:
-        transform = dataclasses.replace(transform, resize=config.resize)
-    return dataclasses.replace(trunk, transform=transform)
-
-
-def cache_path(config: ExtractConfig, split: ImageSplit) -> Path:
-    return config.cache_dir / f"{split.split}.h5"
+    given = {"image_px": config.image_px, "resize": config.resize}
+    changes = {name: value for name, value in given.items() if value}
+    return dataclasses.replace(trunk, transform=dataclasses.replace(trunk.transform, **changes))
 
 
 def plan(
     config: ExtractConfig, trunk: Trunk, prepared: PreparedTrunk, split: ImageSplit, decoders: Decoders
 ) -> Job:
-    """What is to be done for a split. Raises: StaleCacheError, DataError, ConfigError."""
-    path = cache_path(config, split)
-    skipped: list[tuple[str, str]] = []
+    """Decide what is to be done for a split. Raises: StaleCacheError, DataError, ConfigError."""
+    path, skipped = config.cache_dir / f"{split.split}.h5", []
     if config.on_bad_image == "skip":
         bad = find_bad(split, trunk.transform, decoders)
-        skipped = [(split.paths[row], reason) for row, reason in bad]
+        skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad]
         split = split.without(row for row, _ in bad)
-        for image, reason in skipped:
-            print(f"left out: {image}: {reason}")
+        for image in skipped:
+            print(f"left out: {image['path']}: {image['reason']}")
         if not len(split):
             raise DataError(
                 f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
                 "look at the files named above"
             )
-    views = config.views if split.split == "train" or config.views == "mirror" else "plain"
-    make_views = Views(views, len(split), config.seed)
-    shape = (len(split), make_views.per_image, *map_shape(prepared, trunk.transform.image_px))
-    precision = str(prepared.dtype).removeprefix("torch.")
-    header = cache_header(config, trunk, split, shape, views, precision, skipped)
-    return Job(path, split, header, make_views, CacheWriter.status(path, header))
+    spec = config.views if split.split == "train" or config.views == "mirror" else "plain"
+    views = Views(spec, len(split), config.seed)
+    header = CacheHeader(
+        shape=(len(split), views.per_image, *map_shape(prepared, trunk.transform.image_px)),
+        dtype=config.dtype,
+        labels=split.labels,
+        paths=split.paths,
+        classes=split.classes,
+        identity=identity_of(split, trunk, prepared.precision, spec, config.seed),
+        notes={"dataset": config.dataset, "test_fraction": float(config.test_fraction), "skipped": skipped},
+        flags=FLAGS,
+    )
+    return Job(path, split, header, views, CacheWriter.status(path, header))
 
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
@@ -171,7 +126,7 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
             f"{job.header.dtype}, {size / 1e6:,.1f} MB, {job.status}"
         )
     print(
-        f"trunk {config.trunk} in {str(prepared.dtype).removeprefix('torch.')} on {prepared.device}; "
+        f"trunk {config.trunk} in {prepared.precision} on {prepared.device}; "
         f"{needed / 1e6:,.1f} MB to be written, {free / 1e6:,.0f} MB free"
     )
     if needed > free:
@@ -179,6 +134,34 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
             f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
             "make room or choose another --cache"
         )
+
+
+def make(job: Job, prepared: PreparedTrunk, decoders: Decoders, batch: int = 0) -> str:
+    """Compute what is missing and publish the cache; gives a summary.
+
+    Raises: DataError (an image; names the flag that leaves it out), StaleCacheError, CacheError.
+    """
+    with CacheWriter(job.path, job.header) as writer:
+        refuse_changed_images(job, writer.image_digests)
+        try:
+            summary = write_missing(writer, job.split, job.views, prepared, decoders, batch)
+        except ImageError as error:
+            advice = "fix or remove it, or leave such images out: --on-bad-image skip"
+            if sum(map(len, writer.missing)) < len(job.split):  # any of the three changes the list of images
+                advice += (
+                    f"; then delete {job.path}.part, whose finished blocks belong to the images as they are"
+                )
+            raise DataError(f"{error}; {advice}") from error
+        writer.publish()
+    return summary
+
+
+def refresh(job: Job) -> None:
+    """Check that a complete cache's images are still the same, and give it new labels if they changed."""
+    refuse_changed_images(job, FeatureCache(job.path).image_digests)
+    if job.status == "relabel":
+        relabel(job.path, job.header)
+    print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
 
 
 def refuse_changed_images(job: Job, recorded: NDArray[np.uint8]) -> None:

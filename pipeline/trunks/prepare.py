@@ -26,7 +26,7 @@ class PreparedTrunk(nn.Module):
         super().__init__()
         if precision == "auto":
             precision = "float16" if device.type == "cuda" else "float32"
-        self.device, self.dtype = device, getattr(torch, precision)
+        self.device, self.precision, self.dtype = device, precision, getattr(torch, precision)
         self.transform = trunk.transform
         self.best_batch = 32 if device.type == "cpu" else 512
         module = fold_norms(trunk.module) if isinstance(trunk.module, nn.Sequential) else trunk.module

@@ -136,7 +136,7 @@ def test_other_labels_and_classes_keep_the_features(
     extract(settings(photos, weights, tmp_path / "c"))
     features = FeatureCache(tmp_path / "c/train.h5").features.copy()
     changed_training(monkeypatch, labels=np.arange(80) % 3, classes=("x", "y", "z"))
-    monkeypatch.setattr(stage, "fill", None)  # nothing is computed
+    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
     extract(settings(photos, weights, tmp_path / "c"))
     assert "train.h5: labels updated, features kept" in capsys.readouterr().out
     cache = FeatureCache(tmp_path / "c/train.h5")

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from cache import CacheError, CacheHeader, CacheWriter, FeatureCache
-from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ArrayReader, ImageSplit
-from pipeline.extraction.overlap import fill
+from pipeline.extraction.overlap import write_missing
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.images.views import Views
@@ -34,13 +33,19 @@ def split_of(pixels_NHWC: np.ndarray) -> ImageSplit:
     return ImageSplit("pixels", "train", ("a",), paths, labels + 48, labels, ArrayReader(pixels_NHWC))
 
 
-def make(folder: Path, split: ImageSplit, prepared: PreparedTrunk, views: str, **settings: Any) -> Path:
-    config = ExtractConfig(cache=str(folder), workers=1, **settings)
+def make(
+    folder: Path,
+    split: ImageSplit,
+    prepared: PreparedTrunk,
+    views: str,
+    batch: int = 0,
+    dtype: str = "float16",
+) -> Path:
     make_views = Views(views, len(split), 0)
     shape = (len(split), make_views.per_image, 3, SIZE, SIZE)
-    header = CacheHeader(shape, config.dtype, split.labels, split.paths, split.classes, {})
+    header = CacheHeader(shape, dtype, split.labels, split.paths, split.classes, {})
     with CacheWriter(folder / "train.h5", header) as writer, Decoders([split], workers=1) as decoders:
-        fill(writer, split, make_views, prepared, config, decoders)
+        write_missing(writer, split, make_views, prepared, decoders, batch)
         return writer.publish()
 
 
@@ -58,7 +63,7 @@ def test_a_block_keeps_its_maps_while_the_next_are_computed(
         write(*arguments)
 
     monkeypatch.setattr(CacheWriter, "write", slow)
-    path = make(tmp_path, split_of(pixels), scaled_pixels(255), "mirror", dtype=dtype, batch=batch)
+    path = make(tmp_path, split_of(pixels), scaled_pixels(255), "mirror", batch, dtype)
     stored = FeatureCache(path).features
     shown = pixels.transpose(0, 3, 1, 2)
     expected = np.stack([shown, shown[..., ::-1]], 1)

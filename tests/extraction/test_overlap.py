@@ -3,7 +3,8 @@
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,17 @@ from cache import CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import CacheError
-from pipeline.extraction import overlap as extraction
+from pipeline.extraction import overlap
+from pipeline.extraction.overlap import Streams
 from pipeline.extraction.stage import extract
-from pipeline.extraction.streams import Streams
 from pipeline.images.views import Views
 from pipeline.trunks.alexnet_cifar import load
 from pipeline.trunks.prepare import PreparedTrunk
 
 SLOW_SECONDS = 2.0
 SLOWED = {
-    "decode": (extraction.Clocked, "_pull"),
-    "trunk": (Streams, "_stored"),
+    "decode": (overlap, "decode_blocks"),
+    "trunk": (PreparedTrunk, "forward"),
     "disk": (CacheWriter, "write"),
 }
 
@@ -52,62 +53,88 @@ def test_the_summary_names_what_was_slow(
         time.sleep(SLOW_SECONDS)
         return original(*arguments)
 
-    monkeypatch.setattr(owner, name, slow)
+    def slow_blocks(*arguments: Any) -> Iterator[Any]:
+        for block in original(*arguments):
+            time.sleep(SLOW_SECONDS)
+            yield block
+
+    monkeypatch.setattr(owner, name, slow_blocks if part == "decode" else slow)
     extract(config(photos, weights, tmp_path / "c", batch=1024))
     found = re.findall(r"train\.h5: 80 images .* bounded by the (\w+)", capsys.readouterr().out)
     assert found == [part]
 
 
-def test_the_number_of_threads_is_what_it_was(weights: Path) -> None:
+def refuse(rows: range, maps: np.ndarray) -> np.ndarray:
+    raise CacheError(f"rows {rows.start} to {rows.stop}: {maps.shape}, largest {maps.max()}")
+
+
+@pytest.fixture(params=[1, 2, 3])
+def cores(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads are what torch was told to use."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        prepared = PreparedTrunk(load(weights), torch.device("cpu"))
-        with Streams(prepared, Views("plain", 1, 0), halve=True) as streams:
-            assert streams.count == 2
-            streams.submit(np.zeros((1, 3, 32, 32), np.uint8), range(1)).result()
-        now: list[int] = []
-        thread = threading.Thread(target=lambda: now.append(torch.get_num_threads()))
-        thread.start()
-        thread.join()
-        assert (torch.get_num_threads(), *now) == (2, 2)
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("count", "batch"), [(3, 8), (1, 5), (2, 20)])
-def test_maps_depend_neither_on_the_streams_nor_on_the_batch(count: int, batch: int, weights: Path) -> None:
+def test_the_number_of_threads_is_what_it_was(cores: int, weights: Path) -> None:
+    prepared = PreparedTrunk(load(weights), torch.device("cpu"))
+    with closing(Streams(prepared, Views("plain", 1, 0), refuse)) as streams:
+        assert streams.count == cores
+        streams.submit(np.zeros((1, 3, 32, 32), np.uint8), range(1), torch.empty(1, 1, 256, 5, 5)).result()
+    now: list[int] = []
+    thread = threading.Thread(target=lambda: now.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert (torch.get_num_threads(), *now) == (cores, cores)
+
+
+@pytest.mark.parametrize("batch", [5, 8, 20])
+def test_maps_depend_neither_on_the_streams_nor_on_the_batch(cores: int, batch: int, weights: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)
     prepared, views = PreparedTrunk(load(weights), torch.device("cpu")), Views("mirror", 20, 0)
-    streams = Streams(prepared, views, halve=True)
-    streams.count = count
-    with streams:
-        parts = [streams.submit(images[i : i + batch], range(20)[i : i + batch]) for i in range(0, 20, batch)]
-        maps = torch.cat([part.result() for part in parts])
+    slices = [slice(at, at + batch) for at in range(0, 20, batch)]
+    maps = torch.empty(20, 2, 256, 5, 5, dtype=torch.float16)
+    with closing(Streams(prepared, views, refuse)) as streams:
+        batches = [streams.submit(images[part], range(20)[part], maps[part]) for part in slices]
+        assert [done.result() for done in batches] == [len(range(20)[part]) for part in slices]
     both = torch.from_numpy(np.stack([images, images[..., ::-1]], 1))
-    expected = torch.stack([prepared(pair) for pair in both]).half()
-    assert torch.equal(maps, expected)
+    assert torch.equal(maps, torch.stack([prepared(pair) for pair in both]).half())
 
 
-@pytest.mark.parametrize(("value", "fits"), [(65_504.0, True), (70_000.0, False), (float("nan"), False)])
-def test_maps_are_put_where_there_is_room_for_them(
-    value: float, fits: bool, weights: Path, monkeypatch: pytest.MonkeyPatch
+VALUES = [(65_504.0, True), (-65_504.0, True), (70_000.0, False), (-70_000.0, False), (float("nan"), False)]
+
+
+@pytest.mark.parametrize(("value", "fits"), VALUES)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_maps_that_don_t_fit_in_their_block_are_refused_as_they_were_computed(
+    value: float, fits: bool, dtype: str, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is too large for the room's numbers comes beside it, as it was computed."""
+    """Else the message would be that the trunk computed infinity, not that float16 is too small."""
     images = np.zeros((6, 3, 32, 32), np.uint8)
     prepared = PreparedTrunk(load(weights), torch.device("cpu"))
     computed = prepared(torch.from_numpy(images[:2])).clone()
     computed[1, 255, 4, 4] = value
     monkeypatch.setattr(prepared, "forward", lambda images: computed)
-    with Streams(prepared, Views("plain", 6, 0), halve=True) as streams:
-        room = streams.room(6, 1, 256, 5, 5).fill_(7)
-        found = streams.submit(images[2:4], range(2, 4), room[2:4]).result()
-    expected = computed[:, None].half() if fits else computed[:, None]
-    assert found.dtype == expected.dtype
-    assert torch.equal(found.nan_to_num(nan=9), expected.nan_to_num(nan=9))
-    assert torch.equal(room[2:4], expected if fits else torch.full_like(room[2:4], 7))
-    assert (room[:2] == 7).all()
-    assert (room[4:] == 7).all()
+    refused: list[tuple[range, np.ndarray]] = []
+
+    def replaced(rows: range, maps: np.ndarray) -> np.ndarray:
+        refused.append((rows, maps))
+        return np.full_like(maps, 3)
+
+    with closing(Streams(prepared, Views("plain", 6, 0), replaced)) as streams:
+        maps = torch.full((6, 1, 256, 5, 5), 7, dtype=getattr(torch, dtype))
+        streams.submit(images[2:4], range(2, 4), maps[2:4]).result()
+    expected = computed[:, None]
+    if fits or dtype == "float32":
+        assert not refused
+        assert torch.equal(maps[2:4].nan_to_num(nan=9), expected.to(maps.dtype).nan_to_num(nan=9))
+    else:
+        assert [rows for rows, _ in refused] == [range(2, 4)]
+        np.testing.assert_array_equal(refused[0][1], expected.numpy())
+        assert (maps[2:4] == 3).all()
+    assert (maps[:2] == 7).all()
+    assert (maps[4:] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
@@ -145,19 +172,14 @@ def test_an_image_whose_map_is_too_large_is_named(
 def test_an_error_of_the_trunk_ends_the_run(
     photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Streams, maps: torch.Tensor) -> torch.Tensor:
-        raise CacheError("out of order")
+    forward = PreparedTrunk.forward
 
-    monkeypatch.setattr(Streams, "_stored", fail)
+    def fail(self: PreparedTrunk, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 1:  # one image alone asks for the maps' shape
+            raise CacheError("out of order")
+        return forward(self, images)
+
+    monkeypatch.setattr(PreparedTrunk, "forward", fail)
     with pytest.raises(CacheError, match="out of order"):
         extract(config(photos, weights, tmp_path / "c"))
     assert not (tmp_path / "c/train.h5").exists()
-
-
-@pytest.mark.parametrize("value", [65_504.0, 70_000.0, -70_000.0, float("nan")])
-def test_maps_are_halved_only_where_they_fit(value: float, weights: Path) -> None:
-    """Else the writer would say that the trunk computed infinity, not that float16 is too small for it."""
-    streams = Streams(PreparedTrunk(load(weights), torch.device("cpu")), Views("plain", 1, 0), halve=True)
-    maps = torch.tensor([1.0, value])
-    fits = abs(value) <= 65_504
-    assert streams._stored(maps).dtype == (torch.float16 if fits else torch.float32)
