@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.attention.config import AttentionConfig
-from experiments.crops.config import AblateConfig
+from experiments.crops.config import CropsConfig
 from pipeline.checks import Checked
 from pipeline.cli import parse
 from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
@@ -20,7 +20,7 @@ CONFIGS: dict[str, type[Checked]] = {
     "train_head.py": SweepConfig,
     "evaluate.py": EvaluateConfig,
     "pretrain_trunk.py": PretrainConfig,
-    "-m experiments.crops": AblateConfig,
+    "-m experiments.crops": CropsConfig,
     "-m experiments.attention": AttentionConfig,
 }
 SCRIPT = "|".join(map(re.escape, CONFIGS))

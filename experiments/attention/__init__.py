@@ -1,1 +1,1 @@
-"""The ablation of attention. In: a multi-label cache. Out: a table of mAP and paired differences."""
+"""The ablation of attention: a multi-label cache → a table of mAP and paired differences."""

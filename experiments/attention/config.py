@@ -17,7 +17,7 @@ class AttentionConfig(Checked):
     Compares gap, gmp, csra and recurrent-attention on the full map and on its ten crops, and takes the
     attention apart: 1 to 8 regions, the paper's start and loss, constraints left out. Settings are chosen by
     validation mAP, every line is scored on the test split and compared with recurrent-attention on the same
-    images. Writes OUT/attention.json and attention.md. Interrupted, the same command goes on.
+    images. Writes OUT/attention.json and attention.md. After an interruption run the same command again.
     """
 
     cache: str = "artifacts/demo/scenes"
@@ -29,17 +29,17 @@ class AttentionConfig(Checked):
     whole map, as in the paper, or never leave their anchors; constraints: each left out, and all; loss:
     softmax-square instead of bce."""
     crops: tuple[Crops, ...] = ("full", "ten")
-    """What the heads of the part heads see of a map."""
+    """Crops of the map for the heads of the part heads."""
     max_steps: Annotated[int, Range(1, 100)] = 8
-    """The most regions."""
+    """Highest number of regions in the part steps."""
     hidden: Annotated[int, Range(1, 65_536)] = 128
-    """Width of recurrent-attention; this and the next three as in train_head.py."""
-    region_cells: Annotated[int, Range(0, 1024)] = 7
-    """Side of what is sampled of each region, in cells [half the crop's side, rounded up]."""
+    """Width of recurrent-attention."""
+    region_cells: Annotated[int, Range(1, 1024)] = 7
+    """Points per side that recurrent-attention samples in each region."""
     dropout: Fraction = 0.1
-    """Of recurrent-attention."""
+    """Dropout of recurrent-attention."""
     localisation: Annotated[float, Range(0, 1000)] = 1.0
-    """Weight of the constraints on the regions."""
+    """Weight of recurrent-attention's constraints on its regions."""
     attention_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (1e-3, 2e-3)
     """Learning rates of recurrent-attention to choose from by validation score."""
     pooling_lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.3, 1.0)
@@ -49,13 +49,13 @@ class AttentionConfig(Checked):
     pooling_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-5, 5e-4)
     """Weight decays of the other heads to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
-    """How many seeds."""
+    """How many seeds of each head."""
     epochs: Count = 16
     """Passes over the training part."""
-    batch: Annotated[int, Range(0, 65_536)] = 32
+    batch: Annotated[int, Range(1, 65_536)] = 32
     """Images per step."""
     device: Device = "auto"
-    """Where to compute [cuda, mps or cpu, what there is]."""
+    """Where to compute [cuda, mps or cpu, the first that is there]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,1 +1,1 @@
-"""The ablation of crops. In: a dataset. Out: a table of top-1 and paired differences."""
+"""The ablation of crops: a dataset → a table of top-1 and paired differences."""

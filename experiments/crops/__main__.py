@@ -2,8 +2,8 @@
 
 import sys
 
-from experiments.crops.config import AblateConfig
+from experiments.crops.config import CropsConfig
 from pipeline.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(AblateConfig, "experiments.crops.ablation:ablate"))
+    sys.exit(main(CropsConfig, "experiments.crops.ablation:ablate"))

@@ -8,11 +8,11 @@ from pipeline.config.train import refuse_twins
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AblateConfig(Checked):
+class CropsConfig(Checked):
     """Does ten-crop help, and by how much? Every head and crop, several seeds, in three regimes.
 
     Makes the caches (and pretrains the trunk of the regime `transfer`) where they are not there yet. Writes
-    OUT/ablation.json, ablation.md and ablation.png. Interrupted, the same command goes on where it stopped.
+    OUT/ablation.json, ablation.md and ablation.png. After an interruption run the same command again.
     """
 
     dataset: str = "cifar10"
@@ -32,7 +32,7 @@ class AblateConfig(Checked):
     mirror_maps: bool = False
     """Pretrain that trunk with --mirror-maps, as the shipped one was."""
     trunk_seed: Seed = 0
-    """Of that trunk: whether what is found holds for another one."""
+    """Random seed of that trunk, to see whether results hold for another one."""
     per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)
     """Labelled images per class in the regime `transfer`; 0 means all."""
     lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] = (0.03, 0.1)
@@ -40,19 +40,19 @@ class AblateConfig(Checked):
     weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 2e-2)
     """Weight decays to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
-    """How many seeds."""
+    """How many seeds of each head."""
     hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
     """Widths of FullNet's hidden layers."""
     epochs: Count = 6
-    """Passes over the training part, at least; small parts get as many as make --min-steps."""
+    """Least passes over the training part; small parts get as many as make --min-steps."""
     min_steps: Annotated[int, Range(1, 1_000_000)] = 80
-    """Steps of the optimizer, at least."""
+    """Least steps of the optimizer."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the heads' matrix products."""
+    """Precision of the heads' matrix products."""
     jobs: Workers = 1
     """Heads to train at the same time, in processes; 0 means one per core."""
     device: Device = "auto"
-    """Where to compute [cuda, mps or cpu, what there is]."""
+    """Where to compute [cuda, mps or cpu, the first that is there]."""
     workers: Workers = 0
     """Threads or processes that decode images [one per core]."""
 

@@ -1,11 +1,10 @@
-"""Pictures of scores: matrices, bars and curves as PNG."""
+"""Pictures of scores as PNG: matrices and bars."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.files import replacing
@@ -54,29 +53,6 @@ def plot_ap(path: Path, by_class: Mapping[str, float | None], mean: float) -> No
     if count <= BARS_UP_TO:
         size = 9 if count <= NAMES_UP_TO else 6
         axes.set_yticks(range(count), [_short(name) for name in by_class], fontsize=size, parse_math=False)
-    save(figure, path)
-
-
-def plot_curves(
-    path: Path,
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
-    *,
-    xlabel: str,
-    ylabel: str,
-    title: str = "",
-    log_x: bool = False,
-) -> None:
-    """Write curves as PNG. Each is (x, mean, deviation), drawn with bars of one deviation."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, (x, mean, deviation) in curves.items():
-        axes.errorbar(x, mean, yerr=deviation, label=name, marker="o", markersize=4, linewidth=1.5, capsize=3)
-    if log_x:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
     save(figure, path)
 
 

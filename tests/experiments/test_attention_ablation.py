@@ -49,8 +49,10 @@ def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Pa
     for line in facts["variants"]:
         assert len(line["map"]) == 2
         assert f"{np.mean(line['map']):.2f} ± {np.std(line['map'], ddof=1):.2f}" in table
-        assert ("hits" in line) == line["name"].startswith((BASE[0], "K =", "regions", "without", "softmax"))
-        assert (line["minus_base"] is None) == (line["name"] == ", ".join(BASE))
+        assert ("hits" in line) == line["name"].startswith(
+            (BASE.head, "K =", "regions", "without", "softmax")
+        )
+        assert (line["minus_base"] is None) == (line["name"] == BASE.name)
     gmp = next(line for line in facts["variants"] if line["name"] == "gmp, full")
     folder = tmp_path / "out/runs/heads/gmp, full"
     for member, found in zip(sorted(folder.glob("lr*")), gmp["map"], strict=True):
@@ -75,7 +77,7 @@ def test_it_goes_on_where_it_was(
 
 def test_a_variant_changes_what_its_name_says() -> None:
     lines = [line for line in variants(AttentionConfig(max_steps=2)) if line.part != "heads"]
-    assert {(line.head, line.crops) for line in lines} == {BASE}
+    assert {(line.head, line.crops) for line in lines} == {(BASE.head, BASE.crops)}
     assert {(line.part, line.name): line.changes for line in lines} == {
         ("steps", "K = 1"): {"steps": 1},
         ("steps", "K = 2"): {"steps": 2},

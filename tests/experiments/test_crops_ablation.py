@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from experiments.crops.ablation import HEADS, ablate
-from experiments.crops.config import AblateConfig
-from experiments.crops.report import Result, as_json, tables
+from experiments.crops.config import CropsConfig
+from experiments.crops.report import Result, Variant, as_json, plot, tables
 from pipeline.checks import flag
 from pipeline.errors import ConfigError
 from pipeline.runs.selection import Setting, choose
@@ -44,12 +44,16 @@ def test_a_setting_whose_head_diverged_is_not_chosen(tmp_path: Path) -> None:
     assert choose([folder], [never, first_epoch, fine]) == fine
 
 
+def result(head: str, *correct: np.ndarray) -> Result:
+    return Result(Variant("digits", 0, head, 100, 10, Path(), ()), Setting(0.1, 0.0), list(correct))
+
+
 def test_the_tables_show_means_deviations_and_paired_differences() -> None:
     right = np.zeros((2, 100), np.bool_)
     right[0, :60] = right[1, :70] = True  # 60 and 70 %: 65 ± 7.07
     results = [
-        Result("digits", 0, 10, "ten", 0.1, 0.0, list(right)),
-        Result("digits", 0, 10, "full", 0.1, 0.0, [right[0], right[0]]),
+        result("ten", *right),
+        result("full", right[0], right[0]),
     ]
     text = tables(results)
     assert "| (c) digits | all | 65.00 ± 7.07 | 60.00 ± 0.00 |" in text
@@ -60,9 +64,18 @@ def test_the_tables_show_means_deviations_and_paired_differences() -> None:
 def test_one_seed_has_no_deviation() -> None:
     right = np.zeros(100, np.bool_)
     right[:60] = True
-    result = Result("digits", 0, 10, "ten", 0.1, 0.0, [right])
-    assert "| (c) digits | all | 60.00 |" in tables([result])
-    assert as_json(result, [result])["deviation"] is None
+    found = result("ten", right)
+    assert "| (c) digits | all | 60.00 |" in tables([found])
+    assert as_json([found])[0]["deviation"] is None
+
+
+def test_the_plot_is_a_png_with_the_same_bytes_each_time(tmp_path: Path) -> None:
+    right = np.random.default_rng(0).random((2, 100)) < 0.6
+    found = [result(head, *right) for head in ("ten", "full")]
+    for name in "ab":
+        plot(tmp_path / f"{name}.png", found)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize("regime", ["same", "transfer"])
@@ -70,7 +83,7 @@ def test_images_with_several_labels_are_refused_before_anything_is_made(tmp_path
     for name in "ab":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
     (tmp_path / "t.csv").write_text("image,labels,split\na.png,cat dog,train\nb.png,cat,test\n")
-    config = AblateConfig(dataset=f"csv:{tmp_path / 't.csv'}", out=str(tmp_path / "out"), regime=(regime,))
+    config = CropsConfig(dataset=f"csv:{tmp_path / 't.csv'}", out=str(tmp_path / "out"), regime=(regime,))
     with pytest.raises(
         ConfigError, match=r"^--dataset: expected images with one label each, csv:.*t\.csv has"
     ):
@@ -80,22 +93,22 @@ def test_images_with_several_labels_are_refused_before_anything_is_made(tmp_path
 
 @pytest.mark.parametrize("name", ["regime", "per_class", "lr", "weight_decay"])
 def test_values_given_twice_are_refused_before_anything_is_made(name: str) -> None:
-    twice: Any = (getattr(AblateConfig(), name)[0],) * 2
+    twice: Any = (getattr(CropsConfig(), name)[0],) * 2
     with pytest.raises(ConfigError, match=rf"^{flag(name)}: expected values that differ"):
-        AblateConfig(**{name: twice})
+        CropsConfig(**{name: twice})
 
 
 def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = AblateConfig(
+    config = CropsConfig(
         out=str(tmp_path), regime=("digits",), seeds=2, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
         epochs=1, min_steps=1,
     )  # fmt: skip
     found = json.loads(ablate(config).read_text())
-    assert [cell["head"] for cell in found["cells"]] == list(HEADS)
-    assert all(len(cell["top1"]) == 2 and 0 < cell["mean"] < 100 for cell in found["cells"])
+    assert [line["head"] for line in found["variants"]] == list(HEADS)
+    assert all(len(line["top1"]) == 2 and 0 < line["mean"] < 100 for line in found["variants"])
     assert (tmp_path / "ablation.md").read_text() in capsys.readouterr().out
     again = json.loads(ablate(config).read_text())
-    assert again["cells"] == found["cells"]
+    assert again["variants"] == found["variants"]
     assert "trained in" not in capsys.readouterr().out
 
 
@@ -105,12 +118,12 @@ def test_one_seed_is_enough_where_all_images_are_used(
     monkeypatch.setattr(
         "experiments.crops.ablation.REDRAW_UP_TO", 100
     )  # as of a dataset of more than 10,000 images
-    config = AblateConfig(
+    config = CropsConfig(
         out=str(tmp_path), regime=("digits",), seeds=1, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
         epochs=1, min_steps=1,
     )  # fmt: skip
     found = json.loads(ablate(config).read_text())
-    assert all(len(cell["top1"]) == 1 for cell in found["cells"])
+    assert all(len(line["top1"]) == 1 for line in found["variants"])
 
 
 def write_images(folder: Path) -> str:
@@ -129,14 +142,14 @@ def write_images(folder: Path) -> str:
 def test_the_trunk_of_other_classes_sees_its_own_alone(
     tmp_path: Path, asked: tuple[str, ...], known: str, others: str
 ) -> None:
-    config = AblateConfig(
+    config = CropsConfig(
         dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
         trunk_out=str(tmp_path / "trunk"), trunk_classes=asked, trunk_seed=3, pretrain_epochs=1,
         mirror_maps=True, per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1,
         min_steps=1,
     )  # fmt: skip
     found = json.loads(ablate(config).read_text())
-    assert [cell["head"] for cell in found["cells"]] == list(HEADS)
+    assert [line["head"] for line in found["variants"]] == list(HEADS)
     trunk = json.loads((tmp_path / "trunk" / "config.json").read_text())
     assert trunk["classes"] == list(known)
     assert trunk["mirror_maps"] is True
@@ -149,7 +162,7 @@ def test_the_trunk_of_other_classes_sees_its_own_alone(
 def test_classes_that_leave_no_others_or_are_unknown_are_refused(
     tmp_path: Path, asked: tuple[str, ...]
 ) -> None:
-    config = AblateConfig(
+    config = CropsConfig(
         dataset=write_images(tmp_path / "images"), out=str(tmp_path / "out"), regime=("transfer",),
         trunk_out=str(tmp_path / "trunk"), trunk_classes=asked,
     )  # fmt: skip
