@@ -1,7 +1,6 @@
-"""What a dataset is to the pipeline: two splits, each an ordered list of labelled images, read by row.
+"""A dataset's two splits: ordered lists of labelled images, which are read and decoded by row.
 
-An image has one class (labels (N,)) or any number of classes, none included (labels (N, K)).
-Legend: N images, K classes, H×W pixels. Nothing is decoded before `read`.
+Legend: N images, K classes, H×W pixels.
 """
 
 import dataclasses
@@ -14,15 +13,14 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from pipeline.datasets import DATASETS
-from pipeline.datasets.holdout import Rows, holdout
 from pipeline.errors import ConfigError
 from pipeline.images.decode import hush
 
 SplitName = Literal["train", "test"]
 
 Boxes = NDArray[np.float32]
-"""(n, 5): class, x0, y0, x1, y1 of each object of an image, in pixels of the image as it is decoded; the
-origin is its upper left corner, x1 and y1 are exclusive, so a box is x1 − x0 wide."""
+"""(n, 5): class, x0, y0, x1, y1 of each object of an image, in pixels of the decoded image from its upper
+left corner; x1 and y1 are exclusive, so a box is x1 − x0 wide."""
 
 
 class ImageBytes(NamedTuple):
@@ -31,15 +29,15 @@ class ImageBytes(NamedTuple):
     pixels: np.ndarray
     """(H, W, 3) uint8, RGB."""
     digest: bytes
-    """16 bytes: xxh3-128 of the image as it is stored (the file; the pixels where there is no file)."""
+    """16 bytes: xxh3-128 of the file, or of the pixels where there is no file."""
 
 
 class ImageReader(Protocol):
-    """Reads the images of a split by row. Picklable: `take` first, and a worker is sent its own rows only."""
+    """Reads the images of a split by row. Picklable: a worker process is sent what `take` gives."""
 
     @property
     def in_memory(self) -> bool:
-        """The pixels are here already: `read` decodes nothing."""
+        """Whether the pixels are here already, so that `read` decodes nothing."""
         ...
 
     def read(self, row: int) -> ImageBytes:
@@ -47,7 +45,7 @@ class ImageReader(Protocol):
         ...
 
     def digest(self, row: int) -> bytes:
-        """The digest that `read` gives, without decoding. Raises: DataError when it can't be read."""
+        """The digest that `read` gives, without decoding. Raises: DataError."""
         ...
 
     def take(self, rows: Sequence[int]) -> "ImageReader":
@@ -67,14 +65,14 @@ class ImageSplit:
     paths: tuple[str, ...]
     """(N,) unique, relative, with forward slashes."""
     sizes: np.ndarray
-    """(N,) int64: bytes of each image as it is stored."""
+    """(N,) int64: stored bytes of each image."""
     labels: np.ndarray
     """(N,) int64, or multi-label (N, K) int8: 1 present, 0 absent, -1 not counted (unknown or difficult)."""
     images: ImageReader
     ignored: Sequence[str] = ()
-    """What in the dataset's folder is not used, in words: files that are no images by their name, folders."""
+    """Files and folders in the dataset's folder that are not used, in words."""
     boxes: Sequence[Boxes] | None = None
-    """Where the objects of each image are, if the dataset says so: N arrays."""
+    """The objects of each image: N arrays. None where the dataset has no boxes."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -96,13 +94,13 @@ class ImageSplit:
         )
 
     def without(self, rows: Iterable[int]) -> "ImageSplit":
-        """All rows but these, in order."""
+        """All other rows, in order."""
         left_out = set(rows)
         return self.take([row for row in range(len(self)) if row not in left_out])
 
 
 class ArrayReader:
-    """Images of one size that are in memory: (N, H, W, 3) uint8."""
+    """Reads images of one size that are in memory: (N, H, W, 3) uint8."""
 
     in_memory = True
 
@@ -124,9 +122,9 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
 
     Args:
         spec: a name in `DATASETS`, with a path where the dataset takes one: `digits`, `folder:PATH`.
-        test_fraction: share of each class (`csv`: of the images) that becomes the test split, where the
-            dataset has none of its own; others pass it over.
-        seed: which images these are.
+        test_fraction: share of each class (`csv`: of the images) that becomes the test split of a dataset
+            without one.
+        seed: random seed for drawing that share.
 
     Raises:
         ConfigError: the name is unknown, a path is missing or has no place.
@@ -147,25 +145,3 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
 
 
 _PATH = {"none": "", "optional": "[:PATH]", "required": ":PATH"}
-
-
-def draw_test(labels: np.ndarray, test_fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows for training and for testing, both ascending, for a dataset without a test split.
-
-    Of labels (N,) the same share of each class (see `holdout`); of multi-label ones (N, K) any rows.
-
-    Raises: ConfigError when that leaves no image to test on, or none to train on.
-    """
-    if labels.ndim == 2:
-        order = np.random.default_rng(seed).permutation(len(labels))
-        count = round(test_fraction * len(labels))
-        train, test = np.sort(order[count:]), np.sort(order[:count])
-    else:
-        train, test = holdout(labels, test_fraction, seed)
-    if not len(test) or not len(train):
-        whole = "the images" if labels.ndim == 2 else "each class"
-        raise ConfigError(
-            f"--test-fraction: expected images to test on, found none: {test_fraction} of {whole} is less "
-            "than one image, or would be all of its images; raise it or add images"
-        )
-    return train, test

@@ -17,9 +17,7 @@ ROOT = Path("artifacts/datasets")
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """50,000 and 10,000 images of 32×32 pixels; paths are train/00000 and test/00000 and on.
 
-    The dataset has a test split of its own, so `test_fraction` and `seed` change nothing.
-
-    Raises: DataError when it is neither there nor to be had.
+    Raises: DataError when it isn't there and the download failed.
     """
     from torchvision.datasets import CIFAR10
 

@@ -7,8 +7,7 @@ or the same with 2017; 2014 wins where both are there. A class is present in an 
 annotation of it, crowds ("iscrowd") included; boxes are those of single objects. Images without annotations
 are kept, without a label. Any set in this format can be read, of any classes.
 
-The files are read here with json: torchvision's reader needs another package, and keeps the outlines of all
-objects, which take twice the memory of all the rest.
+The files are read here: torchvision's reader needs another package, and keeps the outlines of all objects.
 """
 
 import json
@@ -27,7 +26,7 @@ SETS: dict[SplitName, str] = {"train": "train", "test": "val"}
 
 
 class Instances(NamedTuple):
-    """What one annotation file says; images are sorted by name."""
+    """The contents of one annotation file; images are sorted by name."""
 
     classes: tuple[str, ...]
     names: tuple[str, ...]
@@ -38,12 +37,7 @@ class Instances(NamedTuple):
 
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
-    """Both splits. The dataset has a test split of its own, so `test_fraction` and `seed` change nothing.
-
-    Raises:
-        ConfigError: there is no path.
-        DataError: a file or an image is missing or damaged, or the splits' classes differ.
-    """
+    """Both splits. Raises: DataError on a missing or damaged file, or when the splits' classes differ."""
     base = os.path.join(os.path.expanduser(path), "")
     year = _year(base)
     splits = {name: _split(base, name, f"{part}{year}") for name, part in SETS.items()}
@@ -132,9 +126,6 @@ def _instances(data: dict[str, Any]) -> Instances:
 
 
 def _box(bbox: list[float], width: float, height: float) -> tuple[float, float, float, float]:
-    """COCO's (x, y, width, height), measured from the upper left corner → x0, y0, x1, y1 inside the image.
-
-    Some reach beyond it by rounding, and a few have no width or height.
-    """
+    """COCO's (x, y, width, height) → x0, y0, x1, y1 inside the image: some reach beyond it by rounding."""
     x, y, across, down = map(float, bbox)
     return max(x, 0.0), max(y, 0.0), min(x + across, float(width)), min(y + down, float(height))

@@ -4,11 +4,10 @@
     photos/0001.jpg,dog person,train
     photos/0002.jpg,,test
 
-`image` is relative to the file's folder. `labels` are separated by spaces and may be none. `split` may be
-missing, and a share of the images is then drawn by seed; else it says train, or test (or val, valid,
-validation: as in a folder, the first of these that occurs is the test split, and the others are left alone).
-Other columns are passed over. Classes are all names that occur in the two splits, sorted in code-point order;
-images are sorted by path, so that moving lines changes nothing.
+`image` is relative to the file's folder. `labels` are separated by spaces; there may be none. `split` is
+train or test (or val, valid, validation: the first of these that occurs is the test split, the others are
+left alone); without this column a share of the images is drawn by seed. Other columns are passed over.
+Classes are all names in the two splits, in code-point order; images are sorted by path.
 """
 
 import csv
@@ -19,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.datasets.base import ImageSplit, SplitName, draw_test
+from pipeline.datasets.base import ImageSplit, SplitName
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.datasets.folder import TEST_NAMES
+from pipeline.datasets.holdout import draw_test
 from pipeline.errors import DataError
 
 
@@ -29,21 +29,15 @@ class Row(NamedTuple):
     """A line of the table."""
 
     path: str
-    """Of the image, relative to the table's folder."""
     names: frozenset[str]
     split: str
-    """"" in a table without such a column."""
+    """Empty in a table without such a column."""
     place: str
     """FILE, line N: for messages."""
 
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
-    """Both splits; `test_fraction` and `seed` count where the table has no column `split`.
-
-    Raises:
-        ConfigError: there is no path.
-        DataError: the table or an image is missing, unreadable or not what it should be, with the line.
-    """
+    """Both splits. Raises: DataError naming the line, when the table or an image is missing or damaged."""
     path = os.path.expanduser(path)
     rows = sorted(read_rows(path), key=lambda row: row.path)
     parts = _by_column(path, rows) if rows[0].split else _drawn(rows, test_fraction, seed)
@@ -99,16 +93,14 @@ def read_rows(path: str) -> list[Row]:
     rows: dict[str, Row] = {}
     lines = _records(path)
     place, header = next(lines, (f"{path}, line 1", []))
-    columns = _columns(place, header)
+    names = _column_names(place, header)
     for place, fields in lines:
-        if len(fields) != len(header):
+        if len(fields) != len(names):
             raise DataError(
-                f"{place}: expected {len(header)} fields as in the first line, found {len(fields)}; "
+                f"{place}: expected {len(names)} fields as in the first line, found {len(fields)}; "
                 "quote a field that has a comma in it"
             )
-        row = _row(
-            place, *("" if i is None else fields[i] for i in columns), has_split=columns[2] is not None
-        )
+        row = _row(place, dict(zip(names, fields, strict=True)))
         if row.path in rows:
             raise DataError(
                 f"{place}: expected each image once, found {row.path} again ({rows[row.path].place}); "
@@ -120,33 +112,31 @@ def read_rows(path: str) -> list[Row]:
     return list(rows.values())
 
 
-def _row(place: str, image: str, labels: str, split: str, *, has_split: bool) -> Row:
-    split = split.strip()
-    if has_split and split not in ("train", *TEST_NAMES):
-        raise DataError(
-            f"{place}: column split: expected train or one of {', '.join(TEST_NAMES)}, found {split!r}"
-        )
+def _row(place: str, fields: dict[str, str]) -> Row:
+    image, split = fields["image"], fields.get("split", "").strip()
+    if "split" in fields and split not in ("train", *TEST_NAMES):
+        expected = ", ".join(TEST_NAMES)
+        raise DataError(f"{place}: column split: expected train or one of {expected}, found {split!r}")
     if not image or "\0" in image or image.startswith("/"):
         raise DataError(
             f"{place}: column image: expected a path relative to the file's folder, found {image!r}"
         )
-    return Row(posixpath.normpath(image), frozenset(labels.split()), split, place)
+    return Row(posixpath.normpath(image), frozenset(fields["labels"].split()), split, place)
 
 
-def _columns(place: str, header: Sequence[str]) -> tuple[int, int, int | None]:
-    """Where image, labels and split are. Raises: DataError."""
+def _column_names(place: str, header: Sequence[str]) -> list[str]:
+    """Raises: DataError unless image and labels are among them once, and split at most once."""
     names = [name.strip() for name in header]
     for name in ("image", "labels", "split"):
-        if names.count(name) > 1 or (name != "split" and name not in names):
-            found = (
-                f"{names.count(name)} of that name" if name in names else ", ".join(names)[:200] or "nothing"
-            )
+        count = names.count(name)
+        if count > 1 or (name != "split" and not count):
+            found = f"{count} of that name" if count else ", ".join(names)[:200] or "nothing"
             raise DataError(f"{place}: expected a column {name!r} (image,labels[,split]), found {found}")
-    return names.index("image"), names.index("labels"), names.index("split") if "split" in names else None
+    return names
 
 
 def _records(path: str) -> Iterator[tuple[str, list[str]]]:
-    """(place, fields) of each line that isn't empty. Raises: DataError when the file is no table."""
+    """Yield (place, fields) for each line that isn't empty. Raises: DataError when the file is no table."""
     line = 1
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -5,7 +5,8 @@ They have no test split; one is drawn by seed. Enlarging them to the trunk's inp
 
 import numpy as np
 
-from pipeline.datasets.base import ArrayReader, ImageSplit, SplitName, draw_test
+from pipeline.datasets.base import ArrayReader, ImageSplit, SplitName
+from pipeline.datasets.holdout import draw_test
 
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:

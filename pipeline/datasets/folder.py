@@ -4,50 +4,47 @@
     PATH/CLASS/...         or PATH/train/CLASS/...   (no test split: a share of each class, drawn by seed)
 
 Classes are sorted by name and images by path, in code-point order. Folders inside a class belong to it, links
-are followed, names that begin with a dot are passed over, and a file's name says whether it is an image.
+are followed, names that begin with a dot are passed over, and a file's suffix says whether it is an image.
 """
 
+import dataclasses
 import os
 
-from pipeline.datasets.base import ImageSplit, SplitName, draw_test
-from pipeline.datasets.files import FileReader
-from pipeline.datasets.scan import Found, scan, subfolders
+from pipeline.datasets.base import ImageSplit
+from pipeline.datasets.holdout import draw_test
+from pipeline.datasets.scan import scan, subfolders
 from pipeline.errors import DataError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 SPLIT_WORDS = {"train", "training", "testing", *TEST_NAMES}
-"""Folders of which all have such names, in any case, are no classes."""
+"""Folders are no classes when all of them have such names, in upper or lower case."""
 
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
-    """Both splits; `test_fraction` and `seed` count where PATH has one folder of classes.
+    """Both splits.
 
-    Raises:
-        ConfigError: there is no path.
-        DataError: a folder is missing, unreadable, empty, has one class, or the splits' classes differ.
+    Raises: DataError when a folder is missing, unreadable or empty, or the splits' classes differ.
     """
     base = os.path.join(os.path.expanduser(path), "")
     train_folder, test_folder = _layout(base)
-    train = scan(base, train_folder)
-    ignored = _said(train_folder, train)
+    train = scan(base, train_folder, "train")
     if test_folder is None:
         train_rows, test_rows = draw_test(train.labels, test_fraction, seed)
-        train, test, test_ignored = train.take(train_rows), train.take(test_rows), ()
-    else:
-        test = scan(base, test_folder)
-        _check_same_classes(base, train_folder, train.classes, test_folder, test.classes)
-        test_ignored = _said(test_folder, test)
-        if beside := [name for name in subfolders(base) if name not in (train_folder, test_folder)]:
-            ignored = (f"beside {train_folder} and {test_folder}: {', '.join(beside)}", *ignored)
-    return {
-        "train": _split(base, "train", train, ignored),
-        "test": _split(base, "test", test, test_ignored),
-    }
-
-
-def _said(folder: str, found: Found) -> tuple[str, ...]:
-    """What a scan passed over, in one line or none."""
-    return (f"{folder or 'classes'}: {', '.join(found.ignored)}",) if found.ignored else ()
+        test = dataclasses.replace(train.take(test_rows.tolist()), split="test", ignored=())
+        return {"train": train.take(train_rows.tolist()), "test": test}
+    test = scan(base, test_folder, "test")
+    folders = train_folder, test_folder
+    for folder, here, there in zip(folders, (train, test), (test, train), strict=True):
+        if extra := sorted(set(here.classes) - set(there.classes)):
+            listed = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
+            raise DataError(
+                f"{base}: expected the same classes in {train_folder}/ and {test_folder}/, "
+                f"found only in {folder}/: {listed}"
+            )
+    if beside := [name for name in subfolders(base) if name not in folders]:
+        said = f"beside {train_folder} and {test_folder}: {', '.join(beside)}"
+        train = dataclasses.replace(train, ignored=(said, *train.ignored))
+    return {"train": train, "test": test}
 
 
 def _layout(base: str) -> tuple[str, str | None]:
@@ -57,51 +54,19 @@ def _layout(base: str) -> tuple[str, str | None]:
     """
     folders = subfolders(base)
     splits = [name for name in ("train", *TEST_NAMES) if name in folders and subfolders(base + name)]
-    tests = [name for name in splits if name != "train"]
-    if not splits:
-        _refuse_split_names(base, folders)
-        return "", None
-    if "train" in splits and tests:
-        return "train", tests[0]
-    if folders == ["train"]:
+    if len(splits) > 1 and splits[0] == "train":
+        return "train", splits[1]
+    if folders == splits == ["train"]:
         return "train", None
-    others = ", ".join(f"{name}/" for name in folders if name not in splits) or "nothing else"
-    raise DataError(
-        f"{base}: expected class folders in train/ and in test/ or val/, found them in {splits[0]}/ "
-        f"beside {others}; add the missing split, or name a folder whose folders are the classes"
-    )
-
-
-def _refuse_split_names(base: str, folders: list[str]) -> None:
-    """Raises: DataError where images lie right in train/ and test/, or these are spelt in another way."""
+    if splits:
+        others = ", ".join(f"{name}/" for name in folders if name not in splits) or "nothing else"
+        raise DataError(
+            f"{base}: expected class folders in train/ and in test/ or val/, found them in {splits[0]}/ "
+            f"beside {others}; add the missing split, or name a folder whose folders are the classes"
+        )
     if folders and {name.lower() for name in folders} <= SPLIT_WORDS:
         raise DataError(
             f"{base}: expected class folders in train/ and in test/ or val/, found {' and '.join(folders)} "
             "in another spelling or without class folders; rename them, or sort the images by class"
         )
-
-
-def _check_same_classes(
-    base: str, train_folder: str, train: tuple[str, ...], test_folder: str, test: tuple[str, ...]
-) -> None:
-    for folder, extra in ((train_folder, set(train) - set(test)), (test_folder, set(test) - set(train))):
-        if extra:
-            names = sorted(extra)
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise DataError(
-                f"{base}: expected the same classes in {train_folder}/ and {test_folder}/, "
-                f"found only in {folder}/: {listed}"
-            )
-
-
-def _split(base: str, name: SplitName, found: Found, ignored: tuple[str, ...]) -> ImageSplit:
-    return ImageSplit(
-        dataset="folder",
-        split=name,
-        classes=found.classes,
-        paths=found.paths,
-        sizes=found.sizes,
-        labels=found.labels,
-        images=FileReader(base, found.paths),
-        ignored=ignored,
-    )
+    return "", None

@@ -1,7 +1,7 @@
-"""Which rows train and which are held out. Pretraining and head training draw the same part.
+"""The rows to train on and the rows to hold out, by labels, fraction and seed.
 
-A trunk knows its training images by heart, so a head's validation images have to be images that the trunk
-was not trained on either: with equal labels, fraction and seed, `holdout` gives both stages the same rows.
+A trunk knows its training images by heart, so the trunk must not have been trained on a head's validation
+images either: `holdout` gives pretraining and head training the same rows.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,8 @@ Rows = NDArray[np.int64]
 def holdout(labels: Labels, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Split rows 0..N-1 by class: (kept, held out), both ascending.
 
-    Of n images of a class, round(fraction·n) are held out, but never the last one. The shipped trunk was
-    trained without the images that seed 0 draws here: with another draw, heads would validate on images that
-    it has seen.
-
-    An image with several labels counts as one of its rarest class.
+    round(fraction·n) of the n images of a class are held out, but never the last one; an image with several
+    labels counts for its rarest class. The shipped trunk was trained without the images that seed 0 draws.
     """
     rng = np.random.default_rng(seed)
     labels = rarest(labels) if labels.ndim > 1 else labels
@@ -35,17 +32,39 @@ def holdout(labels: Labels, fraction: float, seed: int) -> tuple[Rows, Rows]:
 
 
 def rarest(labels_NK: Labels) -> NDArray[np.int64]:
-    """(N,) of each image's classes the one that fewest images have; -1 for an image without any."""
+    """(N,) the class of each image that fewest images have; -1 for an image without any."""
     present_NK = labels_NK == 1
     counts = np.where(present_NK, present_NK.sum(0), len(labels_NK) + 1)
     return np.where(present_NK.any(1), counts.argmin(1), -1)
 
 
-def select_classes(labels: Labels, known: Sequence[str], wanted: Sequence[str]) -> tuple[Rows, Labels]:
-    """The rows of some classes, ascending, and their labels as positions in `wanted` (all, if it is empty).
+def draw_test(labels: Labels, test_fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Draw a test split: (rows to train on, rows to test on), both ascending.
 
-    Of images with several labels all rows, and the columns of these classes: an image with none of them is
-    an example of what they are not.
+    Labels (N,) give the same share of each class (see `holdout`), multi-label ones (N, K) any rows.
+
+    Raises: ConfigError when that leaves no image to test on, or none to train on.
+    """
+    if labels.ndim == 2:
+        order = np.random.default_rng(seed).permutation(len(labels))
+        count = round(test_fraction * len(labels))
+        train, test = np.sort(order[count:]), np.sort(order[:count])
+    else:
+        train, test = holdout(labels, test_fraction, seed)
+    if not len(test) or not len(train):
+        whole = "the images" if labels.ndim == 2 else "each class"
+        raise ConfigError(
+            f"--test-fraction: expected images to test on, found none: {test_fraction} of {whole} is less "
+            "than one image, or would be all of its images; raise it or add images"
+        )
+    return train, test
+
+
+def select_classes(labels: Labels, known: Sequence[str], wanted: Sequence[str]) -> tuple[Rows, Labels]:
+    """The rows of some classes, ascending, and their labels as positions in `wanted` (empty: all classes).
+
+    Multi-label images keep all rows, and the columns of these classes: an image with none of them is a
+    negative example.
 
     Raises: ConfigError naming a class that is unknown or given twice.
     """

@@ -1,7 +1,6 @@
 """List the image files below a folder of classes, with one `stat` for each and nothing read."""
 
 import contextlib
-import dataclasses
 import os
 import stat
 from collections import Counter
@@ -9,29 +8,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.datasets.base import ImageSplit, SplitName
+from pipeline.datasets.files import FileReader
 from pipeline.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-"""What makes a file an image, in either case; what is in it is looked at when it is read."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Found:
-    """The images of one folder of classes, sorted by path."""
-
-    classes: tuple[str, ...]
-    paths: tuple[str, ...]
-    sizes: np.ndarray
-    """(N,) int64 bytes."""
-    labels: np.ndarray
-    """(N,) int64."""
-    ignored: tuple[str, ...]
-    """What was passed over, in words: other files among them, by suffix, and images beside the classes."""
-
-    def take(self, rows: np.ndarray) -> "Found":
-        """These rows alone, in this order."""
-        paths = tuple(self.paths[row] for row in rows)
-        return dataclasses.replace(self, paths=paths, sizes=self.sizes[rows], labels=self.labels[rows])
+"""Suffixes of images, in upper or lower case; the contents are looked at when the file is read."""
 
 
 @contextlib.contextmanager
@@ -43,35 +25,44 @@ def _in_one_line() -> Iterator[None]:
 
 
 @_in_one_line()
-def scan(base: str, folder: str) -> Found:
+def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
     """The images in the class folders of `base` + `folder`, with paths relative to `base`.
 
     Args:
         base: ends with a slash.
         folder: "" for `base` itself.
+        split: the name of the result.
 
-    Raises: DataError on fewer than two classes, a class without images, or what can't be read.
+    Raises: DataError on fewer than two classes, a class without images, or a file that can't be read.
     """
-    prefix = f"{folder}/" if folder else ""
-    classes = subfolders(base + folder)
+    top = base + folder
+    classes = subfolders(top)
     if len(classes) < 2:
         found = f"one: {classes[0]}" if classes else "none"
-        raise DataError(f"{base + folder}: expected a folder per class, at least two, found {found}")
+        raise DataError(f"{top}: expected a folder per class, at least two, found {found}")
     rows: list[tuple[str, int, int]] = []
     ignored = Counter(
         f"{_suffix(entry.name)} outside of the classes"
-        for entry in _entries(base + folder)
+        for entry in _entries(top)
         if _is_image(entry.name) and not entry.is_dir()
     )
     for label, name in enumerate(classes):
-        images, others = _images(base + prefix + name)
+        images, others = _images(os.path.join(top, name))
         ignored += others
         rows += [(_utf8(path[len(base) :]), size, label) for path, size in images]
-    rows.sort()
-    paths, sizes, labels = zip(*rows, strict=True)
+    paths, sizes, labels = zip(*sorted(rows), strict=True)
     listed = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
-    words = tuple(f"{count} {name}" for name, count in listed)
-    return Found(tuple(classes), paths, np.array(sizes, np.int64), np.array(labels, np.int64), words)
+    said = ", ".join(f"{count} {name}" for name, count in listed)
+    return ImageSplit(
+        dataset="folder",
+        split=split,
+        classes=tuple(classes),
+        paths=paths,
+        sizes=np.array(sizes, np.int64),
+        labels=np.array(labels, np.int64),
+        images=FileReader(base, paths),
+        ignored=(f"{folder or 'classes'}: {said}",) if said else (),
+    )
 
 
 @_in_one_line()
@@ -111,7 +102,7 @@ def _is_image(name: str) -> bool:
 
 
 def _suffix(name: str) -> str:
-    """As text that can be shown."""
+    """A file's suffix as text that can be shown."""
     return ascii(os.path.splitext(name)[1].lower())[1:-1] or "without suffix"
 
 
@@ -128,7 +119,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 def _utf8(path: str) -> str:
-    """Raises: DataError for a name that no text file could hold."""
+    """The path itself. Raises: DataError for a name that no text file could hold."""
     try:
         path.encode()
     except UnicodeEncodeError as error:

@@ -5,19 +5,18 @@ noise, and digits whose quarters have changed places: made of the same strokes, 
 from them is the arrangement, which averaging over the whole map loses. Train and test scenes share no image
 of a digit. Digits and clutter hardly overlap.
 
-Nothing is drawn with floating point here: places, sizes and colours are integers out of PCG64's raw words,
-which numpy keeps from version to version, and Pillow resizes and blends bytes in fixed point. So the pixels
-depend on scikit-learn's digits and on Pillow's bicubic resizing, lines and pasting, and not on the machine.
+Nothing is drawn with floating point: places, sizes and colours are integers out of PCG64's raw words, which
+numpy keeps from version to version (unlike `Generator.integers`), and Pillow works on bytes in fixed point.
+So the pixels depend on scikit-learn's digits and on Pillow, and not on the machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.datasets.base import ArrayReader, Boxes, ImageSplit, SplitName
-from pipeline.datasets.draws import Draws
 
 SIZE = 64
 """Side of a scene in pixels."""
@@ -31,13 +30,37 @@ DIGITS, FALSE_DIGITS, STROKES = (1, 3), (0, 1), (1, 3)
 SMALLEST, LARGEST = 22, 34
 """Side in pixels of a digit as it is pasted; its strokes fill less than that."""
 OVERLAP = 1000
-"""Of the smaller of two boxes, at most one part in this many is covered by the other."""
+"""At most one part in this many of the smaller of two boxes is covered by the other."""
 VISIBLE = 40
 """Opacity (of 255) from which a pixel belongs to a digit, and to its box."""
 CONTRAST = (120, 180)
 """Least and most that a digit, a false one or a stroke is lighter or darker than what is behind it."""
 NOISE = 12
 """A pixel's brightness is moved by less than this, up or down."""
+
+
+class Draws:
+    """Random integers out of PCG64's raw 64-bit words."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.PCG64(seed)
+        self._words = self._stream()
+
+    def _stream(self) -> Iterator[int]:
+        while True:
+            yield from self._bits.random_raw(4096).tolist()
+
+    def below(self, end: int) -> int:
+        """One of 0..end − 1."""
+        return next(self._words) * end >> 64
+
+    def between(self, low: int, high: int) -> int:
+        """One of low..high, both included."""
+        return low + self.below(high - low + 1)
+
+    def octets(self, count: int) -> np.ndarray:
+        """(count,) uint8, out of words of their own."""
+        return self._bits.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
 
 
 class Box(NamedTuple):
@@ -63,20 +86,13 @@ class Box(NamedTuple):
 
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
-    """6,000 and 1,000 scenes, always the same; paths are train/0000 and test/0000 and on.
-
-    Made in a few seconds. `test_fraction` and `seed` change nothing.
-    """
+    """6,000 and 1,000 scenes, always the same; paths are train/0000 and test/0000 and on."""
     from sklearn.datasets import load_digits
 
     levels, targets = load_digits(return_X_y=True)
-    ink_NHW = (
-        ((levels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8).reshape(-1, 8, 8)
-    )  # of levels 0..16
-    parts: dict[SplitName, slice] = {"train": slice(TRAIN_DIGITS), "test": slice(TRAIN_DIGITS, None)}
-    return {
-        name: make(name, ink_NHW[part], targets[part].tolist(), COUNTS[name]) for name, part in parts.items()
-    }
+    ink_NHW = ((levels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8).reshape(-1, 8, 8)  # levels: 0..16
+    rows: dict[SplitName, slice] = {"train": slice(TRAIN_DIGITS), "test": slice(TRAIN_DIGITS, None)}
+    return {name: make(name, ink_NHW[at], targets[at].tolist(), COUNTS[name]) for name, at in rows.items()}
 
 
 def make(name: SplitName, ink_NHW: np.ndarray, digits: Sequence[int], count: int) -> ImageSplit:
@@ -135,8 +151,10 @@ def background(draws: Draws) -> Image.Image:
 
 
 def place(ink_HW: np.ndarray, taken: list[Box], draws: Draws) -> tuple[Image.Image, Box, Box] | None:
-    """Enlarge a shape and find room for it, else for a smaller one: its mask, where that goes, what of it is
-    seen. None when there is no room. What is placed is added to `taken`."""
+    """Enlarge a shape and find room for it, else for a smaller one; the place is added to `taken`.
+
+    Returns its mask, the mask's box, and the box that is seen; None when there is no room.
+    """
     ink = Image.fromarray(ink_HW)
     for largest in (LARGEST, (SMALLEST + LARGEST) // 2, SMALLEST):
         size = draws.between(SMALLEST, largest)
@@ -152,14 +170,14 @@ def place(ink_HW: np.ndarray, taken: list[Box], draws: Draws) -> tuple[Image.Ima
 
 
 def tight_box(mask_HW: np.ndarray) -> Box:
-    """Of the pixels that are seen."""
+    """The box around the pixels that are seen."""
     seen_HW = mask_HW >= VISIBLE
     columns, rows = np.flatnonzero(seen_HW.any(axis=0)), np.flatnonzero(seen_HW.any(axis=1))
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def shuffled(ink_HW: np.ndarray, draws: Draws) -> np.ndarray:
-    """A digit that is none any more: its 4×4 quarters have changed places."""
+    """A digit whose 4×4 quarters have changed places, so that it no longer is one."""
     out_HW = np.empty_like(ink_HW)
     order = _ORDERS[draws.below(len(_ORDERS))]
     for place, quarter in zip(_QUARTERS, order, strict=True):
@@ -189,4 +207,4 @@ def ink_colour(canvas: Image.Image, box: Box, draws: Draws) -> tuple[int, int, i
 
 _QUARTERS = tuple((slice(y, y + 4), slice(x, x + 4)) for y in (0, 4) for x in (0, 4))
 _ORDERS = ((1, 2, 3, 0), (1, 3, 0, 2), (2, 0, 3, 1), (2, 3, 1, 0), (3, 0, 1, 2), (3, 2, 0, 1), (3, 2, 1, 0))
-"""Those that leave no quarter in place and don't just swap halves: that makes a 2 of a 5, an 8 of an 8."""
+"""Orders that leave no quarter in place and don't just swap halves, which makes a 2 of a 5, an 8 of an 8."""

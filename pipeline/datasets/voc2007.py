@@ -8,7 +8,6 @@ when all of its objects are, and absent (0) otherwise. Difficult objects have no
 import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,47 +16,18 @@ from pipeline.datasets.cifar10 import ROOT
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.errors import DataError
 
-CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+_NAMES = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
+pottedplant sheep sofa train tvmonitor"""
+CLASSES = tuple(_NAMES.split())
 INSIDE = "VOCdevkit/VOC2007/"
 SETS: dict[SplitName, str] = {"train": "trainval", "test": "test"}
 SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/"
 
 
-class Annotation(NamedTuple):
-    """What one XML file says of its image."""
-
-    label: np.ndarray
-    """(20,) int8."""
-    boxes: Boxes
-
-
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
-    """Both splits of the folder that holds VOCdevkit/VOC2007, the default one being filled by a download.
+    """Both splits of the folder that holds VOCdevkit/VOC2007; without a path they are downloaded.
 
-    The dataset has a test split of its own, so `test_fraction` and `seed` change nothing.
-
-    Raises: DataError when it is neither there nor to be had, or damaged.
+    Raises: DataError when files are missing or damaged, or the download failed.
     """
     root = Path(os.path.expanduser(path)) if path else ROOT
     return {name: _split(root, name, may_download=not path) for name in SETS}
@@ -69,16 +39,16 @@ def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
     base = os.path.join(root, "")
     listed = f"{base}{INSIDE}ImageSets/Main/{SETS[name]}.txt"
     sizes = np.array([file_size(base + image, listed) for image in paths], np.int64)
-    found = [read_annotation(f"{base}{INSIDE}Annotations/{stem}.xml") for stem in stems]
+    labels, boxes = zip(*(read_annotation(f"{base}{INSIDE}Annotations/{s}.xml") for s in stems), strict=True)
     return ImageSplit(
         dataset="voc2007",
         split=name,
         classes=CLASSES,
         paths=paths,
         sizes=sizes,
-        labels=np.stack([annotation.label for annotation in found]),
+        labels=np.stack(labels),
         images=FileReader(base, paths),
-        boxes=[annotation.boxes for annotation in found],
+        boxes=boxes,
     )
 
 
@@ -103,8 +73,11 @@ def _stems(root: Path, name: SplitName, may_download: bool) -> list[str]:
     return stems
 
 
-def read_annotation(path: str) -> Annotation:
-    """Raises: DataError naming the file when it is missing, no XML, or has an object that makes no sense."""
+def read_annotation(path: str) -> tuple[np.ndarray, Boxes]:
+    """The labels (20,) int8 and boxes of one image.
+
+    Raises: DataError naming the file when it is missing, no XML, or has an object that makes no sense.
+    """
     try:
         objects = [_object(node) for node in ET.parse(path).getroot().iter("object")]
     except OSError as error:
@@ -115,14 +88,14 @@ def read_annotation(path: str) -> Annotation:
     label[[class_ for class_, _, is_difficult in objects if is_difficult]] = -1
     label[[class_ for class_, _, is_difficult in objects if not is_difficult]] = 1
     boxes = [(class_, *box) for class_, box, is_difficult in objects if not is_difficult]
-    return Annotation(label, np.array(boxes, np.float32).reshape(-1, 5))
+    return label, np.array(boxes, np.float32).reshape(-1, 5)
 
 
 def _object(node: ET.Element) -> tuple[int, tuple[float, float, float, float], bool]:
     """(class, box, difficult). Raises: ValueError.
 
-    Pixels are counted from 1 there, and the last one belongs to the box: the first column is xmin = 1, which
-    is x0 = 0, and a box up to xmax ends where column xmax + 1 begins, at x1 = xmax.
+    The file counts pixels from 1 and the last one belongs to the box: xmin = 1 is x0 = 0, and a box up to
+    column xmax ends at x1 = xmax.
     """
     name = node.findtext("name", "").strip()
     if name not in CLASSES:
