@@ -23,7 +23,8 @@ from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look
 from pipeline.heads.settings import CONSTRAINTS, HeadSettings
 from pipeline.metrics import multilabel
-from pipeline.runs.selection import Setting, choose, drop_losers, head_folder
+from pipeline.runs.leaderboard import choose, drop_losers, head_folder
+from pipeline.runs.stack import Setting
 from pipeline.training.stage import train
 
 ATTENTION = "recurrent-attention"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from experiments.tables import markdown, spread
 from pipeline.files import write_json, write_text
 from pipeline.metrics.bootstrap import mean_ap_interval
-from pipeline.runs.selection import Setting
+from pipeline.runs.stack import Setting
 
 COLUMNS = {
     "map": "mAP %",

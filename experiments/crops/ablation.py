@@ -24,7 +24,8 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.predict import predict
 from pipeline.extraction.stage import extract
 from pipeline.pretraining.stage import pretrain
-from pipeline.runs.selection import Setting, choose, drop_losers, head_folder
+from pipeline.runs.leaderboard import choose, drop_losers, head_folder
+from pipeline.runs.stack import Setting
 from pipeline.training.stage import train
 
 HEADS = ("linear", "center", "five", "ten", "ten-image", "full")

@@ -12,7 +12,7 @@ from experiments.tables import deviation, markdown, spread
 from pipeline.evaluation.plots import save
 from pipeline.files import write_json, write_text
 from pipeline.metrics.bootstrap import top1_interval
-from pipeline.runs.selection import Setting
+from pipeline.runs.stack import Setting
 
 AGAINST = ("center", "five", "full", "linear")
 """The heads that ten-crop is compared with, on the same test images."""

@@ -24,7 +24,7 @@ from pipeline.errors import RunError
 from pipeline.extraction.identity import FLAGS
 from pipeline.files import read_json, replacing
 from pipeline.metrics.single_label import ranks
-from pipeline.runs.folder import LoadedHead, load_head
+from pipeline.runs.folder import LoadedHead, load_run
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed"}
 """Fields of a cache's identity in which the test split may differ from the training split."""
@@ -125,7 +125,7 @@ def open_run(folder: Path, cache: str = "", device: str = "auto") -> Subject:
     Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError naming what
     was made otherwise than the training maps; CacheError, ConfigError, WeightsError.
     """
-    loaded = load_head(folder, pick_device(device))
+    loaded = load_run(folder, pick_device(device))
     path = Path(cache or loaded.config.cache) / "test.h5"
     trained_on = read_json(folder / "config.json").get("cache_identity")
     if not isinstance(trained_on, dict):

@@ -18,7 +18,7 @@ from pipeline.files import read_json, write_json
 from pipeline.metrics import multilabel, single_label
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import LEADERBOARD, read_config
-from pipeline.training.validation import score_in
+from pipeline.runs.score import score_in
 
 ATTENTION = "recurrent-attention"
 """The head that looks at regions."""

@@ -21,10 +21,10 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.datasets.holdout import holdout, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError, RunError
-from pipeline.files import append_line, keep_lines, write_json
+from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop, writing
 from pipeline.pretraining.network import Network, load_images
-from pipeline.runs.folder import read_config
+from pipeline.runs.folder import read_config, write_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import normalise
 from pipeline.trunks.weights import load_weights
@@ -107,7 +107,7 @@ def claim(out: Path, config: PretrainConfig) -> None:
     """Make the run folder, or check that it holds this run. Raises: RunError naming what differs."""
     wanted = {"stage": "pretrain", **config.as_json()}
     if not (out / "config.json").is_file():
-        write_json(out / "config.json", wanted)
+        write_config(out, wanted)
         return
     found = read_config(out, "pretrain")
     for name in wanted.keys() - set(IMMATERIAL):

@@ -1,1 +1,1 @@
-"""Run folders: what training leaves, and how it is found, claimed and read again."""
+"""Run folders. In: trained weights and scores. Out: folders that are claimed, ranked and loaded again."""

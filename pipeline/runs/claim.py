@@ -1,92 +1,86 @@
-"""Whose a run folder is: made for a run, found to hold that run or another one, held while it trains."""
+"""Whose a run folder is: claimed for a run, found to hold that run or another one, held while it trains."""
 
 import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.checks import flag
 from pipeline.errors import RunError
-from pipeline.files import read_json, write_json
-from pipeline.runs import folder as runs
+from pipeline.files import read_json
+from pipeline.runs.folder import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config, write_config
 
-IMMATERIAL = {
-    "out",
-    "cache",
-    "cache_identity",
-    "resume",
-    "verify",
-    "memory_budget_mb",
-    "device",
-    "versions",
-    "train_images",
-}
-"""Settings that don't decide what a run learns. The cache counts by its key."""
-FACTS = {
-    "cache_key": "key",
-    "labels_sha256": "labels",
-    "map_shape": "maps",
-    "class_names": "classes",
-    "train_maps": "number of maps",
-}
-"""What decides what a run learns, and no flag says: it follows from the cache."""
-DERIVED = {"labels_sha256", "map_shape", "class_names", "multi_label", "train_maps"}
-"""Differs only along with a setting that says more, unless the cache was given other labels."""
+IMMATERIAL = (
+    *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "versions"),
+    *("cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
+)
+"""Settings that don't decide what a run learns, and facts that follow from those below."""
+FACTS = {"cache_key": "key", "labels_sha256": "labels", "class_names": "classes"}
+"""What decides what a run learns and no flag says: it follows from the cache."""
+DERIVED = {"labels_sha256", "class_names"}
+"""Differs along with a setting that says more, unless the cache was relabelled."""
 
 
-def claim(run_dir: Path, wanted: dict[str, Any]) -> bool:
-    """Make the folder of a run with this config.json, or find it made; gives whether the run is finished.
+def claim(run_dir: Path, wanted: Mapping[str, Any]) -> bool:
+    """Make the folder of the run that config.json describes so, or find it made; True: the run is finished.
 
     Raises: RunError as `check`, and when the folder can't be made.
     """
     if check(run_dir, wanted):
         return finished(run_dir)
+    make_folder(run_dir)
+    write_config(run_dir, wanted)
+    return False
+
+
+def claim_sweep(run_dir: Path) -> None:
+    """Make a sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
+    if (run_dir / CONFIG).exists() and "groups" not in read_config(run_dir, "train"):
+        raise RunError(f"{run_dir}: holds the run of a single group; give another --out")
+    make_folder(run_dir)
+
+
+def check(run_dir: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the run that config.json describes so; changes nothing.
+
+    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
+    """
+    if not (run_dir / CONFIG).exists():
+        return False
+    found = read_config(run_dir, "train")
+    if "groups" in found:
+        raise RunError(f"{run_dir}: holds a sweep over several groups; give another --out")
+    differ = [n for n in wanted if n not in IMMATERIAL and (n not in found or found[n] != wanted[n])]
+    if differ:
+        told = [name for name in differ if name not in DERIVED] or differ
+        made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)
+        raise RunError(f"{run_dir}: holds a run made with {made}; give another --out")
+    return True
+
+
+def make_folder(run_dir: Path) -> None:
+    """Raises: RunError when the folder can't be made."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: can't be made: {error.strerror}; give another --out") from error
-    write_json(run_dir / "config.json", wanted)
-    return False
-
-
-def check(run_dir: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the folder holds the run with this config.json; changes nothing.
-
-    Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
-    """
-    path = run_dir / "config.json"
-    if not path.exists():
-        return False
-    there = read_json(path)
-    if "groups" in there:
-        raise RunError(f"{run_dir}: holds a sweep over several shapes; give another --out")
-    if (stage := there.get("stage", wanted["stage"])) != wanted["stage"]:
-        raise RunError(f"{run_dir}: holds what the stage {stage!r} made; give another --out")
-    found = runs.head_config(run_dir)
-    asked = {n: value for n, value in wanted.items() if n not in IMMATERIAL} | runs.GONE
-    if names := [n for n in asked if found.get(n) != asked[n]]:
-        told = [n for n in names if n not in DERIVED] or names
-        differing = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(asked[n])}" for n in told)
-        raise RunError(f"{run_dir}: holds a run made with {differing}; give another --out")
-    return True
 
 
 def finished(run_dir: Path) -> bool:
-    """Whether the run that the folder holds is whole. Of a sweep's heads some may have no weights any more:
-    an ablation keeps those that it scored.
-    """
-    if (run_dir / runs.LEADERBOARD).exists():
-        heads = read_json(run_dir / runs.LEADERBOARD).get("heads") or [{}]
-        return all("folder" in h and (run_dir / h["folder"] / "summary.json").exists() for h in heads)
-    return (run_dir / "summary.json").exists() and (run_dir / runs.HEAD).exists()
+    """Whether the run in the folder is whole. Some heads of a sweep may have lost their weights: an ablation
+    keeps only those that it scored."""
+    if (run_dir / LEADERBOARD).exists():
+        heads = read_json(run_dir / LEADERBOARD).get("heads") or [{}]
+        return all("folder" in head and (run_dir / head["folder"] / SUMMARY).exists() for head in heads)
+    return (run_dir / SUMMARY).exists() and (run_dir / HEAD).exists()
 
 
 @contextlib.contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """While it lasts nobody else trains into the folder; it ends with the process. Raises: RunError."""
+    """Keep everybody else from training into the folder; it ends with the process. Raises: RunError."""
     folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -103,12 +97,12 @@ def held(run_dir: Path) -> Iterator[None]:
 
 
 def _named(setting: str) -> str:
-    """A setting in a message: its flag, or what it says of the cache."""
+    """A setting in a message: its flag, or the fact of the cache."""
     return f"a --cache with the {FACTS[setting]}" if setting in FACTS else flag(setting)
 
 
 def _short(value: Any) -> str:
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if re.fullmatch("[0-9a-f]{32,}", text):  # a digest, shortened as in what training prints
+    if re.fullmatch("[0-9a-f]{32,}", text):  # a digest, shortened as in training's output
         return text[:12]
     return (text if len(text) <= 60 else text[:57] + "...") or "unset"

@@ -1,43 +1,35 @@
-"""A sweep's heads by validation score: one line per setting, mean ± deviation over its seeds."""
+"""The heads of a stack or a sweep by validation score, and the best setting among them."""
 
 from collections import defaultdict
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import TrainConfig
 from pipeline.errors import RunError
 from pipeline.files import read_json, write_json
-from pipeline.runs import folder as runs
-from pipeline.runs.stack import stack_of
-from pipeline.training.validation import MAP, TOP1, score_in
+from pipeline.runs.folder import HEAD, LEADERBOARD, SUMMARY
+from pipeline.runs.score import MAP, TOP1, score_in
+from pipeline.runs.stack import Setting
 
-SETTING = ("shape", "lr", "weight_decay")
-"""What tells settings apart; rate and decay are null of a head that is computed instead of trained."""
-
-
-def entry(config: TrainConfig, folder: str, summary: dict[str, Any]) -> dict[str, Any]:
-    """A head's line: its settings, its folder inside the sweep's, and its summary."""
-    (head,) = stack_of(config)
-    settings = {**head.setting._asdict(), "seed": head.seed}
-    return {"folder": folder, "shape": config.group_name, **settings, **summary}
+KEYS = ("group", "lr", "weight_decay")
+"""What tells the lines apart; rate and decay are null for a fitted head."""
 
 
-def heads_in(config: TrainConfig) -> list[dict[str, Any]]:
-    """The heads of a finished run, best first, with folders inside the one above the run's.
+def heads_in(run_dir: Path) -> list[dict[str, Any]]:
+    """The heads of a finished run, best first: their summaries, and their folders seen from the one above.
 
     Raises: RunError when it isn't finished.
     """
-    folder = config.run_dir
-    if (folder / runs.LEADERBOARD).exists():
-        return [{**head, "folder": f"{folder.name}/{head['folder']}"} for head in read(folder)]
-    return [entry(config, folder.name, read_json(folder / "summary.json"))]
+    if (run_dir / LEADERBOARD).exists():
+        return [{**head, "folder": f"{run_dir.name}/{head['folder']}"} for head in read(run_dir)]
+    return [{"folder": run_dir.name, **read_json(run_dir / SUMMARY)}]
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """The heads of a sweep's folder, best first. Raises: RunError."""
-    path = folder / runs.LEADERBOARD
+def read(run_dir: Path) -> list[dict[str, Any]]:
+    """The heads of a leaderboard, best first. Raises: RunError."""
+    path = run_dir / LEADERBOARD
     heads = read_json(path).get("heads")
     if not heads or not all("folder" in head and (TOP1.key in head or MAP.key in head) for head in heads):
         raise RunError(f"{path}: expected the scored heads of a sweep, found none; train it again")
@@ -45,34 +37,66 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
-    """Write RUN/leaderboard.json, best first, and print it. Deviations are over seeds, n - 1."""
+    """Write RUN/leaderboard.json, best first, and print a line per setting: mean ± deviation over its seeds.
+
+    `heads` are summaries with a folder inside RUN. Deviations are sample deviations (n - 1).
+    """
     heads = sorted(heads, key=rank)
-    by_setting = defaultdict(list)
+    seeds = defaultdict(list)
     for head in heads:
-        by_setting[tuple(head[name] for name in SETTING)].append(head)
-    settings = [_setting(dict(zip(SETTING, s, strict=True)), group) for s, group in by_setting.items()]
-    settings.sort(key=rank)
-    write_json(run_dir / runs.LEADERBOARD, {"settings": settings, "heads": heads})
-    score, width = score_in(heads[0]), max(len("shape"), *(len(setting["shape"]) for setting in settings))
+        seeds[tuple(head[name] for name in KEYS)].append(head)
+    settings = sorted((_mean(same) for same in seeds.values()), key=rank)
+    write_json(run_dir / LEADERBOARD, {"settings": settings, "heads": heads})
+    score, width = score_in(heads[0]), max(len("group"), *(len(setting["group"]) for setting in settings))
     title = f"validation {score.title}, %"
-    print(f"{'shape':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {title:>20}")
+    print(f"{'group':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {title:>20}")
     for setting in settings:
         lr, decay = ("-" if setting[n] is None else f"{setting[n]:g}" for n in ("lr", "weight_decay"))
         spread = setting[score.key + "_std"]
         figure = f"{setting[score.key]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-        print(f"{setting['shape']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {figure:>20}")
+        print(f"{setting['group']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {figure:>20}")
 
 
-def _setting(names: dict[str, Any], heads: list[dict[str, Any]]) -> dict[str, Any]:
+def _mean(heads: list[dict[str, Any]]) -> dict[str, Any]:
+    """A setting's line, from its heads, one per seed."""
     name = score_in(heads[0]).key
     score, loss = (np.array([head[n] for head in heads], float) for n in (name, "val_loss"))  # None: NaN
     deviation = float(score.std(ddof=1)) if len(heads) > 1 else None
     figures = {name: float(score.mean()), f"{name}_std": deviation, "val_loss": float(loss.mean())}
-    return {**names, "seeds": len(heads), **figures}
+    return {**{key: heads[0][key] for key in KEYS}, "seeds": len(heads), **figures}
 
 
 def rank(entry: dict[str, Any]) -> tuple[float, float]:
-    """Higher score first, then lower loss; what has no validation score comes last."""
+    """Sort key: the higher score first, then the lower loss; an entry without a validation score is last."""
     names = (score_in(entry).key, "val_loss")
-    score, loss = (float("nan" if entry[name] is None else entry[name]) for name in names)
-    return (-score, loss) if np.isfinite(score) else (np.inf, 0.0)
+    score, loss = (nan if entry[name] is None else float(entry[name]) for name in names)
+    return (-score, loss) if np.isfinite(score) else (inf, 0.0)
+
+
+def choose(runs: list[Path], grid: list[Setting]) -> Setting:
+    """The setting with the best mean validation score over the runs; of equal ones, the lowest loss."""
+    scores: dict[Setting, list[tuple[float, float]]] = {setting: [] for setting in grid}
+    for run_dir in runs:
+        for setting in grid:
+            summary = read_json(head_folder(run_dir, setting, None) / SUMMARY)
+            score, loss = summary[score_in(summary).key], summary["val_loss"]  # null where a head diverged
+            scores[setting].append((-inf if score is None else score, -inf if loss is None else -loss))
+    return max(grid, key=lambda s: tuple(sum(part) / len(part) for part in zip(*scores[s], strict=True)))
+
+
+def head_folder(run_dir: Path, setting: Setting, seed: int | None) -> Path:
+    """The folder of the head with this setting and seed; None: the only seed there is."""
+    if (run_dir / SUMMARY).is_file():  # a stack of one head is that head's run
+        return run_dir
+    return run_dir / next(
+        head["folder"]
+        for head in read(run_dir)
+        if (head["lr"], head["weight_decay"]) == setting and seed in (None, head["seed"])
+    )
+
+
+def drop_losers(run_dir: Path, keep: list[Path]) -> None:
+    """Delete the weights of the heads that were not chosen; their scores stay."""
+    for weights in run_dir.glob(f"*/{HEAD}"):
+        if weights.parent not in keep:
+            weights.unlink()

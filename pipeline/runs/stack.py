@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.checks import flag
 from pipeline.config import TrainConfig
@@ -27,7 +27,12 @@ class StackedHead(NamedTuple):
 
     @property
     def folder(self) -> Path:
+        """Where its weights and scores go."""
         return self.config.run_dir
+
+    def facts(self) -> dict[str, Any]:
+        """The part of summary.json that tells the head from the others."""
+        return {"group": self.config.group_name, **self.setting._asdict(), "seed": self.seed}
 
 
 def stack_of(config: TrainConfig) -> list[StackedHead]:

@@ -9,9 +9,10 @@ from pipeline.heads.base import Examples, FittedHead
 from pipeline.maps.batches import PreparedMaps
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Source
-from pipeline.runs import folder as runs
-from pipeline.runs import leaderboard
-from pipeline.training.validation import score_of, validate
+from pipeline.runs.folder import METRICS, SUMMARY, write_head
+from pipeline.runs.leaderboard import rank
+from pipeline.runs.score import score_of
+from pipeline.training.validation import validate
 
 
 def fit(config: TrainConfig, source: Source, head: FittedHead, train_part: Part, val_part: Part) -> None:
@@ -24,16 +25,22 @@ def fit(config: TrainConfig, source: Source, head: FittedHead, train_part: Part,
         for line, value, loss in zip(lines, scores.tolist(), losses.tolist(), strict=True):
             line |= {score.key: value, "val_loss": loss}
     none = dict.fromkeys((score.key, "val_loss", "lr", "weight_decay", "seed"))
-    best = min(range(len(lines)), key=lambda m: leaderboard.rank(none | lines[m]))
+    best = min(range(len(lines)), key=lambda m: rank(none | lines[m]))
     seconds = time.perf_counter() - started
-    log = config.run_dir / "metrics.jsonl"
+    log = config.run_dir / METRICS
     keep_lines(log, 0)
     for line in lines:
         append_line(log, line)
     weights = {name: v[best : best + 1] if len(v) > 1 else v for name, v in head.state_dict().items()}
-    runs.write_head(config.run_dir, weights, source.normaliser)
-    summary = {**none, **lines[best], "seconds": round(seconds, 3), "heads_at_once": 1}
-    write_json(config.run_dir / "summary.json", summary)
+    write_head(config.run_dir, weights, source.normaliser)
+    summary = {
+        "group": config.group_name,
+        **none,
+        **lines[best],
+        "seconds": round(seconds, 3),
+        "heads_at_once": 1,
+    }
+    write_json(config.run_dir / SUMMARY, summary)
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)
     said = f"validation {score.title} {lines[best][score.key]:.2f} % with " if len(val_part.rows) else ""
     print(f"{said}{setting}\n{config.run_dir}: computed in {seconds:.1f} s")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.files import write_json
 from pipeline.maps.source import Source
-from pipeline.runs import folder as runs
 from pipeline.runs import leaderboard
+from pipeline.runs.folder import SUMMARY, write_head
 from pipeline.runs.stack import StackedHead
 from pipeline.training.trainer import Trainer
 
@@ -20,8 +20,9 @@ def write_results(
     summaries = []
     for m, head in enumerate(stack):
         weights = {name: values[m : m + 1] for name, values in trainer.best.items()}
-        runs.write_head(head.folder, weights, source.normaliser)
+        write_head(head.folder, weights, source.normaliser)
         summary = {
+            **head.facts(),
             "best_epoch": int(trainer.best_epoch[m]),
             trainer.score.key: float(trainer.best_score[m]),
             "val_loss": float(trainer.best_loss[m]),
@@ -29,11 +30,11 @@ def write_results(
             "images_per_second": round(images / seconds),
             "heads_at_once": len(stack),
         }
-        write_json(head.folder / "summary.json", summary)
+        write_json(head.folder / SUMMARY, summary)
         summaries.append(summary)
     if len(stack) > 1:
         heads = zip(stack, summaries, strict=True)
-        leaderboard.write(run_dir, [leaderboard.entry(m.config, m.folder.name, s) for m, s in heads])
+        leaderboard.write(run_dir, [{"folder": head.folder.name, **summary} for head, summary in heads])
     elif trainer.val is not None:
         best = (
             f"{trainer.best_score[0]:.2f} % after {trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"

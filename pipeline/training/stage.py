@@ -24,15 +24,15 @@ from pipeline.maps.batches import Maps, place_maps
 from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part, split
 from pipeline.maps.source import Source, check_views, drawn_views
-from pipeline.runs import claim as claims
-from pipeline.runs import folder as runs
+from pipeline.runs.claim import claim, held
+from pipeline.runs.folder import CHECKPOINT, METRICS
+from pipeline.runs.score import score_of
 from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.runs.tensors import shape_text
 from pipeline.training.fitting import check_memory, fit
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.results import write_results
 from pipeline.training.trainer import Plan, Trainer
-from pipeline.training.validation import score_of
 
 CHECKPOINT_SECONDS = 30.0
 """How much training a kill may cost."""
@@ -52,16 +52,16 @@ def train(config: TrainConfig) -> Path:
     source = open_source(config, cache, [head.seed for head in stack], examples)
     if isinstance(source.head, FittedHead):
         check_memory(config, source, examples + len(val_part.rows))
-    if claims.claim(run_dir, describe(config, cache, train_part)):
+    if claim(run_dir, describe(config, cache, train_part)):
         print(f"{run_dir}: up to date")
         return run_dir
-    with claims.held(run_dir):
-        if (run_dir / runs.CHECKPOINT).exists() and not config.resume:
+    with held(run_dir):
+        if (run_dir / CHECKPOINT).exists() and not config.resume:
             raise RunError(
                 f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"
             )
         for head in stack:
-            claims.claim(head.folder, describe(head.config, cache, train_part))
+            claim(head.folder, describe(head.config, cache, train_part))
         announce(config, source, train_part, val_part)
         fill(config, source, train_part, val_part, stack)
     return run_dir
@@ -76,7 +76,7 @@ def fill(
         fit(config, source, source.head, train_part, val_part)
         return
     trainer = make_trainer(config, source, train_part, val_part, stack)
-    checkpoint = config.run_dir / runs.CHECKPOINT
+    checkpoint = config.run_dir / CHECKPOINT
     started = time.perf_counter()
     images = run_epochs(trainer, stack, checkpoint)
     write_results(trainer, source, stack, config.run_dir, images, time.perf_counter() - started)
@@ -109,8 +109,8 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),
         "train_images": images,
-        **({"train_maps": images * drawn} if drawn > 1 and HEADS[config.head].fitted else {}),
-        **({"multi_label": True} if cache.labels.ndim > 1 else {}),
+        "train_maps": images * drawn,
+        "multi_label": cache.labels.ndim > 1,
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
 
@@ -165,7 +165,7 @@ def run_epochs(trainer: Trainer, stack: list[StackedHead], checkpoint: Path) -> 
     Raises: RunError when every head diverges.
     """
     first = trainer.load(checkpoint) if checkpoint.exists() else 0
-    logs = [head.folder / "metrics.jsonl" for head in stack]
+    logs = [head.folder / METRICS for head in stack]
     for log in logs:
         keep_lines(log, first)
     plan, saved = trainer.plan, time.perf_counter()

@@ -17,11 +17,12 @@ from pipeline.config import TrainConfig
 from pipeline.errors import WeightsError
 from pipeline.heads.base import Head
 from pipeline.maps.batches import Maps
+from pipeline.runs.score import TOP1, Score
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.training.optimizer import Optimizer
 from pipeline.training.schedule import schedule
 from pipeline.training.step import make_step
-from pipeline.training.validation import TOP1, Score, validate
+from pipeline.training.validation import validate
 
 BEST = ("best_epoch", "best_score", "best_loss")
 """What a checkpoint says of the best epoch so far."""

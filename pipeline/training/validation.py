@@ -1,15 +1,12 @@
-"""The score by which validation chooses epochs, settings and heads: top-1, or mAP of several labels an image.
+"""Scores and losses of a stack of heads on the validation part.
 
 Shapes: M heads, B images of a batch, N of the validation part, K classes.
 """
-
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.datasets.holdout import Labels
 from pipeline.heads.base import Head
 from pipeline.heads.losses import classification_loss
 from pipeline.maps.batches import Maps
@@ -17,27 +14,6 @@ from pipeline.metrics.multilabel import mean_average_precision
 
 BATCH = 512
 """Maps that validation runs at once."""
-
-
-class Score(NamedTuple):
-    """What a validation score is called."""
-
-    key: str
-    """In metrics.jsonl, summary.json and leaderboard.json; per cent."""
-    title: str
-
-
-TOP1, MAP = Score("val_top1", "top-1"), Score("val_map", "mAP")
-
-
-def score_of(labels: Labels) -> Score:
-    """The score that suits these labels."""
-    return TOP1 if labels.ndim == 1 else MAP
-
-
-def score_in(entry: dict[str, Any]) -> Score:
-    """The score that a summary, or a line of a leaderboard, holds."""
-    return MAP if MAP.key in entry else TOP1
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from support.evaluating import CLASSES, head, reference, settings, two_heads, wr
 from cache import FeatureCache
 from pipeline.evaluation.predict import Predictions, predict
 from pipeline.evaluation.stage import evaluate
-from pipeline.runs.folder import load_head
+from pipeline.runs.folder import load_run
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_mirrored_views_and_other_dtypes_reach_the_head(dtype: str, tmp_path: Pa
     evaluate(settings(run))
     stored = torch.from_numpy(FeatureCache(cache / "test.h5").take(np.arange(150), None))
     maps = stored.view(torch.bfloat16).float() if dtype == "bfloat16" else stored
-    logits = load_head(run).logits(maps).numpy()
+    logits = load_run(run).logits(maps).numpy()
     kept = Predictions.load(run / "eval/predictions.npz").logits
     np.testing.assert_allclose(kept, logits, rtol=1e-4, atol=1e-5)
 

@@ -71,6 +71,6 @@ def test_the_first_image_that_differs_is_named(field: str, made: Path, tmp_path:
 
 
 def test_a_whole_network_is_not_compared_with_heads(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"stage": "pretrain"}')
+    (tmp_path / "config.json").write_text('{"format": 1, "stage": "pretrain"}')
     with pytest.raises(RunError, match="a whole network can't be compared"):
         evaluate(settings(made / "ten", tmp_path))

@@ -90,10 +90,10 @@ def test_a_head_that_diverged_is_named_and_has_no_score(made: Path, tmp_path: Pa
 
 def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> None:
     run = copy_of(made / "ten", tmp_path)
-    (run / "config.json").write_text('{"stage": "dream"}')
+    (run / "config.json").write_text('{"format": 1, "stage": "dream"}')
     with pytest.raises(RunError, match="expected the stage train or pretrain, found 'dream'"):
         evaluate(settings(run))
-    (run / "config.json").write_text('{"stage": ["train"]}')
+    (run / "config.json").write_text('{"format": 1, "stage": ["train"]}')
     with pytest.raises(RunError, match="expected the stage train or pretrain, found"):
         evaluate(settings(run))
 

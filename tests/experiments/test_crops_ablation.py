@@ -13,7 +13,8 @@ from experiments.crops.config import CropsConfig
 from experiments.crops.report import Result, Variant, as_json, plot, tables
 from pipeline.checks import flag
 from pipeline.errors import ConfigError
-from pipeline.runs.selection import Setting, choose
+from pipeline.runs.leaderboard import choose
+from pipeline.runs.stack import Setting
 
 
 def write_sweep(folder: Path, scores: dict[Setting, tuple[float | None, float | None]]) -> Path:

@@ -15,11 +15,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from support.toy import config, write_cache, write_multilabel_cache
 
 from cache import FeatureCache
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError
 from pipeline.evaluation.predict import predict
 from pipeline.heads.knn import TEMPERATURE
 from pipeline.maps.parts import split
-from pipeline.runs.folder import LoadedHead, load_head
+from pipeline.runs.folder import LoadedHead, load_run
 from pipeline.training.stage import train
 
 
@@ -43,7 +43,7 @@ def test_a_run_folder_like_any_other(tmp_path: Path, name: str, fraction: float)
         best = min((-line["val_top1"], line["val_loss"]) for line in lines)
         assert (-summary["val_top1"], summary["val_loss"]) == best
         _, val = split(data.labels, data.classes, settings)
-        logits = load_head(run).logits(torch.from_numpy(data.take(val.rows, view=None)))
+        logits = load_run(run).logits(torch.from_numpy(data.take(val.rows, view=None)))
         top1 = 100 * (logits.argmax(1).numpy() == val.labels).mean()
         assert summary["val_top1"] == pytest.approx(top1)
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels))
@@ -77,7 +77,7 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
     """Scikit-learn's estimator of all views of the training part, on view 0 of the validation part."""
     folder = write_cache(tmp_path / "cache", noise=12.0, views="augment:2")
     run = train(settings := config(folder, tmp_path / "run", head=name, val_fraction=0.3))
-    loaded, summary = load_head(run), json.loads((run / "summary.json").read_text())
+    loaded, summary = load_run(run), json.loads((run / "summary.json").read_text())
     maps, classes = contents(folder / "train.h5")
     assert maps.shape[:2] == (90, 3)
     learned, val = split(classes, loaded.classes, settings)
@@ -103,7 +103,7 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
 def test_every_augmented_view_has_all_labels_of_its_image(tmp_path: Path) -> None:
     folder = write_multilabel_cache(tmp_path / "cache", views="augment:2")
     run = train(settings := config(folder, tmp_path / "run", head="logistic", val_fraction=0.3))
-    loaded, summary = load_head(run), json.loads((run / "summary.json").read_text())
+    loaded, summary = load_run(run), json.loads((run / "summary.json").read_text())
     maps, labels = contents(folder / "train.h5")
     learned, val = split(labels, loaded.classes, settings)
     inputs, repeated = pooled(loaded, maps[learned.rows]), np.repeat(learned.labels, 3, axis=0)
@@ -116,20 +116,6 @@ def test_every_augmented_view_has_all_labels_of_its_image(tmp_path: Path) -> Non
         theirs.fit(inputs[counted], repeated[counted, k])
         expected = theirs.predict_proba(pooled(loaded, maps[val.rows, :1]))[:, 1]
         np.testing.assert_allclose(found[:, k], expected, rtol=0, atol=1e-5)
-
-
-def test_a_run_of_an_earlier_version_without_the_augmented_views_is_loaded_and_not_taken_for_finished(
-    tmp_path: Path,
-) -> None:
-    plain, folder = write_cache(tmp_path / "plain"), write_cache(tmp_path / "cache", views="augment:2")
-    former, run = (train(config(c, tmp_path / f"run-{c.name}", head="knn")) for c in (plain, folder))
-    described = json.loads((run / "config.json").read_text())
-    assert described.pop("train_maps") == 3 * described["train_images"]
-    (run / "config.json").write_text(json.dumps(described))
-    (run / "head.safetensors").write_bytes((former / "head.safetensors").read_bytes())
-    assert load_head(run).logits(torch.zeros(2, 3, 4, 5, 5)).shape == (2, 3)
-    with pytest.raises(RunError, match="with the number of maps None, not 243; give another --out"):
-        train(config(folder, run, head="knn"))
 
 
 def test_maps_that_do_not_fit_into_the_budget_are_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import EvaluateConfig, TrainConfig
-from pipeline.runs.folder import load_head
+from pipeline.runs.folder import load_run
 from pipeline.training.stage import train
 
 CLASSES = ("ant", "bee", "cow", "dog", "eel", "fox")
@@ -77,5 +77,5 @@ def reference(
     cache = FeatureCache(test)
     names = [cache.classes[label] for label in cache.labels]
     rows = [i for i, name in enumerate(names) if name in classes]
-    logits = load_head(run).logits(maps[rows]).numpy()
+    logits = load_run(run).logits(maps[rows]).numpy()
     return logits, np.array([classes.index(names[i]) for i in rows]), [cache.paths[i] for i in rows]

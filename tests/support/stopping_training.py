@@ -15,7 +15,7 @@ import torch
 
 import pipeline.training.stage
 from pipeline.errors import RunError
-from pipeline.runs.folder import load_head
+from pipeline.runs.folder import load_run
 from pipeline.runs.tensors import read_tensors
 from support.running import Ended, run
 from support.trained import assert_same, lines
@@ -42,7 +42,7 @@ def check_readable(run: Path) -> None:
     for path in run.rglob("*.safetensors"):
         read_tensors(path)
     try:
-        load_head(run)
+        load_run(run)
     except RunError as error:
         assert "no run there" in str(error) or "isn't finished" in str(error), error  # noqa: PT017
 

@@ -13,7 +13,7 @@ import pytest
 from support.toy import write_cache
 from support.trained import board, stamps
 
-from pipeline.runs.folder import load_head
+from pipeline.runs.folder import load_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,11 +53,11 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
     )
     before = {name: stamps(out / name) for name in quick}
     for name in quick:
-        assert load_head(out / name)
+        assert load_run(out / name)
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=600)
     assert (again.returncode, again.stderr) == (0, "")
     assert {name: stamps(out / name) for name in quick} == before
-    assert {head["shape"] for head in board(out)["heads"]} == {slow, *quick}
+    assert {head["group"] for head in board(out)["heads"]} == {slow, *quick}
 
 
 def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
@@ -73,6 +73,6 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
         "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give smaller --hidden-"
         "shapes, or a smaller --batch and another --out\n"
     )
-    assert load_head(out / "fullnet-ten-4")
+    assert load_run(out / "fullnet-ten-4")
     command[command.index("60000x60000")] = "5"
     assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0

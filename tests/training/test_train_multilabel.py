@@ -1,6 +1,5 @@
 """Stage two where images have several labels: from a cache to run folders, by mAP."""
 
-import json
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,18 +11,18 @@ from support.toy import config, write_cache, write_multilabel_cache
 from support.trained import lines
 
 from cache import FeatureCache
-from pipeline.config import SweepConfig, TrainConfig
-from pipeline.errors import ConfigError, RunError
+from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.maps.parts import split
-from pipeline.runs.folder import load_head
+from pipeline.runs.folder import load_run
 from pipeline.training.stage import train
 from pipeline.training.sweep import sweep
 
 
 def validation_map(cache: FeatureCache, run: Path) -> float:
     """mAP of a run's head on its validation part by scikit-learn, in per cent."""
-    loaded = load_head(run)
+    loaded = load_run(run)
     _, part = split(cache.labels, cache.classes, loaded.config)
     logits = loaded.logits(torch.from_numpy(cache.take(part.rows, None))).numpy()
     scores = []
@@ -71,7 +70,7 @@ def test_a_sweep_over_heads_is_ranked_by_map(tmp_path: Path, capsys: pytest.Capt
     board = read_json(out / "leaderboard.json")
     scores = [head["val_map"] for head in board["heads"]]
     assert scores == sorted(scores, reverse=True)
-    shapes = {setting["shape"]: setting["seeds"] for setting in board["settings"]}
+    shapes = {setting["group"]: setting["seeds"] for setting in board["settings"]}
     assert shapes == {"recurrent-attention-ten-4": 2, "gap-ten": 2, "knn": 1, "logistic": 1}
     said = capsys.readouterr().out
     assert "validation mAP, %" in said
@@ -98,41 +97,3 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     cut = train(config(cache, tmp_path / "cut", resume=True, **settings))
     assert lines(cut)[-1]["val_map"] == lines(whole)[-1]["val_map"]
     assert (cut / "head.safetensors").read_bytes() == (whole / "head.safetensors").read_bytes()
-
-
-def test_a_run_of_an_earlier_version_is_loaded_and_found_finished(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its config.json lacks the settings that came later."""
-    wanted = config(write_cache(tmp_path), tmp_path / "run")
-    run = train(wanted)
-    described = read_json(run / "config.json")
-    for name in ("loss", "optimizer", "steps", "region_cells", "constraints", "csra_temperature"):
-        del described[name]
-    (run / "config.json").write_text(json.dumps(described))
-    assert load_head(run).config == wanted
-    capsys.readouterr()
-    train(wanted)
-    assert "up to date" in capsys.readouterr().out
-    with pytest.raises(RunError, match=r"--loss auto, not bce"):
-        train(config(tmp_path, run, loss="bce"))
-
-
-def test_attention_of_an_earlier_version_keeps_the_start_it_had_or_is_refused(tmp_path: Path) -> None:
-    cache = write_cache(tmp_path)
-
-    def wanted(**settings: str) -> TrainConfig:
-        return config(cache, tmp_path / "run", head="recurrent-attention", crops="full", **settings)
-
-    run = train(wanted(region_start="whole"))
-    described = read_json(run / "config.json")
-    del described["region_start"]
-    (run / "config.json").write_text(json.dumps(described))
-    assert load_head(run).config.region_start == "whole"
-    with pytest.raises(RunError, match=r"--region-start whole, not anchors"):
-        train(wanted())
-    (run / "config.json").write_text(json.dumps(described | {"region_average": True}))
-    with pytest.raises(RunError, match=r"--region-average True, which is gone; train the head again"):
-        load_head(run)
-    with pytest.raises(RunError, match=r"--region-average True, not False"):
-        train(wanted(region_start="whole"))

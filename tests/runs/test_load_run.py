@@ -1,6 +1,7 @@
 """A trained head comes back from its folder as it was kept, or the file that is wrong is named."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.toy import CLASSES, config, write_cache
-from support.trained import weights
+from support.trained import stamps, weights
 
 from cache import FeatureCache
+from pipeline.config import EvaluateConfig, SweepConfig
 from pipeline.errors import RunError, WeightsError
-from pipeline.runs.folder import load_head
+from pipeline.evaluation.stage import evaluate
+from pipeline.runs.folder import load_run
 from pipeline.training import stage
 from pipeline.training.stage import train
+from pipeline.training.sweep import sweep
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
     noisy = write_cache(tmp_path / "noisy", noise=4.0)
     settings = config(noisy, tmp_path / "run", val_fraction=0.3, crops="five", dropout=0.5, hidden=(32,))
     run = train(settings)
-    data, loaded = FeatureCache(noisy / "train.h5"), load_head(run)
+    data, loaded = FeatureCache(noisy / "train.h5"), load_run(run)
     _, val = stage.split(data.labels, data.classes, settings)
     logits = loaded.logits(torch.from_numpy(data.take(val.rows, view=None)))
     top1 = 100 * float((logits.argmax(1).numpy() == val.labels).mean())
@@ -37,7 +41,7 @@ def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
 
 def test_classes_are_numbered_in_the_order_given(tmp_path: Path, cache: Path) -> None:
     run = train(config(cache, tmp_path / "run", classes=("cow", "ant"), epochs=20, hidden=(32,)))
-    loaded, data = load_head(run), FeatureCache(cache / "train.h5")
+    loaded, data = load_run(run), FeatureCache(cache / "train.h5")
     assert loaded.classes == ("cow", "ant")
     cows = np.flatnonzero(data.labels == CLASSES.index("cow"))
     assert (loaded.logits(torch.from_numpy(data.take(cows, view=None))).argmax(1) == 0).all()
@@ -56,21 +60,59 @@ def test_damaged_weights_are_refused_by_file(tmp_path: Path, cache: Path, damage
             tensors["head.weight0" if damage == "shape" else "head.spare"] = torch.zeros(3)
         save_file(tensors, path)
     with pytest.raises(WeightsError, match=r"head\.safetensors: "):
-        load_head(run)
+        load_run(run)
 
 
 def test_maps_of_another_shape_are_refused(tmp_path: Path, cache: Path) -> None:
-    loaded = load_head(train(config(cache, tmp_path / "run")))
+    loaded = load_run(train(config(cache, tmp_path / "run")))
     with pytest.raises(RunError, match="expected maps of 4×5×5 in 1 views, as in training, found 4×6×5"):
         loaded.logits(torch.zeros(2, 1, 4, 6, 5))
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(RunError, match="no run there"):
-        load_head(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
+        load_run(tmp_path)
+    run = train(config(cache, tmp_path / "run"))
+    (run / "summary.json").unlink()
     with pytest.raises(RunError, match="isn't finished"):
-        load_head(tmp_path)
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(RunError, match=r"config\.json: lacks the stage that made it"):
-        load_head(tmp_path)
+        load_run(run)
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_a_run_of_another_version_is_refused_in_one_line(
+    tmp_path: Path, cache: Path, version: object
+) -> None:
+    """By everything that reads a run folder; nothing in it changes."""
+    run = train(config(cache, tmp_path / "run"))
+    described = json.loads((run / "config.json").read_text())
+    assert described.pop("format") == 1
+    (run / "config.json").write_text(
+        json.dumps(described if version is None else {"format": version, **described})
+    )
+    before = stamps(run)
+    several = SweepConfig(cache=str(cache), out=str(run), head=("linear", "knn"), device="cpu")
+    readers: list[Callable[[], object]] = [
+        lambda: load_run(run),
+        lambda: train(config(cache, run)),
+        lambda: sweep(several),
+        lambda: evaluate(EvaluateConfig(run=(str(run),), device="cpu")),
+    ]
+    for read in readers:
+        with pytest.raises(RunError) as caught:
+            read()
+        said = f"expected the format 1, found {version!r}; give another folder, or make it again"
+        assert str(caught.value) == f"{run}/config.json: {said}"
+    assert stamps(run) == before
+
+
+def test_a_setting_that_config_json_lacks_is_named(tmp_path: Path, cache: Path) -> None:
+    run = train(config(cache, tmp_path / "run"))
+    described = json.loads((run / "config.json").read_text())
+    del described["hidden"]
+    (run / "config.json").write_text(json.dumps(described))
+    with pytest.raises(
+        RunError, match=r"config\.json: lacks 'hidden'; train the head again with another --out"
+    ):
+        load_run(run)
+    with pytest.raises(RunError, match=r"holds a run made with --hidden None, not 6"):
+        train(config(cache, run))

@@ -1,0 +1,27 @@
+"""The score by which validation chooses: top-1, or mAP where an image has several labels."""
+
+from typing import Any, NamedTuple
+
+from pipeline.datasets.holdout import Labels
+
+
+class Score(NamedTuple):
+    """The names of a validation score."""
+
+    key: str
+    """In metrics.jsonl, summary.json and leaderboard.json; in per cent."""
+    title: str
+    """In print."""
+
+
+TOP1, MAP = Score("val_top1", "top-1"), Score("val_map", "mAP")
+
+
+def score_of(labels: Labels) -> Score:
+    """The score that suits labels: top-1 for (N,), mAP for (N, K)."""
+    return TOP1 if labels.ndim == 1 else MAP
+
+
+def score_in(entry: dict[str, Any]) -> Score:
+    """The score that a summary, or a line of a leaderboard, holds."""
+    return MAP if MAP.key in entry else TOP1
