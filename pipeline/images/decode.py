@@ -1,10 +1,10 @@
 """One image's bytes → RGB pixels, as a viewer shows them, or a refusal that names the image.
 
-Decided here, where formats leave a choice: transparency is shown on white; 16-bit samples are scaled to 8
-bits; the camera's orientation is applied; the first of several frames counts; colour profiles are ignored.
+Where formats leave a choice: transparency is shown on white, 16-bit samples are scaled to 8 bits, the
+camera's orientation is applied, the first of several frames counts, and colour profiles are ignored.
 
-JPEG files are decoded by simplejpeg, which takes two thirds of Pillow's time and gives the same pixels.
-Pillow decodes all other formats, and every JPEG file that is turned, in CMYK, or not quite as it should be.
+simplejpeg decodes JPEG files, in two thirds of Pillow's time and to the same pixels. Pillow decodes all other
+formats, and JPEG files that are turned, in CMYK or damaged.
 """
 
 import contextlib
@@ -20,32 +20,19 @@ from PIL import ExifTags, Image, ImageOps
 from pipeline.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-"""Pillow's decoders that are tried, by content. Of the others, some start programs (EPS)."""
+"""Formats that are tried, by content. Some of Pillow's others start programs (EPS)."""
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit, 256 MiB of RGB; what claims more is taken for a decompression bomb."""
+"""Pillow's own limit, 256 MiB of RGB; a file that claims more counts as a decompression bomb."""
 
 JPEG_START, APP1, SCAN = b"\xff\xd8\xff", 0xE1, 0xDA
 HEADER_SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDB, 0xF0), 0xFE}) - {APP1}
 """JPEG markers that a length follows, and nothing about the orientation."""
 
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow raises on damaged files: its parsers check little, and stumble."""
+_BOMB = Image.DecompressionBombError
+_PYTHON = OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError
+DAMAGE = (*_PYTHON, AssertionError, MemoryError, RuntimeError, struct.error, zlib.error, _BOMB)
+"""Errors that Pillow raises on damaged files: its parsers check little, and stumble."""
 
 
 class ImageError(DataError):
@@ -60,9 +47,9 @@ class ImageError(DataError):
 
 
 def hush() -> None:
-    """Silence Pillow's warnings in this process: on odd metadata, and on sizes that are judged here.
+    """Silence Pillow's warnings in this process, on odd metadata and on sizes, which are checked here.
 
-    Once and for all, since `warnings.catch_warnings` around each image is not safe among threads.
+    Called once, because `warnings.catch_warnings` around each image isn't safe in threads.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -79,14 +66,14 @@ def decode(data: bytes, name: str) -> np.ndarray:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            raise _BOMB(f"{image.width} x {image.height} pixels")
         image.load()
         with contextlib.suppress(*DAMAGE):  # the pixels are good: damaged metadata says nothing
             ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image)
     except Image.UnidentifiedImageError as error:  # its text holds an address in memory
         raise ImageError(name, f"expected an image ({', '.join(FORMATS)}), found something else") from error
-    except Image.DecompressionBombError as error:
+    except _BOMB as error:
         reason = (
             f"expected at most {MAX_PIXELS:,} pixels, found a decompression bomb ({error}); make it smaller"
         )

@@ -1,4 +1,4 @@
-"""From a decoded image to the trunk's input, up to the normalisation, which the trunk does on its device.
+"""Decoded image → the trunk's input, except for the normalisation, which the trunk does on its device.
 
 Legend: H×W pixels of the image, S = image_px.
 """
@@ -13,30 +13,28 @@ from PIL import Image
 from pipeline.errors import DataError
 
 VERSION = 1
-"""Part of every cache's identity. Raise it when a change here or in the decoding moves a pixel."""
+"""Part of every cache's identity; raise it when a change here or in the decoding changes a pixel."""
 
 Resize = Literal["exact", "shorter-side-then-center-crop", "squash"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transform:
-    """What a trunk wants to see."""
+    """The input that a trunk takes."""
 
     image_px: int
     """Side S of the square input."""
     resize: Resize = "shorter-side-then-center-crop"
-    """What becomes of an image of another size: `exact` refuses it, `squash` keeps all of it and gives its
-    aspect ratio up."""
+    """How an image of another size is treated: `exact` refuses it, `squash` distorts it to a square."""
     mean: tuple[float, float, float]
-    """Per channel, of values in 0..1."""
     std: tuple[float, float, float]
-    """Per channel, of values in 0..1."""
+    """Per channel, like the mean, of values in 0..1."""
 
     def apply(self, image_HWC: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 → (3, S, S) uint8, contiguous. An image of S×S passes unchanged.
 
-        Any other is resized to S×S (bicubic, antialiased), whole or the square in its centre. Only what is
-        kept is resized: of a strip of 1×20,000 pixels, the middle.
+        Others are resized to S×S (bicubic, antialiased), whole or the square in their centre. Only the part
+        that is kept is resized: the middle of a strip of 1×20,000 pixels.
 
         Raises: DataError for another size when `resize` is "exact".
         """
@@ -51,9 +49,9 @@ class Transform:
     def to_input_box(
         self, boxes: NDArray[np.float32], image_height: int, image_width: int
     ) -> NDArray[np.float32]:
-        """Boxes (n, 5) of an image of this size (`ImageSplit.boxes`) → (n, 5), in pixels of the S×S input.
+        """Boxes (n, 5) of an image of this size (`ImageSplit.boxes`) → (n, 5) in pixels of the S×S input.
 
-        What `apply` cuts off the image lies outside of 0..S, and boxes there are left as they are.
+        Boxes in a part of the image that `apply` cuts off lie outside of 0..S.
 
         Raises: DataError for another size than S×S when `resize` is "exact".
         """

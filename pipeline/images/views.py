@@ -1,4 +1,4 @@
-"""The views of an image that are cached: itself, its mirror image, or itself and K augmented versions.
+"""The cached views of an image: the image alone, with its mirror image, or with K augmented versions.
 
 Legend: B images of a block, V views, S = image_px. View 0 is always the image as it is.
 """
@@ -12,7 +12,7 @@ from pipeline.images import augment
 
 
 class Views:
-    """Makes views of uint8 images, the same ones whenever and in whatever blocks it is asked."""
+    """Makes views of uint8 images, the same ones in every run and for blocks of any size."""
 
     def __init__(self, spec: str, count: int, seed: int) -> None:
         """For a split of `count` images. `spec` is `plain`, `mirror` or `augment:K`. Raises: ConfigError."""
@@ -28,7 +28,7 @@ class Views:
         self._draws = draws
 
     def of(self, images: Tensor, rows: range) -> Tensor:
-        """Images (B, 3, S, S) of these rows of the split → views (B·V, 3, S, S), an image's side by side."""
+        """Images (B, 3, S, S) of these rows → views (B·V, 3, S, S), those of an image side by side."""
         if self.per_image == 1:
             return images
         views = [augment.apply(images, draws[rows.start : rows.stop]) for draws in self._draws]
