@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cache import Labels
-from pipeline.checks import flag
 from pipeline.config import PretrainConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.datasets.holdout import holdout, select_classes
 from pipeline.device import pick_device
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError
 from pipeline.files import append_line, keep_lines
-from pipeline.pretraining.loop import PretrainingLoop, writing
+from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network, load_images
-from pipeline.runs.folder import read_config, write_config
+from pipeline.runs.claim import claim
+from pipeline.runs.folder import CHECKPOINT, METRICS
+from pipeline.runs.tensors import write_tensors
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import normalise
 from pipeline.trunks.weights import load_weights
@@ -50,7 +50,8 @@ def pretrain(config: PretrainConfig) -> Path:
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
     if config.weights:
         load_weights(trunk.module, Path(config.weights))
-    claim(out, config)  # now that the flags are known to be good
+    # now that the flags are known to be good
+    claim(out, {"stage": "pretrain", **config.as_json()}, IMMATERIAL)
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights
@@ -67,22 +68,20 @@ def pretrain(config: PretrainConfig) -> Path:
         if isinstance(layer, Whitening) and not config.weights:
             layer.fit(normalise(images[sample], trunk.transform))
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    targets = torch.from_numpy(labels)
-    loop = PretrainingLoop(network, config, steps_per_epoch=-(-len(train_rows) // config.batch))
-    first, log = loop.resume(out / "checkpoint.pt"), out / "metrics.jsonl"
+    loop = PretrainingLoop(network, config, images, torch.from_numpy(labels), train_rows)
+    first, log = loop.resume(out / CHECKPOINT), out / METRICS
     keep_lines(log, first)
     for epoch in range(first, config.epochs):
-        line: dict[str, Any] = {"epoch": epoch, **loop.epoch(epoch, images, targets, train_rows)}
+        line: dict[str, Any] = {"epoch": epoch, **loop.epoch(epoch)}
         if len(val_rows):
             predicted = network.predict(images[val_rows], config.batch)
             line["val_top1"] = 100 * float((predicted == labels[val_rows]).mean())
         append_line(log, line)
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
-        loop.save(out / "checkpoint.pt", epoch + 1)
-    for path, module in ((out / "classifier.safetensors", network.classifier), (weights, network.trunk)):
-        with writing(path) as part:
-            save_file(_half_matrices(module), part)
-    (out / "checkpoint.pt").unlink()
+        loop.save(out / CHECKPOINT, epoch + 1)
+    write_tensors(out / "classifier.safetensors", _half_matrices(network.classifier))
+    write_tensors(weights, _half_matrices(network.trunk))
+    (out / CHECKPOINT).unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
 
@@ -103,25 +102,10 @@ def training_split(config: PretrainConfig) -> tuple[ImageSplit, Labels, tuple[st
     return split.take(rows.tolist()), labels, classes
 
 
-def claim(out: Path, config: PretrainConfig) -> None:
-    """Make the run folder, or check that it holds this run. Raises: RunError naming what differs."""
-    wanted = {"stage": "pretrain", **config.as_json()}
-    if not (out / "config.json").is_file():
-        write_config(out, wanted)
-        return
-    found = read_config(out, "pretrain")
-    for name in wanted.keys() - set(IMMATERIAL):
-        if found.get(name) != wanted[name]:
-            raise RunError(
-                f"{out}: holds a run with {flag(name)} {found.get(name)}, not {wanted[name]}; "
-                "give another --out"
-            )
-
-
 def _half_matrices(module: nn.Module) -> dict[str, Tensor]:
     """Weights for the disk: matrices in float16, biases and statistics in float32, no counters."""
     return {
-        name: tensor.detach().cpu().contiguous().to(torch.float16 if tensor.ndim > 1 else torch.float32)
+        name: tensor.to(torch.float16 if tensor.ndim > 1 else torch.float32)
         for name, tensor in module.state_dict().items()
         if tensor.is_floating_point()
     }

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ DERIVED = {"labels_sha256", "class_names"}
 """Differs along with a setting that says more, unless the cache was relabelled."""
 
 
-def claim(run_dir: Path, wanted: Mapping[str, Any]) -> bool:
+def claim(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = IMMATERIAL) -> bool:
     """Make the folder of the run that config.json describes so, or find it made; True: the run is finished.
+
+    A run that differs in nothing but `immaterial` settings is the same.
 
     Raises: RunError as `check`, and when the folder can't be made.
     """
-    if check(run_dir, wanted):
+    if check(run_dir, wanted, immaterial):
         return finished(run_dir)
     make_folder(run_dir)
     write_config(run_dir, wanted)
@@ -43,17 +45,17 @@ def claim_sweep(run_dir: Path) -> None:
     make_folder(run_dir)
 
 
-def check(run_dir: Path, wanted: Mapping[str, Any]) -> bool:
+def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = IMMATERIAL) -> bool:
     """Whether the folder holds the run that config.json describes so; changes nothing.
 
     Raises: RunError naming the settings that differ from those of the run that is there; when it is a sweep.
     """
     if not (run_dir / CONFIG).exists():
         return False
-    found = read_config(run_dir, "train")
+    found = read_config(run_dir, wanted["stage"])
     if "groups" in found:
         raise RunError(f"{run_dir}: holds a sweep over several groups; give another --out")
-    differ = [n for n in wanted if n not in IMMATERIAL and (n not in found or found[n] != wanted[n])]
+    differ = [n for n in wanted if n not in immaterial and (n not in found or found[n] != wanted[n])]
     if differ:
         told = [name for name in differ if name not in DERIVED] or differ
         made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)

@@ -56,6 +56,6 @@ def test_a_wrong_flag_leaves_the_folder_to_the_right_one(
 
 def test_a_damaged_checkpoint_is_refused_by_name(images: Path, tmp_path: Path) -> None:
     done = pretrain(settings(images, tmp_path, epochs=1))
-    shutil.move(done, tmp_path / "checkpoint.pt")  # safetensors are no checkpoint
-    with pytest.raises(RunError, match=r"checkpoint\.pt: no checkpoint of this run"):
+    shutil.move(done, tmp_path / "checkpoint.safetensors")  # weights alone are no checkpoint
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors: no checkpoint of this run"):
         pretrain(settings(images, tmp_path, epochs=1))

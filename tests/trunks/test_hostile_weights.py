@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -143,15 +144,24 @@ def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache:
 def test_a_pickle_with_code_for_a_trunk_s_checkpoint_is_not_run(
     make: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
-    make(tmp_path / "checkpoint.pt", tmp_path / "executed")
+    path = tmp_path / "checkpoint.safetensors"
+    make(path, tmp_path / "executed")
     transform = Transform(image_px=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     network = Network(Trunk("small", 1, nn.Conv2d(3, 4, 3), transform, ""), classes=2, hidden=3)
-    training = PretrainingLoop(network, PretrainConfig(), steps_per_epoch=3)
-    refusal(lambda: training.resume(tmp_path / "checkpoint.pt"), tmp_path / "checkpoint.pt")
+    images, labels = torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)
+    loop = PretrainingLoop(network, PretrainConfig(), images, labels, np.arange(6))
+    refusal(lambda: loop.resume(path), path)
     assert not (tmp_path / "executed").exists()
-    for state in ([], 7, {}, {"epoch": 1}, {"epoch": 1, "parts": []}, {"epoch": 1, "parts": [{}, {}, {}]}):
-        torch.save(state, tmp_path / "checkpoint.pt")
-        refusal(lambda: training.resume(tmp_path / "checkpoint.pt"), tmp_path / "checkpoint.pt")
+    loop.save(path, 1)
+    assert loop.resume(path) == 1
+    tensors = load_file(path)
+    for facts in (None, [], 7, {}, {"epoch": "x"}):
+        save_file(tensors, path, {"facts": json.dumps(facts)})
+        refusal(lambda: loop.resume(path), path)
+    save_file(
+        {name: t for name, t in tensors.items() if "momentum" not in name}, path, {"facts": '{"epoch": 1}'}
+    )
+    refusal(lambda: loop.resume(path), path)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle", "safetensors"])
