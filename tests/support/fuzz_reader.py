@@ -35,7 +35,7 @@ from support.samples import extract, header, several_labels
 EDGES = [0, 1, 2, 7, 8, *((1 << bits) - 1 for bits in (7, 8, 15, 16, 31, 32, 63, 64)), 1 << 7]
 PER_CHILD = 200
 SECONDS_PER_CHILD = 60  # of the processor; on a busy machine a child may take ten times as long
-MEMORY = 4 << 30
+MEMORY = 1 << 30  # beyond what this process has already: torch alone reserves more than 3 GiB
 ANSWER = 100  # bytes, of which the first 20 are the file's seed; a child's answers fit into a pipe
 
 
@@ -123,7 +123,8 @@ def survives_all(files: Iterable[bytes], names: Iterable[int], folder: Path, tel
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     code = 1
     with contextlib.suppress(Exception):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         signal.setitimer(signal.ITIMER_PROF, SECONDS_PER_CHILD)
         signal.alarm(10 * SECONDS_PER_CHILD)
         path = folder / "changed.h5"
