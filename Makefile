@@ -13,6 +13,7 @@ ARGS ?=
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
+TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 
 .PHONY: help setup demo demo-multilabel test faults pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean
 
@@ -71,8 +72,8 @@ verify: setup  ## check every block of CACHE against its digest
 bench: setup  ## benchmarks: one table, JSON beside it
 	$(PY) -m benchmarks $(ARGS)
 
-test: setup  ## the tests; records which lines they reach
-	$(PY) -m pytest --cov --cov-report=
+test: setup  ## the tests, in two processes; records which lines they reach
+	$(TESTS)
 
 faults: setup  ## the long fault injections
 	$(PY) -m pytest -m 'fault or faults' $(ARGS)
@@ -85,7 +86,7 @@ check: setup .coverage  ## lint, types, and line coverage of the last tests
 	$(PY) -m coverage report --include='pipeline/*' --fail-under=85
 
 .coverage: $(INSTALLED) $(shell find cache pipeline tests -name '*.py')
-	$(PY) -m pytest --cov --cov-report=
+	$(TESTS)
 
 format: setup  ## rewrite to the format that check wants
 	$(PY) -m ruff check --fix .

@@ -8,6 +8,8 @@ from pathlib import Path
 # Triton, which torch loads, decides on import whether its kernels are compiled or interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# And OpenMP, how its threads wait for each other: asleep, or they take the cores from what else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import hypothesis
 import numpy as np
@@ -15,7 +17,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from support.tally import pytest_runtest_makereport, pytest_terminal_summary, tally  # noqa: F401
+from support.tally import (  # noqa: F401
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    tally,
+)
 from torch import nn
 
 from pipeline import device

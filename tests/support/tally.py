@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,23 @@ def pytest_runtest_makereport(
     if marker and marker.args and call.when == "call" and not report.skipped and not counts_itself:
         tally_of(item.config).count(marker.args[0], report.passed)
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several (`-n 2`) hands what it counted to the one that prints."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        found = tally_of(session.config)
+        output["tally"] = dict(found.tried), dict(found.survived)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes has ended: with its counts, unless it crashed."""
+    found = tally_of(node.config)
+    tried, survived = getattr(node, "workeroutput", {}).get("tally", ({}, {}))
+    found.tried.update(tried)
+    found.survived.update(survived)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
