@@ -133,4 +133,4 @@ def test_a_recorded_step_of_adam_counts_on() -> None:
         subject.step(factor)
     graph.replay()
     graph.replay()
-    assert {float(c) for counts in subject.counts.values() for c in counts} == {3.0}
+    assert {float(c) for counts in subject.state()["count"].values() for c in counts} == {3.0}
