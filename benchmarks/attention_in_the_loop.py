@@ -11,6 +11,7 @@ cache differ by the rounding to float16.
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,9 @@ from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.recurrent_attention import RecurrentAttention
-from pipeline.maps.batches import Batches, PreparedMaps
-from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.batches import Batch, Maps, MapsInMemory
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Source
+from pipeline.maps.source import Normaliser, Source
 from pipeline.training.optimizer import StackedAdam
 from pipeline.training.trainer import Plan, Trainer
 
@@ -45,10 +45,10 @@ def run(quick: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         cache = make_cache(Path(folder) / "train.h5", forward(trunk, pixels))
         for crops in ("full", "ten"):
-            source = open_source(cache, crops, width)
-            maps = PreparedMaps(source, Part(np.arange(images), cache.labels), 1, "maps")
-            ours, loss = min(epoch(source, maps) for _ in range(repeats))
-            theirs, expected = epoch(source, LoopMaps(source, trunk, pixels))
+            head, source = open_head(cache, crops, width)
+            maps = MapsInMemory(source, Part(np.arange(images), cache.labels), 1, "maps")
+            ours, loss = min(epoch(head, maps) for _ in range(repeats))
+            theirs, expected = epoch(head, LoopMaps(source, trunk, pixels))
             assert abs(loss - expected) < TOLERANCE * expected, f"learned something else: {loss}, {expected}"
             name = f"recurrent attention ({crops}) on cached maps against vgg16 at {PX} px in the loop"
             rows.append(
@@ -88,39 +88,37 @@ def make_cache(path: Path, maps: Tensor) -> FeatureCache:
     return FeatureCache(path)
 
 
-def open_source(cache: FeatureCache, crops: str, width: int) -> Source:
+def open_head(cache: FeatureCache, crops: str, width: int) -> tuple[RecurrentAttention, Source]:
     config = TrainConfig(head="recurrent-attention", loss="bce", hidden=(width,), crops=crops)  # type: ignore[arg-type]
     head = RecurrentAttention(HeadSpec(config, MAP, CLASSES, (0,)))
-    source = Source(cache, head, Normaliser(MAP[0]), torch.float32, torch.device("cpu"), True)
+    normaliser, cpu = Normaliser(MAP[0]), torch.device("cpu")
+    source = Source(cache, head.views, head.prepare, normaliser, torch.float32, cpu, verify=True)
     source.fit_normaliser(np.arange(len(cache)))
-    return source
+    return head, source
 
 
-def epoch(source: Source, maps: Any) -> tuple[float, float]:
+def epoch(head: RecurrentAttention, maps: Maps) -> tuple[float, float]:
     """Seconds and the mean loss of an epoch, from the first weights."""
-    first: RecurrentAttention = source.head  # type: ignore[assignment]
-    start = {name: p.detach().clone() for name, p in first.named_parameters()}
-    optimizer = StackedAdam(dict(first.named_parameters()), [LR], [DECAY])
-    trainer = Trainer(first, optimizer, maps, None, Plan(1, BATCH, len(source.cache), 0))
+    start = {name: p.detach().clone() for name, p in head.named_parameters()}
+    optimizer = StackedAdam(dict(head.named_parameters()), [LR], [DECAY])
+    trainer = Trainer(head, optimizer, maps, None, Plan(1, BATCH, len(maps.labels), 0))
     lines: list[dict[str, Any]] = []
     seconds = clocked(lambda: lines.extend(trainer.epoch(0)))
-    first.load_state_dict(start, strict=False)
+    head.load_state_dict(start, strict=False)
     return seconds, lines[0]["train_loss"]
 
 
-class LoopMaps:
+class LoopMaps(Maps):
     """Batches of a head's inputs, for which the trunk runs each time."""
 
     def __init__(self, source: Source, trunk: torch.nn.Module, pixels: Tensor) -> None:
-        self.source, self.trunk, self.pixels = source, trunk, pixels
-        self.labels = torch.tensor(source.cache.labels)
+        super().__init__(source, Part(np.arange(len(pixels)), source.cache.labels))
+        self.trunk, self.pixels = trunk, pixels
 
-    def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
-        count = len(self.labels)
-        order = np.arange(count) if rng is None else rng.permutation(count)
-        for rows in torch.from_numpy(order).split(size):
-            maps = forward(self.trunk, self.pixels[rows])[:, None].numpy()
-            yield self.source.prepare(maps), self.labels[rows]
+    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        for rows in torch.from_numpy(rng.permutation(len(self.labels))).split(len(memory.labels)):
+            maps = forward(self.trunk, self.pixels[rows])[:, None]
+            yield Batch(self.source.inputs(maps), self.labels[rows])
 
 
 if __name__ == "__main__":

@@ -27,10 +27,9 @@ from benchmarks.head_rivals import BATCH, CLASSES, DECAY, LR, MAP, Side, Stacked
 from benchmarks.read_cache import copy_chunked
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.heads.fullnet import FullNet
-from pipeline.maps.batches import PreparedMaps
-from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Source
+from pipeline.maps.source import Normaliser, Source
 from pipeline.training.optimizer import StackedSGD
 from pipeline.training.trainer import Plan, Trainer
 
@@ -118,7 +117,7 @@ def clocked(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def stacked_and_single(source: Source, maps: PreparedMaps, heads: int) -> tuple[float, float]:
+def stacked_and_single(source: Source, maps: MapsInMemory, heads: int) -> tuple[float, float]:
     """Seconds of an epoch of many heads in one pass, and of as many runs of one head, the best of two."""
     together, singly = [], []
     for _ in range(2):
@@ -135,7 +134,7 @@ def stacked_and_single(source: Source, maps: PreparedMaps, heads: int) -> tuple[
 class Engine:
     """What train_head.py runs."""
 
-    def __init__(self, source: Source, maps: PreparedMaps, repeats: int) -> None:
+    def __init__(self, source: Source, maps: MapsInMemory, repeats: int) -> None:
         self.trainer, self.labels = make_trainer(source, maps, [0], 512, repeats), maps.labels
 
     def epoch(self, number: int) -> float:
@@ -144,13 +143,14 @@ class Engine:
 
 def prepare(
     cache: FeatureCache, device: torch.device = CPU, dtype: torch.dtype = torch.float32
-) -> tuple[Source, PreparedMaps]:
-    source = Source(cache, FullNet(spec([0], 1)), Normaliser(MAP[0]).to(device), dtype, device, True)
-    return source, PreparedMaps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps")
+) -> tuple[Source, MapsInMemory]:
+    head, normaliser = FullNet(spec([0], 1)), Normaliser(MAP[0]).to(device)
+    source = Source(cache, head.views, head.prepare, normaliser, dtype, device, verify=True)
+    return source, MapsInMemory(source, Part(np.arange(len(cache)), cache.labels), 1, "maps")
 
 
 def make_trainer(
-    source: Source, maps: PreparedMaps, seeds: Sequence[int], hidden: int, epochs: int
+    source: Source, maps: MapsInMemory, seeds: Sequence[int], hidden: int, epochs: int
 ) -> Trainer:
     head = FullNet(spec(seeds, hidden)).to(source.device)
     optimizer = StackedSGD(dict(head.named_parameters()), [LR] * len(seeds), [DECAY] * len(seeds))

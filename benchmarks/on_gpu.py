@@ -32,7 +32,7 @@ from pipeline.datasets.base import open_dataset
 from pipeline.device import set_up
 from pipeline.extraction.stage import load_trunk, make, plan
 from pipeline.images.pool import Decoders
-from pipeline.maps.batches import PreparedMaps
+from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.source import Source
 from pipeline.pretraining.network import load_images
 from pipeline.trunks.alexnet_cifar import load
@@ -69,7 +69,7 @@ def reference(cache: FeatureCache) -> float:
     return make_trainer(source, maps, [0], 512, EPOCHS).epoch(0)[0]["train_loss"]
 
 
-def twenty_epochs(name: str, source: Source, maps: PreparedMaps, expected: float) -> dict[str, Any]:
+def twenty_epochs(name: str, source: Source, maps: MapsInMemory, expected: float) -> dict[str, Any]:
     seconds = []
     for _ in range(3):
         trainer = make_trainer(source, maps, [0], 512, EPOCHS)
@@ -82,7 +82,7 @@ def twenty_epochs(name: str, source: Source, maps: PreparedMaps, expected: float
     return row(named, min(seconds), 0.5, 1.0, "s")
 
 
-def sweep(name: str, cache: FeatureCache, source: Source, maps: PreparedMaps) -> list[dict[str, Any]]:
+def sweep(name: str, cache: FeatureCache, source: Source, maps: MapsInMemory) -> list[dict[str, Any]]:
     def train(seeds: list[int]) -> tuple[float, list[float]]:
         torch.cuda.synchronize()
         started = time.perf_counter()

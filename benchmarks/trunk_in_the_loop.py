@@ -28,11 +28,12 @@ from benchmarks.alone import main, row
 from benchmarks.head_epoch import EPOCHS, make_trainer, prepare
 from benchmarks.head_rivals import BATCH
 from benchmarks.images import make_jpegs
-from cache import FeatureCache
+from cache import FeatureCache, Labels
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.extraction.stage import extract
-from pipeline.maps.batches import Batches
+from pipeline.maps.batches import Batch, Maps
+from pipeline.maps.parts import Part
 from pipeline.maps.source import Source
 from pipeline.pretraining.network import load_images
 from pipeline.trunks.alexnet_cifar import load
@@ -102,25 +103,23 @@ def decoding(paths: list[Path]) -> Read:
     return lambda order: iter(DataLoader(Photos(paths), batch_size=BATCH, sampler=order.tolist()))
 
 
-class LoopMaps:
+class LoopMaps(Maps):
     """Batches of a head's inputs, for which the trunk runs each time."""
 
-    def __init__(self, source: Source, trunk: Trunk, read: Read, labels: np.ndarray) -> None:
-        self.source, self.trunk, self.read, self.labels = source, trunk, read, torch.tensor(labels)
+    def __init__(self, source: Source, trunk: Trunk, read: Read, labels: Labels) -> None:
+        super().__init__(source, Part(np.arange(len(labels)), labels))
+        self.trunk, self.read = trunk, read
 
     @torch.no_grad()
-    def maps(self, images: torch.Tensor) -> np.ndarray:
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) uint8 → (B, 1, C, H, W) float32."""
-        return self.trunk.module(normalise(images, self.trunk.transform))[:, None].numpy()
+        return self.trunk.module(normalise(images, self.trunk.transform))[:, None]
 
-    def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
-        assert size == BATCH
-        assert rng is not None
-        count = len(self.labels)
-        order = torch.from_numpy(rng.permutation(count))
-        rng.integers(1, size=count)  # views, as PreparedMaps draws them
-        for rows, images in zip(order.split(size), self.read(order), strict=True):
-            yield self.source.prepare(self.maps(images)), self.labels[rows]
+    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        assert len(memory.labels) == BATCH
+        order = torch.from_numpy(rng.permutation(len(self.labels)))
+        for rows, images in zip(order.split(BATCH), self.read(order), strict=True):
+            yield Batch(self.source.inputs(self.maps(images)), self.labels[rows])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -23,6 +22,7 @@ from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.extraction.identity import FLAGS
 from pipeline.files import read_json, replacing
+from pipeline.maps.source import to_tensor
 from pipeline.metrics.single_label import ranks
 from pipeline.runs.folder import LoadedHead, load_run
 
@@ -91,8 +91,7 @@ class Subject(NamedTuple):
         for start in tqdm(starts, desc="scoring", unit="batch", leave=False, disable=None):
             rows = self.rows[start : start + size]
             self.test.verify(rows)
-            maps = torch.from_numpy(self.test.take(rows, slice(head.views)))
-            maps = maps.view(torch.bfloat16) if self.test.dtype == "bfloat16" else maps
+            maps = to_tensor(self.test.take(rows, slice(head.views)), self.test.dtype)
             yield maps.to(device).float()
 
 

@@ -1,176 +1,182 @@
 """Where maps live while heads train, and how batches of them are made.
 
-    prepared   what the head reads (normalised, cropped, folded), once for all epochs, on the device or in RAM
-    streamed   what the cache stores, in a bounded pool, prepared batch by batch. A part that fits into the
-               pool is read once; a larger one in runs of rows in random order, shuffled within the pool
+    in memory   as the head's inputs (normalised, cropped, folded), prepared once for all epochs, on the
+                device; or as they are stored, in RAM, prepared batch by batch
+    on disk     read in each epoch into bounded pools, and shuffled within each. Caches are often sorted by
+                class, so a pool consists of short stretches from all over the file
 
-While everything fits into memory, both give the same batches in the same order.
+In memory, the same seed gives the same batches either way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cache import DTYPES
 from pipeline.maps.parts import Part
-from pipeline.maps.source import CHUNK, Raw, Rows, Source
+from pipeline.maps.source import Rows, Source, to_tensor
 
-Batches = Iterator[tuple[Tensor, Tensor]]
-RUN_BYTES = 1 << 20  # read in one go: long for a disk, short beside a pool, so that a pool holds all classes
-
-
-class Maps(Protocol):
-    """One part of a cache as batches of (inputs (B, ...), labels (B,)) on the device."""
-
-    def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
-        """Every image once: in the order and the views that `rng` draws; without it as they lie, view 0.
-
-        A batch is only good until the next one is asked for: its memory is used again.
-        """
-        ...
+STRETCH_BYTES = (
+    1 << 20
+)  # read in one go: long for a disk, short beside a pool, so that a pool has all classes
 
 
-class PreparedMaps:
-    """All examples of a part as the head's inputs, in the device's memory."""
+class Batch(NamedTuple):
+    """Examples on the device: inputs (B, ...), and labels (B,) int64 or (B, K) int8."""
 
-    def __init__(self, source: Source, part: Part, drawn: int, name: str) -> None:
-        self.drawn, self.labels = drawn, torch.tensor(part.labels, device=source.device)
-        rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
-        chunks = range(0, len(rows), source.chunk)
-        self.inputs = torch.empty(0)
-        for start in tqdm(chunks, desc=f"preparing {name}", unit="chunk", leave=False, disable=None):
-            chosen = slice(start, start + source.chunk)
-            inputs = source.prepare(source.take(rows[chosen], views[chosen]))
-            if not start:
-                self.inputs = inputs.new_empty((len(rows), *inputs.shape[1:]))
-            self.inputs[chosen] = inputs
-        self._batch = self.inputs[:0]
+    inputs: Tensor
+    labels: Tensor
 
-    def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
-        if rng is None:
-            plain = self.inputs[:: self.drawn]
-            yield from zip(plain.split(size), self.labels.split(size), strict=True)
-            return
-        device, count = self.labels.device, len(self.labels)
-        order = rng.permutation(count)
-        views = rng.integers(self.drawn, size=count)[order]
-        images, examples = (torch.from_numpy(i).to(device) for i in (order, order * self.drawn + views))
-        labels = self.labels.index_select(0, images).split(size)
-        if len(self._batch) < min(size, count):  # kept from epoch to epoch: a recorded step reads it in place
-            self._batch = self.inputs.new_empty((min(size, count), *self.inputs.shape[1:]))
-        for label, example in zip(labels, examples.split(size), strict=True):
-            batch = self._batch[: len(example)]
-            torch.index_select(self.inputs, 0, example, out=batch)
-            yield batch, label
+    def first(self, count: int) -> "Batch":
+        """The first examples in the same memory; the batch itself where these are all."""
+        return self if count == len(self.labels) else Batch(self.inputs[:count], self.labels[:count])
 
 
-class StreamedMaps:
-    """Examples as they are stored. Of two pools one is drawn from while a thread fills the other.
+class Maps:
+    """One part of a cache, in batches. A batch is good until the next one is asked for."""
 
-    Caches are often sorted by class; a pool is therefore filled with many short runs from all over the file.
-    """
-
-    def __init__(self, source: Source, part: Part, drawn: int, memory_bytes: int) -> None:
+    def __init__(self, source: Source, part: Part, drawn: int = 1) -> None:
+        """`drawn`: how many views of an image there are to draw from, of which the first is the plain one."""
         self.source, self.part, self.drawn = source, part, drawn
         self.labels = torch.tensor(part.labels, device=source.device)
-        self.whole = source.raw_bytes(len(part.rows) * drawn) <= memory_bytes
-        self._kept: Raw | None = None
-        self._run_rows = min(max(1, RUN_BYTES // source.raw_bytes(1)), source.cache.block_rows)
-        self._runs = np.split(np.arange(len(part.rows)), _changes(part.rows // self._run_rows))
-        self._runs_per_pool = max(1, memory_bytes // (2 * source.raw_bytes(self._run_rows)))
+        self._on_gpu = source.device.type == "cuda"
 
-    def batches(self, size: int, rng: np.random.Generator | None) -> Batches:
-        groups, views = self._plan(rng)
+    def new_batch(self, size: int) -> Batch:
+        """Memory for a batch of `size` examples, or of all if they are fewer."""
+        size = min(size, len(self.labels))
+        return Batch(self.source.new_inputs(size), self.labels.new_empty((size, *self.labels.shape[1:])))
+
+    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        """Every image once, in the order and the views that `rng` draws.
+
+        A full batch is `memory` itself, filled anew each time; only the last can be smaller, a part of it.
+        """
+        raise NotImplementedError
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """Every image's plain view, in the order of the rows."""
+        raise NotImplementedError
+
+
+class MapsInMemory(Maps):
+    """All examples of a part, as inputs on the device (`prepared`), or in RAM as they are stored."""
+
+    def __init__(self, source: Source, part: Part, drawn: int, name: str, prepared: bool = True) -> None:
+        super().__init__(source, part, drawn)
+        rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
+        self.prepared = prepared
+        self.examples = source.new_inputs(len(rows)) if prepared else source.new_stored(len(rows))
+        chunks = range(0, len(rows), source.chunk)
+        for start in tqdm(chunks, desc=f"reading {name}", unit="chunk", leave=False, disable=None):
+            chosen = slice(start, start + source.chunk)
+            maps = source.take(rows[chosen], views[chosen])
+            self.examples[chosen] = source.inputs(maps) if prepared else maps
+
+    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        size, count = len(memory.labels), len(self.labels)
+        order = rng.permutation(count)
+        drawn = order * self.drawn + rng.integers(self.drawn, size=count)[order]
+        images = torch.from_numpy(order).to(self.labels.device).split(size)
+        examples = torch.from_numpy(drawn).to(self.examples.device).split(size)
+        stored = None if self.prepared else self.source.new_stored(size, self._on_gpu)
+        for chosen, example in zip(images, examples, strict=True):
+            batch = memory.first(len(chosen))
+            if stored is None:
+                torch.index_select(self.examples, 0, example, out=batch.inputs)
+            else:
+                maps = torch.index_select(self.examples, 0, example, out=stored[: len(example)])
+                batch.inputs.copy_(self.source.inputs(maps))
+            torch.index_select(self.labels, 0, chosen, out=batch.labels)
+            yield batch
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        inputs = self.examples[:: self.drawn].split(size)
+        return map(
+            Batch, inputs if self.prepared else map(self.source.inputs, inputs), self.labels.split(size)
+        )
+
+
+class MapsOnDisk(Maps):
+    """Examples read in each epoch. A batch is drawn from one pool while a thread fills the next."""
+
+    def __init__(self, source: Source, part: Part, drawn: int, memory_bytes: int) -> None:
+        super().__init__(source, part, drawn)
+        self._stretch = min(max(1, STRETCH_BYTES // source.stored_bytes(1)), source.cache.block_rows)
+        self._stretches_per_pool = max(1, memory_bytes // (2 * source.stored_bytes(self._stretch)))
+
+    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        """A batch may span two pools."""
+        stretches, step = (
+            np.split(np.arange(len(self.labels)), self._ends(self.part.rows)),
+            self._stretches_per_pool,
+        )
+        stretches = [stretches[i] for i in rng.permutation(len(stretches))]
+        groups = [np.concatenate(stretches[i : i + step]) for i in range(0, len(stretches), step)]
+        groups = [rng.permutation(images) for images in groups]
+        views = rng.integers(self.drawn, size=len(self.labels))
+        pools = _ahead(partial(self._read, images, views[images]) for images in map(np.sort, groups))
         order = torch.from_numpy(np.concatenate(groups)).to(self.labels.device)
-        labels = self.labels.index_select(0, order).split(size)
-        yield from zip(map(self.source.prepare, self._gathered(size, groups, views)), labels, strict=True)
-
-    def _plan(self, rng: np.random.Generator | None) -> tuple[list[Rows], Rows]:
-        """Images (positions in the part) pool by pool, and the view of each image in the part."""
-        count = len(self.part.rows)
-        if rng is None:
-            every = np.arange(count)
-            pools = [every] if self.whole else np.split(every, range(CHUNK, count, CHUNK))
-            return pools, np.zeros(count, np.int64)
-        if self.whole:
-            return [rng.permutation(count)], rng.integers(self.drawn, size=count)
-        runs, step = [self._runs[i] for i in rng.permutation(len(self._runs))], self._runs_per_pool
-        groups = [np.concatenate(runs[i : i + step]) for i in range(0, len(runs), step)]
-        return [rng.permutation(group) for group in groups], rng.integers(self.drawn, size=count)
-
-    def _gathered(self, size: int, groups: list[Rows], views: Rows) -> Iterator[Raw]:
-        """Batches of examples, in one array that is used again. A batch may span two pools."""
-        filled, batch = 0, np.empty(0)
-        for pool, order in self._pools(groups, views):
-            if not batch.size:
-                batch = self._new_batch(min(size, len(self.part.rows)), pool)
-            start = 0
-            while start < len(order):
-                count = min(size - filled, len(order) - start)
-                chosen = order[start : start + count]
-                np.take(pool, chosen, axis=0, out=batch[filled : filled + count], mode="clip")
-                filled, start = filled + count, start + count
-                if filled == size:
+        size, filled, done = len(memory.labels), 0, 0
+        stored = self.source.new_stored(size, self._on_gpu)
+        for images in groups:
+            pool, positions = next(pools), np.searchsorted(np.sort(images), images)
+            for chosen in np.split(positions, range(size - filled, len(positions), size)):
+                places = stored[filled : filled + len(chosen)]
+                torch.index_select(pool, 0, torch.from_numpy(chosen), out=places)
+                filled += len(chosen)
+                if filled == size or done + filled == len(order):
+                    batch = memory.first(filled)
+                    batch.inputs.copy_(self.source.inputs(stored[:filled]))
+                    torch.index_select(self.labels, 0, order[done : done + filled], out=batch.labels)
                     yield batch
-                    filled = 0
+                    filled, done = 0, done + filled
             del pool  # before the next one is asked for
-        if filled:
-            yield batch[:filled]
 
-    def _new_batch(self, size: int, pool: Raw) -> Raw:
-        """Room for a batch, in memory that a GPU can copy from directly."""
-        dtype, pinned = torch.from_numpy(pool[:0]).dtype, self.source.device.type == "cuda"
-        return torch.empty((size, *pool.shape[1:]), dtype=dtype, pin_memory=pinned).numpy()
+    def in_order(self, size: int) -> Iterator[Batch]:
+        images = np.split(np.arange(len(self.labels)), range(size, len(self.labels), size))
+        maps = _ahead(partial(self._read, some, np.zeros_like(some)) for some in images)
+        return map(Batch, map(self.source.inputs, maps), self.labels.split(size))
 
-    def _pools(self, groups: list[Rows], views: Rows) -> Iterator[tuple[Raw, Rows]]:
-        """(examples in memory, the order to take them in) for each group of images."""
-        if self.whole:
-            if self._kept is None:
-                every = np.arange(len(self.part.rows))
-                self._kept = self._read(
-                    np.repeat(every, self.drawn), np.tile(np.arange(self.drawn), len(every))
-                )
-            yield self._kept, groups[0] * self.drawn + views[groups[0]]
-            return
-        with ThreadPoolExecutor(1) as reader:
-            ahead = None
-            for i, group in enumerate(groups):
-                images = np.sort(group)
-                pool = ahead.result() if ahead else self._read(images, views[images])
-                if i + 1 < len(groups):
-                    following = np.sort(groups[i + 1])
-                    ahead = reader.submit(self._read, following, views[following])
-                yield pool, np.searchsorted(images, group)
-                del pool
-
-    def _read(self, images: Rows, views: Rows) -> Raw:
-        """Examples of the part, run by run."""
-        cache = self.source.cache
-        out = np.empty((len(images), self.source.head.views, *cache.shape[2:]), self.source.raw_dtype)
-        rows = self.part.rows[images]
-        ends = _changes(rows // self._run_rows)
+    def _read(self, images: Rows, views: Rows) -> Tensor:
+        """Examples of images (positions in the part, ascending), stretch by stretch."""
+        cache, rows = self.source.cache, self.part.rows[images]
+        raw, ends = np.empty(self.source.stored_shape(len(images)), DTYPES[cache.dtype].raw), self._ends(rows)
         for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
-            self.source.take(rows[start:end], views[start:end], out=out[start:end])
-        return out
+            self.source.take(rows[start:end], views[start:end], out=raw[start:end])
+        return to_tensor(raw, cache.dtype)
 
-
-def _changes(values: Rows) -> Rows:
-    """Where a value differs from the one before."""
-    return np.flatnonzero(np.diff(values)) + 1
+    def _ends(self, rows: Rows) -> Rows:
+        """Positions at which ascending rows pass from one stretch of the file into another."""
+        return np.flatnonzero(np.diff(rows // self._stretch)) + 1
 
 
 def place_maps(source: Source, part: Part, drawn: int, name: str, on_device: int, in_ram: int) -> Maps:
-    """Prepared, if that fits into `on_device` bytes, else streamed with `in_ram` bytes. Prints which."""
-    count = len(part.rows) * drawn
-    needed = source.prepared_bytes(count)
-    if needed <= on_device:
-        print(f"{name}: {needed / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
-        return PreparedMaps(source, part, drawn, name)
-    streamed = StreamedMaps(source, part, drawn, in_ram)
-    where = "kept in RAM" if streamed.whole else "read from disk in each epoch"
-    print(f"{name}: {source.raw_bytes(count) / 1e6:,.0f} MB as stored, {where}")
-    return streamed
+    """Prepared, if it fits into `on_device` bytes, else as stored, in RAM if it fits into `in_ram` bytes."""
+    inputs, stored = (count(len(part.rows) * drawn) for count in (source.input_bytes, source.stored_bytes))
+    if inputs <= on_device:
+        print(f"{name}: {inputs / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
+        return MapsInMemory(source, part, drawn, name)
+    where = "kept in RAM" if stored <= in_ram else "read from disk in each epoch"
+    print(f"{name}: {stored / 1e6:,.0f} MB as stored, {where}")
+    if stored <= in_ram:
+        return MapsInMemory(source, part, drawn, name, prepared=False)
+    return MapsOnDisk(source, part, drawn, in_ram)
+
+
+def _ahead(reads: Iterable[Callable[[], Tensor]]) -> Iterator[Tensor]:
+    """What each call gives, in order. While the caller is busy with one, a thread makes the next."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = None
+        for read in reads:
+            following = reader.submit(read)
+            if ahead:
+                yield ahead.result()
+            ahead = following
+        if ahead:
+            yield ahead.result()

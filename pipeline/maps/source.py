@@ -1,108 +1,148 @@
-"""What a head reads of a cache: raw maps by row and view, and how they become the head's inputs.
+"""A cache as a head reads it: maps by row and view, normalised, and made into the head's inputs.
 
 A cache is a flat list of examples: one per image, or, when it holds augmented views, one per image and view,
 of which an epoch draws one for each image. Heads that are computed at once take all of them.
 
+Maps get zero mean and unit deviation, channel by channel, so that one learning rate suits every trunk. One
+mean and one deviation serve all cells of a channel, so normalising commutes with cropping and mirroring.
+
 Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells of a map.
 """
 
-import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from cache import DTYPES, FeatureCache
+from cache import FeatureCache
+from cache.dtypes import Raw
 from pipeline.errors import ConfigError
-from pipeline.heads.base import Head
-from pipeline.maps.normaliser import Normaliser
 
 Rows = NDArray[np.int64]
-Raw = NDArray[np.generic]
 SAMPLE = 8192  # images that the normaliser learns from
 CHUNK = 256  # examples prepared at once
-UPLOAD_BYTES = (
-    24 << 20
-)  # of them, as they are stored, at once to a GPU, where small chunks aren't worth a launch
+DEAD = 1e-2  # channels whose deviation is below this share of the typical one are not blown up further
+UPLOAD_BYTES = 24 << 20  # stored bytes sent to a GPU at once: small chunks aren't worth a launch
+
+
+def to_tensor(raw: Raw, dtype: str) -> Tensor:
+    """A tensor on the memory of maps from a cache of this dtype, which gives bfloat16 as its bits."""
+    maps = torch.from_numpy(raw)
+    return maps.view(torch.bfloat16) if dtype == "bfloat16" else maps
+
+
+def drawn_views(cache: FeatureCache) -> int:
+    """How many of an image's cached views are examples of their own."""
+    return cache.shape[1] if str(cache.identity.get("views")).startswith("augment") else 1
+
+
+def check_views(cache: FeatureCache, views: int) -> None:
+    """Raises: ConfigError when the head looks at a mirrored image's map and the cache has none."""
+    made = cache.identity.get("views")
+    if views > 1 and made != "mirror":
+        raise ConfigError(
+            f"--crops: ten-image needs a cache made with --views mirror, {cache.path} was made with {made}"
+        )
+
+
+class Normaliser(nn.Module):
+    """(…, C, H, W) maps → the same, normalised. Holds `mean` and `scale` (C, 1, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("scale", torch.ones(channels, 1, 1))
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def fit(self, maps: Iterable[Tensor]) -> None:
+        """Learn from chunks (…, C, H, W) of a sample of maps; moments are summed up in float64."""
+        channels = len(self.mean)
+        count, moments = 0, torch.zeros(2, channels, dtype=torch.float64)
+        for chunk in maps:
+            cells = chunk.movedim(-3, 0).reshape(channels, -1).double()
+            moments += torch.stack([cells.sum(1), (cells * cells).sum(1)])
+            count += cells.shape[1]
+        mean, square = moments / count
+        deviation = (square - mean * mean).clamp_min(0).sqrt()
+        deviation = deviation.clamp_min(DEAD * deviation.mean())
+        self.mean.copy_(mean.view_as(self.mean))
+        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1.0).view_as(self.scale))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """A new tensor, float32 at least."""
+        return (maps - self.mean).mul_(self.scale)
 
 
 class Source(NamedTuple):
-    """A cache and what a head reads of it."""
+    """A cache, and how its maps become a head's inputs."""
 
     cache: FeatureCache
-    head: Head
+    views: int
+    """How many views of an image the head sees at once."""
+    prepare: Callable[[Tensor], Tensor]
+    """Normalised maps (B, V, C, H, W) → inputs (B, ...)."""
     normaliser: Normaliser
     dtype: torch.dtype
+    """Precision of the inputs."""
     device: torch.device
     verify: bool
+    """Whether to check the digests of blocks that are read for the first time."""
 
-    @property
-    def drawn(self) -> int:
-        """How many examples an epoch has to draw from for each image."""
-        return drawn_views(self.cache)
-
-    def take(self, rows: Rows, views: Rows | int = 0, out: Raw | None = None) -> Raw:
-        """(n, V, C, H, W) maps of these rows in the storage dtype; which of the drawn views for each."""
-        _, stored, *map_shape = self.cache.shape
+    def take(self, rows: Rows, drawn: Rows | int = 0, out: Raw | None = None) -> Tensor:
+        """Maps (n, V, C, H, W) of these rows as they are stored; `drawn`: the drawn view of each row."""
         if self.verify:
             self.cache.verify(rows)
-        examples = self.cache.features.reshape(-1, self.head.views, *map_shape)
-        taken = np.take(examples, rows * (stored // self.head.views) + views, axis=0, out=out, mode="clip")
-        del examples, self.cache.features  # let go of the mapped pages, which count as memory in use
-        return taken
+        if self.views > 1:
+            raw = self.cache.take(rows, slice(self.views), out)
+        else:
+            raw = self.cache.take(rows, drawn, None if out is None else out[:, 0])[:, None]
+        self.cache.release()  # mapped pages count as memory in use
+        return to_tensor(raw, self.cache.dtype)
 
-    def to_tensor(self, raw: Raw) -> Tensor:
-        """The same memory; bfloat16 comes as its bits."""
-        maps = torch.from_numpy(raw)
-        return maps.view(torch.bfloat16) if self.cache.dtype == "bfloat16" else maps
-
-    def prepare(self, raw: Raw) -> Tensor:
-        """(B, V, C, H, W) in the storage dtype → the head's inputs (B, ...) on the device."""
-        return self.head.prepare(self.normaliser(self.to_tensor(raw).to(self.device))).to(self.dtype)
+    def inputs(self, maps_BVCHW: Tensor) -> Tensor:
+        """Maps as they are stored → the head's inputs (B, ...) on the device."""
+        return self.prepare(self.normaliser(maps_BVCHW.to(self.device))).to(self.dtype)
 
     def fit_normaliser(self, rows: Rows) -> None:
-        """From a sample spread evenly over these rows, as the images are (view 0)."""
+        """Fit it to a sample spread evenly over these rows, without augmentation (view 0)."""
         picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64))]
         chunks = np.array_split(picked, -(-len(picked) // 64))  # float64 takes memory
-        self.normaliser.fit(self.to_tensor(self.take(chunk)[:, 0]) for chunk in chunks)
+        self.normaliser.fit(self.take(chunk)[:, 0] for chunk in chunks)
 
-    def prepared_bytes(self, examples: int) -> int:
-        """Memory that `examples` take when prepared."""
-        # A real map: the first use of torch's device "meta" costs a second of imports.
-        one = self.head.prepare(torch.zeros(1, self.head.views, *self.cache.shape[2:], device=self.device))
-        return examples * one.numel() * self.dtype.itemsize
+    def stored_shape(self, examples: int) -> tuple[int, ...]:
+        """The shape (examples, V, C, H, W) of stored maps."""
+        return examples, self.views, *self.cache.shape[2:]
 
-    def raw_bytes(self, examples: int) -> int:
+    def stored_bytes(self, examples: int) -> int:
         """Memory that `examples` take as they are stored."""
-        return examples * self.head.views * math.prod(self.cache.shape[2:]) * self.raw_dtype.itemsize
+        return int(np.prod(self.stored_shape(examples))) * getattr(torch, self.cache.dtype).itemsize
+
+    def new_stored(self, examples: int, pinned: bool = False) -> Tensor:
+        """Memory for stored maps; a GPU can copy directly from pinned memory."""
+        dtype = getattr(torch, self.cache.dtype)
+        return torch.empty(self.stored_shape(examples), dtype=dtype, pin_memory=pinned)
+
+    def new_inputs(self, examples: int) -> Tensor:
+        """Memory for the inputs of `examples`."""
+        # Of a real map: the first use of torch's device "meta" costs a second of imports.
+        one = self.prepare(torch.zeros(self.stored_shape(1), device=self.device))
+        return one.new_empty((examples, *one.shape[1:]), dtype=self.dtype)
+
+    def input_bytes(self, examples: int) -> int:
+        """Memory that the inputs of `examples` take."""
+        return examples * self.new_inputs(1).nbytes
 
     @property
     def chunk(self) -> int:
         """Examples prepared at once."""
         on_gpu = self.device.type == "cuda"
-        return max(CHUNK, UPLOAD_BYTES // self.raw_bytes(1)) if on_gpu else CHUNK
+        return max(CHUNK, UPLOAD_BYTES // self.stored_bytes(1)) if on_gpu else CHUNK
 
     def working_bytes(self, batch: int) -> int:
         """Memory for making batches: maps and inputs of this one, of the last, and what malloc keeps."""
         examples = 3 * max(batch, self.chunk)
-        return self.prepared_bytes(examples) + 4 * self.raw_bytes(examples) // self.raw_dtype.itemsize
-
-    @property
-    def raw_dtype(self) -> np.dtype:
-        return DTYPES[self.cache.dtype].raw
-
-
-def drawn_views(cache: FeatureCache) -> int:
-    """How many of the views that are cached of an image are examples of their own."""
-    return cache.shape[1] if str(cache.identity.get("views")).startswith("augment") else 1
-
-
-def check_views(cache: FeatureCache, head: Head) -> None:
-    """Raises: ConfigError when the head looks at a mirrored image's map and the cache has none."""
-    views = cache.identity.get("views")
-    if head.views > 1 and views != "mirror":
-        raise ConfigError(
-            f"--crops: ten-image needs a cache made with --views mirror, {cache.path} was made with {views}"
-        )
+        return self.input_bytes(examples) + 4 * int(np.prod(self.stored_shape(examples)))

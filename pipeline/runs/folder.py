@@ -22,7 +22,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.files import read_json, write_json
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
-from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.source import Normaliser
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
 
 FORMAT = 1

@@ -1,63 +1,56 @@
 """Heads that are computed from all maps at once: all of them in memory, one call, the same run folder."""
 
 import time
+from pathlib import Path
+from typing import Any
 
-from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.files import append_line, keep_lines, write_json
 from pipeline.heads.base import Examples, FittedHead
-from pipeline.maps.batches import PreparedMaps
+from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Source
+from pipeline.maps.source import Source, drawn_views
 from pipeline.runs.folder import METRICS, SUMMARY, write_head
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.score import score_of
 from pipeline.training.validation import validate
 
 
-def fit(config: TrainConfig, source: Source, head: FittedHead, train_part: Part, val_part: Part) -> None:
-    """Compute the head in the setting that does best on the validation part, and fill the run folder."""
-    started = time.perf_counter()
-    score = score_of(train_part.labels)
-    lines = head.fit(examples(source, train_part), choose=len(val_part.rows) > 0)
+def fit(
+    head: FittedHead, source: Source, train_part: Part, val_part: Part, run_dir: Path, facts: dict[str, Any]
+) -> None:
+    """Compute the head in the setting that does best on the validation part, and fill the run folder.
+
+    It learns from every drawn view of each image. `facts` go into the summary.
+    """
+    started, drawn = time.perf_counter(), drawn_views(source.cache)
+    maps = MapsInMemory(source, train_part, drawn, "training maps")
+    examples = Examples(maps.examples, maps.labels.repeat_interleave(drawn, dim=0))
+    lines, score = head.fit(examples, choose=len(val_part.rows) > 0), score_of(train_part.labels)
     if len(val_part.rows):
-        scores, losses = validate(head, PreparedMaps(source, val_part, 1, "validation maps"))
+        scores, losses = validate(head, MapsInMemory(source, val_part, 1, "validation maps"))
         for line, value, loss in zip(lines, scores.tolist(), losses.tolist(), strict=True):
             line |= {score.key: value, "val_loss": loss}
     none = dict.fromkeys((score.key, "val_loss", "lr", "weight_decay", "seed"))
     best = min(range(len(lines)), key=lambda m: rank(none | lines[m]))
     seconds = time.perf_counter() - started
-    log = config.run_dir / METRICS
-    keep_lines(log, 0)
+    keep_lines(run_dir / METRICS, 0)
     for line in lines:
-        append_line(log, line)
+        append_line(run_dir / METRICS, line)
     weights = {name: v[best : best + 1] if len(v) > 1 else v for name, v in head.state_dict().items()}
-    write_head(config.run_dir, weights, source.normaliser)
-    summary = {
-        "group": config.group_name,
-        **none,
-        **lines[best],
-        "seconds": round(seconds, 3),
-        "heads_at_once": 1,
-    }
-    write_json(config.run_dir / SUMMARY, summary)
+    write_head(run_dir, weights, source.normaliser)
+    summary = {**facts, **none, **lines[best], "seconds": round(seconds, 3), "heads_at_once": 1}
+    write_json(run_dir / SUMMARY, summary)
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)
     said = f"validation {score.title} {lines[best][score.key]:.2f} % with " if len(val_part.rows) else ""
-    print(f"{said}{setting}\n{config.run_dir}: computed in {seconds:.1f} s")
+    print(f"{said}{setting}\n{run_dir}: computed in {seconds:.1f} s")
 
 
-def examples(source: Source, part: Part) -> Examples:
-    """Every drawn view of each image of a part as the head reads it, with the image's label."""
-    maps = PreparedMaps(source, part, source.drawn, "training maps")
-    return Examples(maps.inputs, maps.labels.repeat_interleave(source.drawn, dim=0))
-
-
-def check_memory(config: TrainConfig, source: Source, maps: int) -> None:
+def check_memory(name: str, source: Source, maps: int, budget_mb: int | None) -> None:
     """Raises: ConfigError when inputs, and as much again for the head, don't fit into the memory budget."""
-    needed = 2 * source.prepared_bytes(maps) + source.working_bytes(0)
-    if config.memory_budget_mb and needed > config.memory_budget_mb << 20:
+    needed = 2 * source.input_bytes(maps) + source.working_bytes(0)
+    if budget_mb and needed > budget_mb << 20:
         raise ConfigError(
-            f"--memory-budget-mb: {config.head} takes all maps at once, {needed / (1 << 20):,.0f} MB for "
-            f"{maps:,} of them, found {config.memory_budget_mb}; raise it or take linear, which takes them "
-            "batch by batch"
+            f"--memory-budget-mb: {name} takes all maps at once, {needed / (1 << 20):,.0f} MB for "
+            f"{maps:,} of them, found {budget_mb}; raise it or take linear, which takes them batch by batch"
         )

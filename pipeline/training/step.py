@@ -5,85 +5,67 @@ launches all of them at once. Nothing in a step waits for the GPU.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
 from pipeline.heads.base import Head
+from pipeline.maps.batches import Batch
 from pipeline.training.optimizer import Optimizer
 
-Step = Callable[[Tensor, Tensor, float], Tensor]
-"""(inputs (B, ...), labels (B,), share of the learning rate) → (M,) losses, good until the next step."""
-WARM_UP = 3
+Step = Callable[[Batch, float | Tensor], Tensor]
+"""(batch, share of the learning rate) → (M,) losses, good until the next step."""
+LIVE_STEPS = 3
 """Steps before the recording, in which libraries set themselves up."""
 
 
-def make_step(head: Head, optimizer: Optimizer, device: torch.device) -> Step:
-    """The fastest step that the device and the head allow."""
+def make_step(head: Head, optimizer: Optimizer, memory: Batch) -> Step:
+    """The fastest step that the device and the head allow. `memory` is where full batches will be."""
+    ones = torch.ones(len(head.seeds), device=memory.labels.device)
 
-    ones = torch.ones(len(head.seeds), device=device)
-
-    def step(inputs: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
-        losses = head.losses(inputs, labels)
+    def step(batch: Batch, factor: float | Tensor) -> Tensor:
+        losses = head.losses(*batch)
         losses.backward(ones.to(losses.dtype))  # the gradient of their sum
         optimizer.step(factor)
         return losses.detach()
 
-    if device.type == "cuda" and head.recordable:
-        return RecordedStep(step, device, record_on_gpu, on_side_stream)
+    if ones.device.type == "cuda" and head.recordable:
+        return RecordedStep(step, memory, record_on_gpu, on_side_stream)
     return step
 
 
 class RecordedStep:
-    """Replays `step` on batches of the size of the first; others, as the last of an epoch, are done live.
-
-    Batches that come in the same memory each time are read there, others are copied to where they are read.
-    """
+    """Replays `step` on the batch it was made for; any other, such as the last of an epoch, is done live."""
 
     def __init__(
         self,
-        step: Callable[[Tensor, Tensor, Tensor], Tensor],
-        device: torch.device,
+        step: Step,
+        memory: Batch,
         record: Callable[[Callable[[], Tensor]], Callable[[], Tensor]],
-        warming_up: Callable[[], Any],
+        aside: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._step, self._record, self._warming_up = step, record, warming_up
-        self._read: list[Tensor] = []
-        self._stays = [True, True]
-        self._factor = torch.zeros((), device=device)
-        self._warm, self._replay = 0, None
+        """`record` makes the replay of a call; `aside` surrounds the live steps before it."""
+        self._step, self._memory, self._record, self._aside = step, memory, record, aside
+        self._factor = torch.zeros((), device=memory.labels.device)
+        self._live: int = LIVE_STEPS
+        self._replay: Callable[[], Tensor] | None = None
 
-    def __call__(self, inputs: Tensor, labels: Tensor, factor: float) -> Tensor:
+    def __call__(self, batch: Batch, factor: float | Tensor) -> Tensor:
         self._factor.fill_(factor)
-        batch = [inputs, labels]
-        if not self._read:
-            self._read = batch
-        if inputs.shape != self._read[0].shape:
-            return self._step(inputs, labels, self._factor)
-        stays = [new.data_ptr() == old.data_ptr() for new, old in zip(batch, self._read, strict=True)]
-        if self._warm < WARM_UP:
-            self._warm += 1
-            self._stays = [before and now for before, now in zip(self._stays, stays, strict=True)]
-            with self._warming_up():
-                return self._step(inputs, labels, self._factor)
+        if batch is not self._memory:
+            return self._step(batch, self._factor)
+        if self._live:
+            self._live -= 1
+            with self._aside():
+                return self._step(batch, self._factor)
         if self._replay is None:
-            self._read = [x if s else torch.empty_like(x) for x, s in zip(batch, self._stays, strict=True)]
-        for new, old in zip(batch, self._read, strict=True):
-            if new.data_ptr() != old.data_ptr():
-                old.copy_(new)
-        if self._replay is None:
-            self._replay = self._record(self._on_what_is_read)
+            self._replay = self._record(lambda: self._step(self._memory, self._factor))
         return self._replay()
-
-    def _on_what_is_read(self) -> Tensor:
-        inputs, labels = self._read
-        return self._step(inputs, labels, self._factor)
 
 
 def record_on_gpu(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record what `call` launches, without doing it. The result always lies in the same memory."""
+    """Record what `call` launches, without doing it. The result is in the same memory after each replay."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = call()
@@ -97,7 +79,7 @@ def record_on_gpu(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 @contextmanager
 def on_side_stream() -> Iterator[None]:
-    """As CUDA graphs ask for it of the steps before the recording."""
+    """The stream that CUDA graphs ask for in steps before the recording."""
     stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
     stream.wait_stream(main)
     with torch.cuda.stream(stream):

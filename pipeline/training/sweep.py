@@ -24,12 +24,11 @@ from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import free_bytes, pick_device
 from pipeline.engines.processes import processes
 from pipeline.errors import RunError, UserError, out_of_memory
-from pipeline.maps.parts import split
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import check, claim_sweep, held
 from pipeline.runs.folder import LEADERBOARD, write_config
 from pipeline.runs.score import score_in
-from pipeline.training.stage import describe, train
+from pipeline.training.stage import describe, parts_of, train
 
 Outcome = tuple[TrainConfig, UserError | None]
 
@@ -44,7 +43,7 @@ def sweep(config: SweepConfig) -> Path:
     if len(groups) == 1:
         return train(groups[0])
     cache = FeatureCache(Path(config.cache) / "train.h5")
-    train_part, _ = split(cache.labels, cache.classes, groups[0])
+    train_part, _ = parts_of(groups[0], cache)
     for group in groups:  # before anything of a sweep that is there is replaced
         check(group.run_dir, describe(group, cache, train_part))
     claim_sweep(out)

@@ -1,7 +1,7 @@
-"""The training loop: a stack of M heads over batches of maps. It knows inputs, labels and a head, no crops.
+"""The training loop: a stack of M heads over batches of their inputs.
 
 Losses and hits are added up on the device and read once per epoch. Everything random in an epoch comes from
-(data_seed, epoch) and each head's (seed, epoch), so a run can go on from the end of any epoch.
+(data_seed, epoch) and each head's (seed, epoch), so a run can continue from the end of any epoch.
 """
 
 import time
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import TrainConfig
 from pipeline.errors import WeightsError
 from pipeline.heads.base import Head
 from pipeline.maps.batches import Maps
-from pipeline.runs.score import TOP1, Score
+from pipeline.runs.score import MAP, TOP1
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.training.optimizer import Optimizer
 from pipeline.training.schedule import schedule
@@ -25,7 +24,7 @@ from pipeline.training.step import make_step
 from pipeline.training.validation import validate
 
 BEST = ("best_epoch", "best_score", "best_loss")
-"""What a checkpoint says of the best epoch so far."""
+"""Facts in a checkpoint about the best epoch so far."""
 
 
 class Plan(NamedTuple):
@@ -36,32 +35,25 @@ class Plan(NamedTuple):
     rows: int  # of the training part
     data_seed: int
 
-    @classmethod
-    def of(cls, config: TrainConfig, rows: int) -> "Plan":
-        """With 16 steps in an epoch, where there are images for it, one learning rate suits few and many."""
-        return cls(config.epochs, config.batch or min(max(rows // 16, 16), 512), rows, config.data_seed)
-
     @property
     def steps_per_epoch(self) -> int:
         return -(-self.rows // self.batch)
 
 
-class Trainer:
-    """Trains epoch by epoch and keeps each head's best weights by validation."""
+def default_batch(rows: int) -> int:
+    """16 steps in an epoch, where there are images for it: one learning rate then suits few and many."""
+    return min(max(rows // 16, 16), 512)
 
-    def __init__(
-        self,
-        head: Head,
-        optimizer: Optimizer,
-        train: Maps,
-        val: Maps | None,
-        plan: Plan,
-        score: Score = TOP1,
-    ) -> None:
+
+class Trainer:
+    """Trains a stack epoch by epoch and keeps each head's best weights by validation."""
+
+    def __init__(self, head: Head, optimizer: Optimizer, train: Maps, val: Maps | None, plan: Plan) -> None:
         self.head, self.optimizer, self.train, self.val, self.plan = head, optimizer, train, val, plan
-        self.score = score
+        self.score = TOP1 if train.labels.ndim == 1 else MAP
         heads, self.device = len(head.seeds), next(head.parameters()).device
-        self.step = make_step(head, optimizer, self.device)
+        self.memory = train.new_batch(plan.batch)
+        self.step = make_step(head, optimizer, self.memory)
         self.best = {name: p.detach().clone() for name, p in head.named_parameters()}
         self.best_epoch = np.full(heads, -1)
         self.best_score = np.full(heads, -np.inf)
@@ -83,28 +75,28 @@ class Trainer:
         return lines
 
     def _pass(self, epoch: int, on_step: Callable[[int], Any]) -> np.ndarray:
-        """(M,) mean training loss of the epoch."""
+        """Train for one epoch; gives the mean loss, (M,)."""
         plan, head = self.plan, self.head
         steps = plan.epochs * plan.steps_per_epoch
         rng = np.random.default_rng((plan.data_seed, epoch))
         head.train()
         head.start_epoch(epoch)
         total = torch.zeros(len(head.seeds), device=self.device)
-        for step, (inputs, labels) in enumerate(self.train.batches(plan.batch, rng)):
-            losses = self.step(inputs, labels, schedule(epoch * plan.steps_per_epoch + step, steps))
-            total.add_(losses, alpha=len(labels))
-            on_step(len(labels))
+        for step, batch in enumerate(self.train.shuffled(self.memory, rng)):
+            losses = self.step(batch, schedule(epoch * plan.steps_per_epoch + step, steps))
+            total.add_(losses, alpha=len(batch.labels))
+            on_step(len(batch.labels))
         return total.cpu().double().numpy() / plan.rows
 
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) scores in per cent and (M,) mean loss on the validation part; NaN without one."""
+        """Scores in per cent and mean losses on the validation part, (M,) each; NaN without one."""
         if self.val is None:
             unknown = np.full(len(self.head.seeds), np.nan)
             return unknown, unknown
         return validate(self.head, self.val)
 
     def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray) -> None:
-        """Equal scores go to the lower loss; without a validation part the last epoch counts."""
+        """Keep what is better by score, then by loss; without a validation part the last epoch counts."""
         if self.val is None:
             better = np.full(len(scores), True)
         else:
@@ -117,12 +109,12 @@ class Trainer:
                 self.best[name][m].copy_(parameter.detach()[m])
 
     def save(self, path: Path, epoch: int) -> None:
-        """Write all that `load` needs to go on with `epoch`."""
+        """Write all that `load` needs to continue with `epoch`."""
         best = {name: getattr(self, name).tolist() for name in BEST}
         write_tensors(path, self._tensors(), {"epoch": epoch, **best})
 
     def load(self, path: Path) -> int:
-        """Go back to what was saved; gives the epoch to go on with. Raises: WeightsError."""
+        """Go back to what was saved; gives the epoch to continue with. Raises: WeightsError."""
         tensors, facts = read_tensors(path)
         copy_tensors(path, tensors, self._tensors())
         try:

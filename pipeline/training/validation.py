@@ -23,7 +23,7 @@ def validate(head: Head, val: Maps) -> tuple[NDArray[np.float64], NDArray[np.flo
     device = next(head.parameters()).device
     total = torch.zeros((), device=device)
     hits, logits_MBK, seen = torch.zeros_like(total), [], []
-    for inputs, labels in val.batches(head.share_of(BATCH), None):
+    for inputs, labels in val.in_order(head.share_of(BATCH)):
         logits = head(inputs)
         total = total + classification_loss(logits, labels, head.loss).sum(1)
         seen.append(labels)

@@ -77,7 +77,7 @@ def test_both_solvers_of_logistic_regression_end_where_the_objective_is_least(
 
 @pytest.mark.parametrize("settings", [{}, {"loss": "bce"}])
 def test_the_solver_follows_from_the_loss_and_the_labels(
-    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scikit-learn minimises the cross-entropy of labels of every class, torch everything else."""
     asked = []

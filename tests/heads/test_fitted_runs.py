@@ -20,7 +20,7 @@ from pipeline.evaluation.predict import predict
 from pipeline.heads.knn import TEMPERATURE
 from pipeline.maps.parts import split
 from pipeline.runs.folder import LoadedHead, load_run
-from pipeline.training.stage import train
+from pipeline.training.stage import parts_of, train
 
 
 @pytest.mark.parametrize("name", ["knn", "logistic"])
@@ -42,7 +42,7 @@ def test_a_run_folder_like_any_other(tmp_path: Path, name: str, fraction: float)
         assert len({line["val_loss"] for line in lines}) == len(lines)
         best = min((-line["val_top1"], line["val_loss"]) for line in lines)
         assert (-summary["val_top1"], summary["val_loss"]) == best
-        _, val = split(data.labels, data.classes, settings)
+        _, val = parts_of(settings, data)
         logits = load_run(run).logits(torch.from_numpy(data.take(val.rows, view=None)))
         top1 = 100 * (logits.argmax(1).numpy() == val.labels).mean()
         assert summary["val_top1"] == pytest.approx(top1)
@@ -76,11 +76,11 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
 ) -> None:
     """Scikit-learn's estimator of all views of the training part, on view 0 of the validation part."""
     folder = write_cache(tmp_path / "cache", noise=12.0, views="augment:2")
-    run = train(settings := config(folder, tmp_path / "run", head=name, val_fraction=0.3))
+    run = train(config(folder, tmp_path / "run", head=name, val_fraction=0.3))
     loaded, summary = load_run(run), json.loads((run / "summary.json").read_text())
     maps, classes = contents(folder / "train.h5")
     assert maps.shape[:2] == (90, 3)
-    learned, val = split(classes, loaded.classes, settings)
+    learned, val = split(classes, loaded.classes, val_fraction=0.3, data_seed=0)
     inputs, repeated = pooled(loaded, maps[learned.rows]), np.repeat(learned.labels, 3)
     assert len(inputs) == len(repeated) == 189
     plain = pooled(loaded, maps[val.rows, :1])
@@ -102,10 +102,10 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
 
 def test_every_augmented_view_has_all_labels_of_its_image(tmp_path: Path) -> None:
     folder = write_multilabel_cache(tmp_path / "cache", views="augment:2")
-    run = train(settings := config(folder, tmp_path / "run", head="logistic", val_fraction=0.3))
+    run = train(config(folder, tmp_path / "run", head="logistic", val_fraction=0.3))
     loaded, summary = load_run(run), json.loads((run / "summary.json").read_text())
     maps, labels = contents(folder / "train.h5")
-    learned, val = split(labels, loaded.classes, settings)
+    learned, val = split(labels, loaded.classes, val_fraction=0.3, data_seed=0)
     inputs, repeated = pooled(loaded, maps[learned.rows]), np.repeat(learned.labels, 3, axis=0)
     found = loaded.logits(torch.from_numpy(maps[val.rows])).sigmoid().double().numpy()
     assert (repeated == -1).any()

@@ -11,6 +11,7 @@ from pipeline import kernels
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.fullnet import FullNet
+from pipeline.maps.batches import Batch
 from pipeline.training.optimizer import CLIP, MOMENTUM, StackedSGD
 from pipeline.training.step import make_step
 
@@ -153,14 +154,20 @@ def test_heads_trained_by_kernels_end_as_heads_trained_without(
     one = FullNet(HeadSpec(config, (2, 4, 4), 3, (0, 1)))
     other = deepcopy(one).to(DEVICE)
     rates = [0.1, 0.3], [1e-3, 0.0]
-    by_kernels = make_step(other, StackedSGD(dict(other.named_parameters()), *rates), DEVICE)
     maps = [one.prepare(torch.randn(n, 2, 2, 4, 4)).to(dtype) for n in (8, 8, 8, 8, 3, 8)]
-    batches = [(x, torch.randint(3, (len(x),))) for x in maps]
+    batches = [Batch(x, torch.randint(3, (len(x),))) for x in maps]
+    memory = Batch(*(part.to(DEVICE, copy=True) for part in batches[0]))
+    by_kernels = make_step(other, StackedSGD(dict(other.named_parameters()), *rates), memory)
     rtol, atol = (1e-4, 1e-5) if dtype == torch.float32 else (2e-2, 2e-3)
-    found = [by_kernels(maps.to(DEVICE), labels.to(DEVICE), 0.5).cpu() for maps, labels in batches]
+    found = []
+    for batch in batches:
+        part = memory.first(len(batch.labels))
+        for here, there in zip(part, batch, strict=True):
+            here.copy_(there)
+        found.append(by_kernels(part, 0.5).cpu())
     monkeypatch.setattr(kernels, "usable", lambda *tensors: False)
-    plain = make_step(one, StackedSGD(dict(one.named_parameters()), *rates), torch.device("cpu"))
-    expected = [plain(maps, labels, 0.5) for maps, labels in batches]
+    plain = make_step(one, StackedSGD(dict(one.named_parameters()), *rates), batches[0])
+    expected = [plain(batch, 0.5) for batch in batches]
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
     for name, parameter in one.named_parameters():
         torch.testing.assert_close(other.get_parameter(name).cpu(), parameter, rtol=rtol, atol=atol)

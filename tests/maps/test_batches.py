@@ -13,10 +13,9 @@ from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.fullnet import FullNet
-from pipeline.maps.batches import Maps, PreparedMaps, StreamedMaps
-from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.batches import Maps, MapsInMemory, MapsOnDisk, place_maps
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Source, check_views
+from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 
 
 def source(folder: Path, head: Head | None = None, crops: str = "full", verify: bool = True) -> Source:
@@ -24,7 +23,8 @@ def source(folder: Path, head: Head | None = None, crops: str = "full", verify: 
     _, _, channels, height, width = cache.shape
     config = TrainConfig(crops=crops, hidden=(2,))  # pyright: ignore[reportArgumentType]
     head = head or FullNet(HeadSpec(config, (channels, height, width), 3, (0,)))
-    return Source(cache, head, Normaliser(channels), torch.float32, torch.device("cpu"), verify)
+    normaliser, cpu = Normaliser(channels), torch.device("cpu")
+    return Source(cache, head.views, head.prepare, normaliser, torch.float32, cpu, verify)
 
 
 def part(cache: FeatureCache, step: int = 10) -> Part:
@@ -35,8 +35,12 @@ def part(cache: FeatureCache, step: int = 10) -> Part:
 
 def epoch(maps: Maps, size: int, seed: int | None) -> tuple[list[int], Tensor, list[int]]:
     """Labels in order, inputs in order, sizes of the batches."""
-    rng = None if seed is None else np.random.default_rng(seed)
-    batches = [(inputs.clone(), labels.clone()) for inputs, labels in maps.batches(size, rng)]
+    memory = maps.new_batch(size)
+    every = maps.in_order(size) if seed is None else maps.shuffled(memory, np.random.default_rng(seed))
+    batches = []
+    for batch in every:
+        assert seed is None or (batch is memory) == (len(batch.labels) == min(size, len(maps.labels)))
+        batches.append((batch.inputs.clone(), batch.labels.clone()))
     labels = [label for _, batch in batches for label in batch.tolist()]
     return labels, torch.cat([inputs for inputs, _ in batches]), [len(batch) for _, batch in batches]
 
@@ -47,7 +51,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cache(tmp_path_factory.mktemp("large"), images=6000, shape=(2, 3, 3))
 
 
-POOLS = {"one pool": 10**9, "two blocks": 4 * 1024 * 2 * 9 * 4, "less than a block": 1}
+POOLS = {"the whole part": 10**9, "two blocks": 4 * 1024 * 2 * 9 * 4, "less than a block": 1}
 
 
 @pytest.mark.parametrize("memory", POOLS.values(), ids=POOLS.keys())
@@ -55,13 +59,13 @@ POOLS = {"one pool": 10**9, "two blocks": 4 * 1024 * 2 * 9 * 4, "less than a blo
 def test_streamed_epochs_hold_every_image_once_with_its_label(large: Path, memory: int, size: int) -> None:
     maps = source(large)
     wanted = part(maps.cache)
-    streamed = StreamedMaps(maps, wanted, 1, memory)
+    streamed = MapsOnDisk(maps, wanted, 1, memory)
     orders = []
     for seed in (1, 2):
         labels, inputs, sizes = epoch(streamed, size, seed)
         assert sorted(labels) == wanted.rows.tolist()
         assert sizes[:-1] == [size] * (len(sizes) - 1)
-        assert torch.equal(inputs, maps.prepare(maps.take(np.array(labels))))
+        assert torch.equal(inputs, maps.inputs(maps.take(np.array(labels))))
         orders.append(labels)
     assert orders[0] != orders[1]
     assert epoch(streamed, size, 1)[0] == orders[0]
@@ -70,7 +74,7 @@ def test_streamed_epochs_hold_every_image_once_with_its_label(large: Path, memor
 
 def test_streamed_pools_mix_blocks(large: Path) -> None:
     maps = source(large)
-    labels, _, _ = epoch(StreamedMaps(maps, part(maps.cache), 1, POOLS["two blocks"]), 64, 0)
+    labels, _, _ = epoch(MapsOnDisk(maps, part(maps.cache), 1, POOLS["two blocks"]), 64, 0)
     first_pool = {label // 1024 for label in labels[:1700]}
     assert len(first_pool) == 2
     assert len({label // 1024 for label in labels[:32]}) == 2
@@ -78,30 +82,47 @@ def test_streamed_pools_mix_blocks(large: Path) -> None:
 
 def test_streamed_pools_are_drawn_anew_for_each_epoch(large: Path) -> None:
     maps = source(large)
-    streamed = StreamedMaps(maps, part(maps.cache), 1, POOLS["two blocks"])
+    streamed = MapsOnDisk(maps, part(maps.cache), 1, POOLS["two blocks"])
     pools = {frozenset(label // 1024 for label in epoch(streamed, 64, seed)[0][:1500]) for seed in range(5)}
     assert len(pools) > 1
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("views", ["plain", "mirror", "augment:2"])
-def test_prepared_and_streamed_batches_are_equal_while_all_fits(tmp_path: Path, views: str) -> None:
-    maps = source(write_cache(tmp_path, images=50, views=views))
-    wanted, drawn = part(maps.cache), maps.drawn
-    prepared, streamed = PreparedMaps(maps, wanted, drawn, ""), StreamedMaps(maps, wanted, drawn, 10**9)
+def test_batches_are_equal_whether_memory_holds_inputs_or_maps_as_they_are_stored(
+    tmp_path: Path, views: str, dtype: str
+) -> None:
+    maps = source(write_cache(tmp_path, images=50, views=views, dtype=dtype))
+    wanted, drawn = part(maps.cache), drawn_views(maps.cache)
+    prepared, stored = (MapsInMemory(maps, wanted, drawn, "", prepared=p) for p in (True, False))
     for seed in (None, 0, 1):
         labels, inputs, sizes = epoch(prepared, 7, seed)
-        their_labels, their_inputs, their_sizes = epoch(streamed, 7, seed)
+        their_labels, their_inputs, their_sizes = epoch(stored, 7, seed)
         assert (labels, sizes) == (their_labels, their_sizes)
         assert torch.equal(inputs, their_inputs)
+
+
+def test_maps_are_where_they_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maps = source(write_cache(tmp_path, images=50))
+    wanted = part(maps.cache)
+    prepared, stored = maps.input_bytes(len(wanted.rows)), maps.stored_bytes(len(wanted.rows))
+    for on_device, in_ram, said in (
+        (prepared, 0, "prepared once, in the memory of the cpu"),
+        (prepared - 1, stored, "kept in RAM"),
+        (prepared - 1, stored - 1, "read from disk in each epoch"),
+    ):
+        placed = place_maps(maps, wanted, 1, "maps", on_device, in_ram)
+        assert isinstance(placed, MapsOnDisk) == said.startswith("read")
+        assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("memory", [10**9, 1])
 def test_augmented_views_are_drawn_and_validation_sees_the_plain_one(tmp_path: Path, memory: int) -> None:
     maps = source(write_cache(tmp_path, images=60, views="augment:3"))
     wanted = part(maps.cache)
-    assert maps.drawn == 4
-    every = torch.stack([maps.prepare(maps.take(wanted.rows, view)) for view in range(4)])
-    for placed in (PreparedMaps(maps, wanted, 4, ""), StreamedMaps(maps, wanted, 4, memory)):
+    assert drawn_views(maps.cache) == 4
+    every = torch.stack([maps.inputs(maps.take(wanted.rows, view)) for view in range(4)])
+    for placed in (MapsInMemory(maps, wanted, 4, ""), MapsOnDisk(maps, wanted, 4, memory)):
         labels, inputs, _ = epoch(placed, 16, 5)
         position = np.searchsorted(wanted.rows, labels)
         is_view = (every[:, position] == inputs).flatten(2).all(2)  # (4, n)
@@ -114,13 +135,13 @@ def test_a_mirrored_view_is_only_read_by_a_head_that_looks_at_two(tmp_path: Path
     folder = write_cache(tmp_path, images=20, views="mirror")
     rows = np.arange(20)
     one, two = source(folder), source(folder, crops="ten-image")
-    assert one.drawn == two.drawn == 1
+    assert drawn_views(one.cache) == 1
     assert np.array_equal(one.take(rows), one.cache.take(rows, view=slice(0, 1)))
     assert np.array_equal(two.take(rows), two.cache.take(rows, view=None))
     plain = source(write_cache(tmp_path / "plain", images=20))
-    check_views(two.cache, two.head)
+    check_views(two.cache, two.views)
     with pytest.raises(ConfigError, match=r"ten-image needs .* --views mirror"):
-        check_views(plain.cache, two.head)
+        check_views(plain.cache, two.views)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
@@ -128,9 +149,9 @@ def test_storage_dtypes_are_read_as_their_values(tmp_path: Path, dtype: str) -> 
     maps = source(write_cache(tmp_path, images=20, dtype=dtype))
     exact = source(write_cache(tmp_path / "exact", images=20))
     rows = np.arange(20)
-    rounded = exact.to_tensor(exact.take(rows)).to(getattr(torch, dtype))
-    assert torch.equal(maps.to_tensor(maps.take(rows)).float(), rounded.float())
-    assert maps.prepare(maps.take(rows)).dtype == torch.float32
+    rounded = exact.take(rows).to(getattr(torch, dtype))
+    assert torch.equal(maps.take(rows), rounded)
+    assert maps.inputs(maps.take(rows)).dtype == torch.float32
 
 
 def test_normalised_training_maps_have_no_mean_and_unit_deviation(tmp_path: Path) -> None:
@@ -165,5 +186,5 @@ def test_a_channel_that_never_changes_stays_finite() -> None:
 def test_the_memory_that_maps_take_is_known_before(tmp_path: Path, crops: str) -> None:
     maps = source(write_cache(tmp_path, images=50, dtype="bfloat16"), crops=crops)
     taken = maps.take(np.arange(50))
-    assert maps.raw_bytes(50) == taken.nbytes
-    assert maps.prepared_bytes(50) == maps.prepare(taken).nbytes
+    assert maps.stored_bytes(50) == taken.nbytes
+    assert maps.input_bytes(50) == maps.inputs(taken).nbytes

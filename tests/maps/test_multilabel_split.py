@@ -1,16 +1,18 @@
 """Which rows train and which validate, where images have several labels."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import holdout, rarest, select_classes
 from pipeline.errors import ConfigError
 from pipeline.maps.parts import split
 
 NAMES = ("ant", "bee", "cow")
+parts = partial(split, val_fraction=0.1, data_seed=0)
 
 
 def some_labels(images: int, seed: int = 0) -> np.ndarray:
@@ -62,7 +64,7 @@ def test_selected_classes_are_columns_and_every_image_stays() -> None:
 
 def test_parts_carry_the_labels_of_their_rows() -> None:
     labels = some_labels(200)
-    train, val = split(labels, NAMES, TrainConfig(classes=("bee", "cow"), data_seed=4))
+    train, val = parts(labels, NAMES, classes=("bee", "cow"), data_seed=4)
     assert np.array_equal(val.rows, holdout(labels, 0.1, 4)[1])
     for part in (train, val):
         assert np.array_equal(part.labels, labels[part.rows][:, 1:])
@@ -72,9 +74,9 @@ def test_parts_carry_the_labels_of_their_rows() -> None:
 def test_what_can_not_be_is_refused_by_flag() -> None:
     labels = some_labels(200)
     with pytest.raises(ConfigError, match="--per-class: expected images of one class each"):
-        split(labels, NAMES, TrainConfig(per_class=5))
+        parts(labels, NAMES, per_class=5)
     with pytest.raises(ConfigError, match=r"--val-fraction: 0.001 of .* holds out none"):
-        split(labels, NAMES, TrainConfig(val_fraction=0.001))
+        parts(labels, NAMES, val_fraction=0.001)
     labels[:, 1] = -1
     with pytest.raises(ConfigError, match=r"class bee has no image .* train_head\.py --classes"):
-        split(labels, NAMES, TrainConfig())
+        parts(labels, NAMES)

@@ -1,16 +1,18 @@
 """Which rows train and which validate."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import holdout
 from pipeline.errors import ConfigError
 from pipeline.maps.parts import split
 
 NAMES = ("ant", "bee", "cow")
+parts = partial(split, val_fraction=0.1, data_seed=0)
 MANY = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 50, 60]))
 
 
@@ -23,8 +25,8 @@ MANY = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 50, 60]))
 def test_parts_are_disjoint_stratified_and_of_the_asked_size(
     names: list[str], per_class: int, fraction: float, seed: int
 ) -> None:
-    config = TrainConfig(classes=tuple(names), per_class=per_class, val_fraction=fraction, data_seed=seed)
-    train, val = split(MANY, NAMES, config)
+    settings = {"per_class": per_class, "val_fraction": fraction, "data_seed": seed}
+    train, val = split(MANY, NAMES, classes=names, **settings)
     assert not set(train.rows) & set(val.rows)
     validating = max(1, round(fraction * per_class)) if fraction else 0
     assert np.bincount(train.labels).tolist() == [per_class - validating] * len(names)
@@ -53,7 +55,7 @@ def test_a_holdout_is_a_stratified_division_and_a_larger_one_contains_it(
 
 
 def test_all_images_are_used_without_per_class() -> None:
-    train, val = split(MANY, NAMES, TrainConfig())
+    train, val = parts(MANY, NAMES)
     assert np.array_equal(np.sort(np.concatenate([train.rows, val.rows])), np.arange(len(MANY)))
     assert np.bincount(val.labels).tolist() == [4, 5, 6]
 
@@ -66,13 +68,13 @@ def test_validation_rows_are_those_that_pretraining_holds_out() -> None:
         {"per_class": 20},
         {"classes": ("bee",), "per_class": 9},
     ):
-        train, val = split(MANY, NAMES, TrainConfig(data_seed=3, **settings))  # pyright: ignore[reportArgumentType]
+        train, val = parts(MANY, NAMES, data_seed=3, **settings)  # pyright: ignore[reportArgumentType]
         assert set(val.rows) <= set(held)
         assert set(train.rows) <= set(kept)
 
 
 def test_more_images_per_class_contain_the_fewer() -> None:
-    few, many = (split(MANY, NAMES, TrainConfig(per_class=n)) for n in (5, 30))
+    few, many = (parts(MANY, NAMES, per_class=n) for n in (5, 30))
     assert set(few[0].rows) <= set(many[0].rows)
     assert set(few[1].rows) <= set(many[1].rows)
 
@@ -82,16 +84,16 @@ def test_more_images_per_class_contain_the_fewer() -> None:
     [
         ({"classes": ("ant", "dog")}, "--classes: .*ant, bee, cow, found 'dog'"),
         ({"classes": ("ant", "ant")}, "--classes: .*'ant' twice"),
-        ({"per_class": 45}, "--per-class: 45 takes 41 of ant's 36 images to train on"),
+        ({"per_class": 45}, "--per-class: needs 41 of ant's 36 images to train on; ask for fewer"),
         ({"per_class": 1}, "--val-fraction: .* holds out none"),
         ({"val_fraction": 0.005}, "--val-fraction: 0.005 of .* holds out none"),
     ],
 )
 def test_what_can_not_be_is_refused_by_flag(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        split(MANY, NAMES, TrainConfig(**settings))
+        parts(MANY, NAMES, **settings)
 
 
 def test_a_class_without_images_is_named() -> None:
     with pytest.raises(ConfigError, match=r"dog has no image .* leave it out with train_head\.py --classes"):
-        split(MANY, (*NAMES, "dog"), TrainConfig())
+        parts(MANY, (*NAMES, "dog"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-import pipeline.training.stage
+import pipeline.training.epochs
 from pipeline.errors import RunError
 from pipeline.runs.folder import load_run
 from pipeline.runs.tensors import read_tensors
@@ -27,7 +27,7 @@ def train(flags: list[str], out: Path, stop: str = "", after: float = 0) -> Ende
     """Run stage two, which saves a checkpoint after every epoch."""
 
     def prepare() -> None:
-        pipeline.training.stage.CHECKPOINT_SECONDS = 0.0
+        pipeline.training.epochs.CHECKPOINT_SECONDS = 0.0
 
     flags = [*flags, "--out", str(out), "--resume"]
     return run("train_head.py", flags, out.with_suffix(".stderr"), prepare, stop, after)

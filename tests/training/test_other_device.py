@@ -18,10 +18,9 @@ from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
-from pipeline.maps.batches import PreparedMaps, place_maps
-from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.batches import MapsInMemory, place_maps
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Source
+from pipeline.maps.source import Normaliser, Source
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.step import make_step
 from pipeline.trunks.alexnet_cifar import untrained
@@ -49,12 +48,12 @@ class OneDevice(TorchDispatchMode):
         return result
 
 
-def source_of(folder: Path, settings: TrainConfig) -> Source:
+def head_and_source(folder: Path, settings: TrainConfig) -> tuple[Head, Source]:
     cache = FeatureCache(folder / "train.h5")
     _, _, channels, height, width = cache.shape
     spec = HeadSpec(settings, (channels, height, width), 3, (0, 1), len(cache), cache.labels.ndim > 1)
-    head: Head = HEADS[settings.head].load()(spec)
-    return Source(cache, head.to(META), Normaliser(channels).to(META), torch.bfloat16, META, True)
+    head, normaliser = HEADS[settings.head].load()(spec).to(META), Normaliser(channels).to(META)
+    return head, Source(cache, head.views, head.prepare, normaliser, torch.bfloat16, META, verify=True)
 
 
 def refuse_upload(*args: Any, **kwargs: Any) -> Tensor:
@@ -68,16 +67,18 @@ def refuse_upload(*args: Any, **kwargs: Any) -> Tensor:
 def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
     tmp_path: Path, name: str, write: Any, crops: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = source_of(write(tmp_path), TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0))
-    cache, head = source.cache, source.head
+    settings = TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0)
+    head, source = head_and_source(write(tmp_path), settings)
+    cache = source.cache
     maps = place_maps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps", 1 << 30, 0)
-    assert isinstance(maps, PreparedMaps)
+    assert isinstance(maps, MapsInMemory)
     optimizer = make_optimizer(kind, dict(head.named_parameters()), [0.1, 0.2], [1e-3, 0.0])
-    step, factor = make_step(head, optimizer, META), torch.zeros((), device=META)
+    memory, factor = maps.new_batch(16), torch.zeros((), device=META)
+    step = make_step(head, optimizer, memory)
     monkeypatch.setattr(torch, "tensor", refuse_upload)  # which "meta" does without a copy
     with OneDevice() as mode:
-        for inputs, labels in maps.batches(16, np.random.default_rng(0)):
-            assert step(inputs, labels, factor).shape == (2,)  # pyright: ignore[reportArgumentType]
+        for batch in maps.shuffled(memory, np.random.default_rng(0)):
+            assert step(batch, factor).shape == (2,)
     assert mode.uploads == 2  # the order of the images, and of their examples
 
 

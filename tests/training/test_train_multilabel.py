@@ -14,16 +14,15 @@ from cache import FeatureCache
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
-from pipeline.maps.parts import split
 from pipeline.runs.folder import load_run
-from pipeline.training.stage import train
+from pipeline.training.stage import parts_of, train
 from pipeline.training.sweep import sweep
 
 
 def validation_map(cache: FeatureCache, run: Path) -> float:
     """mAP of a run's head on its validation part by scikit-learn, in per cent."""
     loaded = load_run(run)
-    _, part = split(cache.labels, cache.classes, loaded.config)
+    _, part = parts_of(loaded.config, cache)
     logits = loaded.logits(torch.from_numpy(cache.take(part.rows, None))).numpy()
     scores = []
     for k in range(len(loaded.classes)):
@@ -89,8 +88,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     settings = {"head": "linear", "epochs": 4, "val_fraction": 0.3}
     whole = train(config(cache, tmp_path / "whole", **settings))
     with (
-        patch("pipeline.training.stage.CHECKPOINT_SECONDS", -1),
-        patch("pipeline.training.stage.write_results", side_effect=KeyboardInterrupt),
+        patch("pipeline.training.epochs.CHECKPOINT_SECONDS", -1),
+        patch("pipeline.training.epochs.write_head", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         train(config(cache, tmp_path / "cut", **settings))

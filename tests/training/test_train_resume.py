@@ -11,7 +11,7 @@ from support.trained import assert_same, lines
 from pipeline.errors import RunError
 from pipeline.evaluation.stage import find_run
 from pipeline.runs.claim import held
-from pipeline.training import stage
+from pipeline.training import epochs, stage
 from pipeline.training.stage import train
 
 
@@ -37,7 +37,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     noisy = write_cache(tmp_path / "noisy", noise=6.0)
     settings = {"dropout": 0.3, "lr": (0.3, 0.05), "val_fraction": 0.3, "epochs": 7}
     whole = train(config(noisy, tmp_path / "whole", **settings))
-    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
     done = []
 
     def dies(self: stage.Trainer, *args: object) -> object:
@@ -71,7 +71,7 @@ def test_a_resumed_run_s_rate_counts_the_epochs_that_it_trained(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, trained: int, counted: int
 ) -> None:
     """Of four epochs on 81 images, in the seconds that the summary says."""
-    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
     save = stage.Trainer.save
 
     def dies(self: stage.Trainer, path: Path, epoch: int) -> None:

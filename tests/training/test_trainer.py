@@ -5,31 +5,35 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.linear import Linear
+from pipeline.maps.batches import Batch, Maps
 from pipeline.training.optimizer import StackedSGD
 from pipeline.training.schedule import WARM_UP, schedule
-from pipeline.training.trainer import Plan, Trainer
+from pipeline.training.trainer import Plan, Trainer, default_batch
 from pipeline.training.validation import validate
 
 
-class Recorded:
+class Recorded(Maps):
     """Maps that remember the orders in which they were asked for."""
 
     def __init__(self, images: int) -> None:
-        self.inputs = torch.randn(images, 2)
+        self.inputs, self.labels = torch.randn(images, 2), torch.arange(images) % 3
         self.orders: list[list[int]] = []
 
-    def batches(self, size: int, rng: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
-        order = (
-            torch.arange(len(self.inputs)) if rng is None else torch.tensor(rng.permutation(len(self.inputs)))
-        )
+    def new_batch(self, size: int) -> Batch:
+        return Batch(self.inputs[:size].clone(), self.labels[:size].clone())
+
+    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        order = torch.tensor(rng.permutation(len(self.inputs)))
         self.orders.append(order.tolist())
-        for rows in order.split(size):
-            yield self.inputs[rows], rows % 3
+        for rows in order.split(len(memory.labels)):
+            yield Batch(self.inputs[rows], self.labels[rows])
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        return map(Batch, self.inputs.split(size), self.labels.split(size))
 
 
 def trainer(heads: int = 2, validation: bool = True, data_seed: int = 0) -> Trainer:
@@ -123,6 +127,4 @@ def test_the_learning_rate_climbs_and_falls_between_zero_and_its_peak(steps: int
 
 
 def test_batches_grow_with_the_images() -> None:
-    sizes = [Plan.of(TrainConfig(), rows).batch for rows in (5, 256, 1600, 45_000)]
-    assert sizes == [16, 16, 100, 512]
-    assert Plan.of(TrainConfig(batch=7), 45_000).batch == 7
+    assert [default_batch(rows) for rows in (5, 256, 1600, 45_000)] == [16, 16, 100, 512]

@@ -20,7 +20,7 @@ from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network
 from pipeline.runs.folder import load_run
 from pipeline.runs.tensors import read_tensors
-from pipeline.training import stage
+from pipeline.training import epochs, stage
 from pipeline.training.stage import train
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.weights import load_weights
@@ -95,7 +95,7 @@ def test_a_pickle_with_code_for_a_trained_head_is_not_run(
 @pytest.fixture
 def stopped(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was stopped after its second epoch's checkpoint; the checkpoint."""
-    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
     save = stage.Trainer.save
 
     def save_and_stop(self: stage.Trainer, path: Path, epoch: int) -> None:
