@@ -8,37 +8,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cache.dtypes import DTYPES
-    from cache.errors import CacheError, StaleCacheError
-    from cache.header import CacheHeader, Labels
-    from cache.reader import FeatureCache
-    from cache.relabelling import relabel
-    from cache.writer import CacheWriter
+    from cache.dtypes import DTYPES as DTYPES
+    from cache.errors import CacheError as CacheError
+    from cache.errors import StaleCacheError as StaleCacheError
+    from cache.header import CacheHeader as CacheHeader
+    from cache.header import Labels as Labels
+    from cache.reader import FeatureCache as FeatureCache
+    from cache.relabelling import relabel as relabel
+    from cache.writer import CacheWriter as CacheWriter
 
-__all__ = [
-    "DTYPES",
-    "CacheError",
-    "CacheHeader",
-    "CacheWriter",
-    "FeatureCache",
-    "Labels",
-    "StaleCacheError",
-    "relabel",
-]
-
-_MODULE = {
-    "DTYPES": "cache.dtypes",
-    "CacheError": "cache.errors",
-    "StaleCacheError": "cache.errors",
-    "CacheHeader": "cache.header",
-    "Labels": "cache.header",
-    "FeatureCache": "cache.reader",
-    "CacheWriter": "cache.writer",
-    "relabel": "cache.relabelling",
+_MODULES = {
+    "DTYPES": "dtypes",
+    "CacheError": "errors",
+    "StaleCacheError": "errors",
+    "CacheHeader": "header",
+    "Labels": "header",
+    "FeatureCache": "reader",
+    "relabel": "relabelling",
+    "CacheWriter": "writer",
 }
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'cache' has no attribute {name!r}")
-    return getattr(import_module(_MODULE[name]), name)
+    return getattr(import_module(f"cache.{_MODULES[name]}"), name)

@@ -56,7 +56,7 @@ def read_contents(fd: int, file: str) -> Contents:
     try:
         parts = {name: _bytes(fd, layout, name) for name in HEADER_DATASETS}
         expected = _bytes(fd, layout, HEADER_DIGEST)
-        digests = np.frombuffer(_bytes(fd, layout, DIGESTS), np.uint8).reshape(layout[DIGESTS].shape)
+        digests = read_digests(fd, layout, DIGESTS)
     except (OSError, EOFError) as error:
         raise CacheError(f"{file}: can't be read: {error}") from error
     if header_digest(layout, parts) != expected:
@@ -70,8 +70,14 @@ def read_contents(fd: int, file: str) -> Contents:
         raise CacheError(f"{file}: no usable feature cache: {error}; delete it and extract again") from error
 
 
+def read_digests(fd: int, layout: Layout, name: str) -> NDArray[np.uint8]:
+    """(n, 16): `digests` or `image_digests`. Raises: OSError, EOFError."""
+    extent = layout[name]
+    return np.frombuffer(read_all(fd, extent.nbytes, extent.offset), np.uint8).reshape(extent.shape)
+
+
 def read_published(fd: int, file: str) -> Contents:
-    """As `read_contents`, of a file that has its final name. Raises: CacheError, also when not complete."""
+    """Read a file that has its final name. Raises: CacheError as `read_contents`, or when not complete."""
     contents = read_contents(fd, file)
     size, end = os.fstat(fd).st_size, contents.layout.end
     if size != end:

@@ -1,4 +1,4 @@
-"""What the cache asks of the operating system: whole reads and writes, space, durable renames, locks.
+"""Calls of the operating system: whole reads and writes, space, durable renames, locks.
 
 Linux and macOS. Functions raise OSError; `explained` turns it into the one line that users see.
 """
@@ -134,7 +134,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        todo = "free some space" if full else "mend that"
+        todo = "free some space" if full else "fix that"
         raise CacheError(
             f"{path}: can't be written: {error.strerror or error}; {todo} and run the same command again, "
             "finished blocks are kept"

@@ -1,4 +1,4 @@
-"""The one error family: everything a user can cause and mend.
+"""The one error family: everything a user can cause and fix.
 
 The command line turns a `UserError` into one line and exit code 2; anything else is a defect and keeps its
 traceback. `pipeline.errors` adds its own members to the family.

@@ -1,7 +1,7 @@
 """The file's layout: the only module that knows the names of datasets. See FORMAT.md.
 
-HDF5 only ever sees the structure: it lays a new file out in memory (`create`) and says of an existing one
-where things are (`locate.py`). Contents are read and written by offset, so a full disk, a kill, or a hostile
+HDF5 only ever sees the structure: it lays a new file out in memory (`create`) and says where things are in an
+existing one (`hdf5_checks.py`). Contents are read and written by offset, so a full disk, a kill, or a hostile
 chunk, filter or link can't reach it.
 """
 
@@ -31,10 +31,7 @@ MARK_BYTES = 512  # somewhere in these first bytes
 LABELS, PATHS, CLASSES, PROVENANCE = "labels", "paths", "classes", "provenance"
 HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digest", "digests", "image_digests", "features"
 DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE, HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES)
-LABEL_TYPES = {
-    1: h5t.STD_I64LE,
-    2: h5t.STD_I8LE,
-}  # by rank: one class to an image, or a column for each class
+LABEL_TYPES = {1: h5t.STD_I64LE, 2: h5t.STD_I8LE}  # by rank: one class to an image, or a column for each
 HEADER_DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE)  # what `header_digest` covers, in order
 
 

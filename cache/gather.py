@@ -1,15 +1,14 @@
-"""Rows of a large array into a small one, by a few threads: one core can't ask memory for all it has to give.
+"""Copy rows of a large array into a small one by a few threads: one core can't use all of a memory's speed.
 
 The rows are cut into pieces. The caller copies piece after piece and so does each helper that has woken up by
 then, so that a helper which is late, or has no core to run on, costs nothing.
 """
 
-import contextlib
 import multiprocessing
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from queue import SimpleQueue
 
@@ -24,87 +23,62 @@ THREADS = 4  # where one has 12 GB/s, four have most of what a memory gives
 
 def gather(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
     """out[i] ← source[index[i]], for (N, D), indices from 0 to N - 1 and contiguous (n, D) of one dtype."""
-    pieces = out.nbytes // PIECE_BYTES
-    helpers = min(_cores(), THREADS, pieces) - 1
-    if helpers < 1 or multiprocessing.parent_process():  # its siblings have the other cores
-        _copy(source, index, out)
-        return
-    step = -(-len(index) // pieces)
-    starts = deque(range(0, len(index), step))
-    changed, busy, errors = threading.Condition(), 0, list[BaseException]()
+    count = max(1, out.nbytes // PIECE_BYTES)
+    step = max(1, -(-len(index) // count))
+    pieces = [slice(at, at + step) for at in range(0, len(index), step)]
+    at_work: list[SimpleQueue[BaseException | None]] = []
 
     def work() -> None:
-        while starts:
-            try:
-                start = starts.popleft()
-            except IndexError:  # another thread was faster
-                return
-            _copy(source, index[start : start + step], out[start : start + step])
+        while pieces:
+            with suppress(IndexError):  # another thread was faster
+                _copy(source, index, out, pieces.pop())
 
     def help_out() -> None:
-        nonlocal busy
-        with changed:
-            busy += 1
+        outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+        at_work.append(outcome)  # before it takes a piece: who isn't here when none is left, has none
         try:
             work()
         except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-        finally:
-            with changed:
-                busy -= 1
-                changed.notify()
+            outcome.put(error)
+        outcome.put(None)
 
     try:
-        _helpers().ask(help_out, helpers)
+        if len(pieces) > 1 and not multiprocessing.parent_process():  # whose siblings have the other cores
+            asked, helpers = _helpers()
+            for _ in range(min(helpers, len(pieces) - 1)):
+                asked.put(help_out)
         work()
     finally:
-        with changed:  # after Ctrl-C: nobody writes into `out` once this function is left
-            starts.clear()
-            changed.wait_for(lambda: not busy)
-    if errors:
-        raise errors[0]
+        pieces.clear()  # after Ctrl-C: nobody writes into `out` once this function is left
+        errors = [outcome.get() for outcome in list(at_work)]
+    for error in filter(None, errors):
+        raise error
 
 
-def _copy(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
-    source.take(index, axis=0, out=out, mode="clip")  # "clip" lets numpy write straight into `out`
+def _copy(source: Raw, index: NDArray[np.intp], out: Raw, piece: slice) -> None:
+    source.take(
+        index[piece], axis=0, out=out[piece], mode="clip"
+    )  # which lets numpy write straight into `out`
 
 
-class _Helpers:
-    """Threads that wait for work.
+@cache
+def _helpers() -> tuple[SimpleQueue[Callable[[], None]], int]:
+    """The queue of threads that wait for work, and how many there are.
 
     A pool of concurrent.futures takes longer to ask, and can't be asked once the interpreter is ending.
     """
+    asked, count = SimpleQueue[Callable[[], None]](), 0
 
-    def __init__(self) -> None:
-        self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._count, self._growing = 0, threading.Lock()
-
-    def ask(self, task: Callable[[], None], helpers: int) -> None:
-        """Have up to `helpers` threads call `task`, fewer where no more can be started."""
-        if self._count < helpers:
-            with self._growing, contextlib.suppress(RuntimeError):
-                while self._count < helpers:
-                    threading.Thread(
-                        target=self._serve, name=f"cache-gather-{self._count}", daemon=True
-                    ).start()
-                    self._count += 1
-        for _ in range(min(helpers, self._count)):
-            self._asked.put(task)
-
-    def _serve(self) -> None:
+    def serve() -> None:
         while True:
-            self._asked.get()()
+            asked.get()()
 
-
-@cache
-def _helpers() -> _Helpers:
-    return _Helpers()
-
-
-@cache
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(RuntimeError):  # no more threads are to be had
+        while count < min(cores, THREADS) - 1:
+            threading.Thread(target=serve, name=f"cache-gather-{count}", daemon=True).start()
+            count += 1
+    return asked, count
 
 
 if hasattr(os, "register_at_fork"):

@@ -39,21 +39,16 @@ from cache.header import MAX_PROVENANCE, MAX_TEXT
 
 # What h5py raises about structures that HDF5 can't make sense of.
 _HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, NotImplementedError, OverflowError)
-_LAYOUTS = {
-    h5d.COMPACT: "compact",
-    h5d.CONTIGUOUS: "contiguous",
-    h5d.CHUNKED: "chunked",
-    h5d.VIRTUAL: "virtual",
-}
+_LAYOUTS = ("compact", "contiguous", "chunked", "virtual")  # by HDF5's number
 _SUPERBLOCK = b"\x89HDF\r\n\x1a\n\x02"
 
 
+_DELETE = "delete it and extract again"
+_MOVE = "move it away, or give another place"  # nobody should be told to delete another program's file
+
+
 class _ForbiddenError(Exception):
-    """What is wrong with a file, without its name."""
-
-
-class _ForeignError(_ForbiddenError):
-    """The file isn't ours: nobody should be told to delete it."""
+    """A file's fault and the remedy, without the file's name."""
 
 
 def locate(fd: int, file: str) -> Layout:
@@ -73,18 +68,13 @@ def locate(fd: int, file: str) -> Layout:
                 return _located(root, size)
             finally:
                 root.close()
-    except _ForeignError as error:
-        raise CacheError(
-            f"{file}: no usable feature cache: {error}; move it away, or give another place"
-        ) from None
     except _ForbiddenError as error:
-        problem, cause = str(error), None
+        raise CacheError(f"{file}: no usable feature cache: {error}") from None
     except _HDF5_ERRORS as error:
-        problem, cause = (
-            f"HDF5 can't read its structure ({size:,} bytes); it is cut off, damaged or no HDF5",
-            error,
-        )
-    raise CacheError(f"{file}: no usable feature cache: {problem}; delete it and extract again") from cause
+        raise CacheError(
+            f"{file}: no usable feature cache: HDF5 can't read its structure ({size:,} bytes); "
+            f"it is cut off, damaged or no HDF5; {_DELETE}"
+        ) from error
 
 
 def _located(root: h5f.FileID, size: int) -> Layout:
@@ -102,25 +92,23 @@ def _located(root: h5f.FileID, size: int) -> Layout:
 
 
 def _check_start(start: bytes) -> None:
-    """HDF5's signature, and ours, which stands there as the value of an attribute of the root group.
+    """Look for HDF5's signature, and for ours, the value of an attribute of the root group, in the bytes.
 
-    Looked for in the bytes: HDF5 never sees a file of another program, nor has to read an attribute that was
-    tampered with, of which some of its versions (1.14.4) die.
+    So HDF5 never sees a file of another program, nor an attribute that was tampered with, which ends the
+    process in some of its versions (1.14.4).
     """
     if not start.startswith(_SUPERBLOCK):
-        raise _ForeignError(
-            "the file: expected an HDF5 superblock of version 2 at its start, found something else"
-        )
+        _forbid("the file", "an HDF5 superblock of version 2 at its start", "something else", _MOVE)
     name = SIGNATURE.partition("/")[0]
     found = re.search(name.encode() + rb"/\d+", start)
     if not found:
-        raise _ForeignError(f"the file: expected {SIGNATURE!r}, found no such mark: another program wrote it")
+        _forbid("the file", repr(SIGNATURE), "no such mark: another program wrote it", _MOVE)
     if found[0] != SIGNATURE.encode():
         _forbid("the file", repr(SIGNATURE), f"{found[0].decode()!r}: another version wrote it")
 
 
 def _dataset(root: h5f.FileID, name: str) -> h5d.DatasetID:
-    """Opens a dataset that is a plain array inside this file."""
+    """Open a dataset that is a plain array inside this file."""
     if not root.links.exists(name.encode()):
         _forbid(repr(name), "a dataset", "none")
     if root.links.get_info(name.encode()).type != h5l.TYPE_HARD:
@@ -130,7 +118,7 @@ def _dataset(root: h5f.FileID, name: str) -> h5d.DatasetID:
         _forbid(repr(name), "a dataset", "another kind of object")
     creation = dataset.get_create_plist()
     if (layout := creation.get_layout()) != h5d.CONTIGUOUS:
-        _forbid(repr(name), "contiguous storage", f"{_LAYOUTS.get(layout, 'unknown')} storage")
+        _forbid(repr(name), "contiguous storage", f"{_LAYOUTS[layout]} storage")
     if creation.get_external_count():
         _forbid(repr(name), "storage in this file", "external storage")
     if creation.get_nfilters():
@@ -208,5 +196,5 @@ def _check_apart(extents: dict[str, Extent]) -> None:
         _forbid(repr(FEATURES), "the last place in the file", f"{by_offset[-1]!r} behind it")
 
 
-def _forbid(what: str, expected: str, found: str) -> NoReturn:
-    raise _ForbiddenError(f"{what}: expected {expected}, found {found}")
+def _forbid(what: str, expected: str, found: str, remedy: str = _DELETE) -> NoReturn:
+    raise _ForbiddenError(f"{what}: expected {expected}, found {found}; {remedy}")

@@ -1,4 +1,4 @@
-"""What is known about a cache before any feature is computed, checked once for writer and reader alike."""
+"""A cache's header: all that is known before a feature is computed, checked for writer and reader alike."""
 
 import functools
 import json
@@ -6,29 +6,29 @@ import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.dtypes import DTYPES
 from cache.errors import CacheError, StaleCacheError
-from cache.identity import canonical, differences, first_difference, full_identity, key, with_flags
+from cache.identity import canonical, differences, first_difference, key, with_flags
 
 MAX_TEXT = 65_535  # bytes of a path or class name
 MAX_PROVENANCE = 64 << 20
 Labels = NDArray[np.int64] | NDArray[np.int8]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class CacheHeader:
-    """Everything but the features.
+    """Everything but the features; checked when it is made, and not to be changed afterwards.
 
     shape: (N, V, C, H, W), images × views × map. dtype: a name in `cache.dtypes.DTYPES`.
     labels: (N,) integers, indices into `classes`, kept as int64; or, multi-label, (N, K) integers, a column
     for each class: 1 present, 0 absent, -1 not counted, kept as int8. paths: N unique names of images.
     identity: what the features are made from, as nested named fields. notes: facts about the making that
-    don't change the key. flags: what a user sets fields of the identity by (`views`: `--views`), and notes
+    don't change the key. flags: the flag that sets each field of the identity (`views`: `--views`), and notes
     that decide which images there are; not stored, messages name them.
 
     Raises: CacheError when a field has a value that the format can't hold.
@@ -44,19 +44,16 @@ class CacheHeader:
     flags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        put = functools.partial(object.__setattr__, self)
-        put("shape", _checked_shape(self.shape))
+        self.shape = _checked_shape(self.shape)
         if self.dtype not in DTYPES:
             _refuse(f"dtype: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
-        put("paths", _checked_names("paths", "path", self.paths, may_be_empty=False))
-        put("classes", _checked_names("classes", "class", self.classes, may_be_empty=True))
-        put("labels", _checked_labels(self.labels, self.shape[0], self.classes))
+        self.paths = _checked_names("paths", "path", self.paths, may_be_empty=False)
+        self.classes = _checked_names("classes", "class", self.classes, may_be_empty=True)
+        self.labels = _checked_labels(self.labels, self.shape[0], self.classes)
         if len(self.paths) != self.shape[0]:
             _refuse(f"paths: expected {self.shape[0]}, one for each image, found {len(self.paths)}")
-        for name in ("identity", "notes"):
-            if not isinstance(getattr(self, name), dict):
-                _refuse(f"{name}: expected a dict, found a {type(getattr(self, name)).__name__}")
-            put(name, json.loads(canonical(getattr(self, name))))
+        self.identity = _checked_json("identity", self.identity)
+        self.notes = _checked_json("notes", self.notes)
         if len(self.provenance) > MAX_PROVENANCE:
             _refuse(f"identity and notes: expected at most {MAX_PROVENANCE >> 20} MiB of JSON")
 
@@ -72,7 +69,8 @@ class CacheHeader:
     @functools.cached_property
     def full_identity(self) -> dict[str, Any]:
         """`identity` with shape, dtype and a digest of the paths: what the key is made from."""
-        return full_identity(self.identity, self.shape, self.dtype, self.paths)
+        known = {"shape": list(self.shape), "dtype": self.dtype, "paths": key(list(self.paths))}
+        return self.identity | known
 
     @functools.cached_property
     def key(self) -> str:
@@ -100,11 +98,11 @@ def refuse_if_stale(file: str, found: CacheHeader, wanted: CacheHeader) -> None:
     )
 
 
-def _refuse(problem: str) -> None:
+def _refuse(problem: str) -> NoReturn:
     raise CacheError(f"cache header: {problem}")
 
 
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int, int, int]:
     sizes = tuple(operator.index(n) for n in shape)
     if len(sizes) != 5:
         _refuse(f"shape: expected (images, views, channels, rows, columns), found {sizes}")
@@ -113,6 +111,12 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if min(sizes) < 1:
         _refuse(f"shape: every size is at least 1, found {sizes}")
     return sizes
+
+
+def _checked_json(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(fields, dict):
+        _refuse(f"{name}: expected a dict, found a {type(fields).__name__}")
+    return json.loads(canonical(fields))
 
 
 def _checked_names(field_name: str, one: str, names: Sequence[str], *, may_be_empty: bool) -> tuple[str, ...]:

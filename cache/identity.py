@@ -1,4 +1,4 @@
-"""What makes two caches the same: canonical JSON, the key over it, and where two identities differ."""
+"""Compare what caches were made from: canonical JSON, the key over it, and where two identities differ."""
 
 import hashlib
 import json
@@ -26,13 +26,6 @@ def key(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def full_identity(
-    identity: dict[str, Any], shape: Sequence[int], dtype: str, paths: Sequence[str]
-) -> dict[str, Any]:
-    """The identity with the fields that the cache knows by itself: shape, dtype, paths."""
-    return identity | {"shape": list(shape), "dtype": dtype, "paths": key(list(paths))}
-
-
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """Every field that differs, as `dotted.name: old → new`, values shortened; sorted by name."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -47,7 +40,7 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def with_flags(fields: Sequence[str], flags: Mapping[str, str]) -> list[str]:
-    """`differences`, each with what a user sets its field by, where there is such a thing."""
+    """`differences`, each with the flag that sets its field, where there is one."""
     names = [field.partition(":")[0] for field in fields]
     return [f"{f} ({flags[n]})" if n in flags else f for n, f in zip(names, fields, strict=True)]
 
@@ -61,7 +54,7 @@ def first_difference(old: Sequence[str], new: Sequence[str]) -> str:
 
 
 def _problems(value: Any, name: str) -> Iterator[str]:
-    """What of a value JSON would change or refuse."""
+    """Name the parts of a value that JSON would change or refuse."""
     here = name or "the value"
     if isinstance(value, dict):
         for k, v in value.items():

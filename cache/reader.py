@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cache.contents import opened, read_published
+from cache.contents import opened, read_digests, read_published
 from cache.digests import check_blocks
-from cache.disk import read_all
 from cache.dtypes import Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
@@ -115,11 +114,8 @@ class FeatureCache:
     @cached_property
     def image_digests(self) -> NDArray[np.uint8]:
         """(N, 16): a digest of each image's encoded bytes, recorded when they were read."""
-        extent = self._contents.layout[IMAGE_DIGESTS]
         with self._opened() as fd:
-            return np.frombuffer(bytes(read_all(fd, extent.nbytes, extent.offset)), np.uint8).reshape(
-                extent.shape
-            )
+            return read_digests(fd, self._contents.layout, IMAGE_DIGESTS)
 
     @cached_property
     def features(self) -> Raw:
@@ -207,11 +203,12 @@ def _file_id(fd: int) -> tuple[int, int, int]:
 
 
 def _refuse_absent(path: Path) -> None:
-    there, is_part = path.exists(), path.suffix == ".part"
-    if there and not is_part:
+    if path.exists() and path.suffix != ".part":
         return
-    if there or path.with_name(path.name + ".part").exists():
-        raise CacheError(
-            f"{path}: not complete yet; run the same extraction again, it goes on where it stopped"
-        )
-    raise CacheError(f"{path}: no such file; run extract_features.py to make it")
+    is_begun = path.exists() or path.with_name(path.name + ".part").exists()
+    state = (
+        "not complete yet; run the same extraction again, it goes on where it stopped"
+        if is_begun
+        else "no such file; run extract_features.py to make it"
+    )
+    raise CacheError(f"{path}: {state}")

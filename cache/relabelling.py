@@ -33,5 +33,5 @@ def relabel(path: str | Path, header: CacheHeader) -> Path:
 
 
 def relabelled(old: CacheHeader, new: CacheHeader) -> CacheHeader:
-    """The new labels with the old notes, which are about features that stay."""
+    """Combine the new labels with the old notes, which are about features that stay."""
     return dataclasses.replace(new, notes=old.notes)

@@ -1,4 +1,4 @@
-"""Write a cache block by block, so that it can be interrupted anywhere and gone on with (FORMAT.md §6).
+"""Write a cache block by block; it may be interrupted anywhere and continued (FORMAT.md §6).
 
 with CacheWriter("train.h5", header) as writer:
     for rows in writer.missing:
@@ -7,14 +7,13 @@ with CacheWriter("train.h5", header) as writer:
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import disk
-from cache.contents import Contents, opened, read_published
+from cache.contents import Contents, opened, read_digests, read_published
 from cache.digests import block_digest, block_spans, damaged_blocks
 from cache.dtypes import DTYPES, Raw, Values
 from cache.errors import CacheError
@@ -27,7 +26,7 @@ Status = Literal["absent", "partial", "relabel", "complete"]
 
 
 class CacheWriter:
-    """Makes `path`, or goes on making it. Leaving the context lets go of the lock and keeps finished blocks.
+    """Makes `path`, or continues it. Leaving the context releases the lock and keeps finished blocks.
 
     Raises, on entering:
         StaleCacheError: a cache stands there that was made from something else; the message names the fields.
@@ -50,9 +49,7 @@ class CacheWriter:
         self._syncing = disk.BackgroundSync(self._part.fd)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self._syncing.close()
         finally:
@@ -66,10 +63,8 @@ class CacheWriter:
     @property
     def image_digests(self) -> NDArray[np.uint8]:
         """(N, 16): the digests of the images in the blocks that are there, zeros for the others."""
-        extent = self._layout[IMAGE_DIGESTS]
         with disk.explained(self.path):
-            data = disk.read_all(self._part.fd, extent.nbytes, extent.offset)
-        digests = np.frombuffer(bytes(data), np.uint8).reshape(extent.shape).copy()
+            digests = read_digests(self._part.fd, self._layout, IMAGE_DIGESTS)
         for rows in self.missing:
             digests[rows.start : rows.stop] = 0
         return digests
@@ -137,7 +132,7 @@ class CacheWriter:
 
     @staticmethod
     def status(path: str | Path, header: CacheHeader) -> Status:
-        """What there is: nothing, some blocks, all of it under other labels or class names, or all of it.
+        """Tell what is there: nothing, some blocks, or all of it, perhaps under other labels or class names.
 
         Raises: StaleCacheError when made from something else, naming the fields; CacheError when damaged.
         """
@@ -157,7 +152,7 @@ class CacheWriter:
 
     @staticmethod
     def leftover_bytes(path: str | Path) -> int:
-        """What unfinished writing left on the disk, and a cache that is absent takes the place of."""
+        """The size on the disk of what unfinished writing left there, which a new cache replaces."""
         leftovers = (part_path(Path(path)), layout_path(part_path(Path(path))))
         return sum(file.stat().st_blocks * 512 for file in leftovers if file.exists())
 
@@ -190,7 +185,7 @@ class CacheWriter:
 
 
 def _holds_nothing(part: Contents, wanted: CacheHeader) -> bool:
-    """A part of another identity in which no block is written: refusing it would keep nothing safe."""
+    """Whether a part has another identity and no block: refusing it would keep nothing safe."""
     return part.header.key != wanted.key and not part.written.any()
 
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from cache import gather as module
 from cache.gather import PIECE_BYTES, gather
 
 ROW = 64 << 10  # bytes, so that few rows make many pieces
+CORES = "module.os.sched_getaffinity = lambda process: range({})"
 RNG = np.random.default_rng(0)
 SOURCE = RNG.integers(0, 1 << 16, (64, ROW // 2), np.uint16)
 
@@ -27,18 +30,27 @@ def copied(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return out, SOURCE[index]
 
 
+@pytest.fixture
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Helpers as on a machine with so many cores, started anew."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(request.param), raising=False)
+    module._helpers.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    yield
+    module._helpers.cache_clear()  # pyright: ignore[reportPrivateUsage]
+
+
 @pytest.mark.parametrize("pieces", [0, 0.5, 1, 1.9, 2, 2.5, 3, 7.3, 20])
 def test_any_number_of_pieces_is_copied_whole(pieces: float) -> None:
     out, expected = copied(int(pieces * PIECE_BYTES / ROW))
     assert np.array_equal(out, expected)
 
 
-def test_several_threads_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_cores", lambda: 4)
+@pytest.mark.parametrize("cores", [8], indirect=True)
+def test_several_threads_are_at_work(cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
     copy = module._copy  # pyright: ignore[reportPrivateUsage]
 
-    def noted(*arrays: np.ndarray) -> None:
+    def noted(*arrays: Any) -> None:
         seen.add(threading.current_thread().name)
         time.sleep(0.02)
         copy(*arrays)
@@ -55,11 +67,11 @@ def test_callers_in_many_threads_get_their_own_rows() -> None:
             assert np.array_equal(out, expected)
 
 
-def test_an_error_in_a_helper_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_cores", lambda: 2)
+@pytest.mark.parametrize("cores", [2], indirect=True)
+def test_an_error_in_a_helper_reaches_the_caller(cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = threading.current_thread()
 
-    def fails_elsewhere(*arrays: np.ndarray) -> None:
+    def fails_elsewhere(*arrays: Any) -> None:
         time.sleep(0.02)
         if threading.current_thread() is not caller:
             raise MemoryError("in a helper")
@@ -69,9 +81,10 @@ def test_an_error_in_a_helper_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
         copied(8 * PIECE_BYTES // ROW)
 
 
+@pytest.mark.parametrize("cores", [4], indirect=True)
 @pytest.mark.parametrize("room", [0, 1])
 def test_where_no_thread_can_be_started_the_caller_copies_alone(
-    room: int, monkeypatch: pytest.MonkeyPatch
+    room: int, cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[threading.Thread] = []
     start, copy = threading.Thread.start, module._copy  # pyright: ignore[reportPrivateUsage]
@@ -82,17 +95,15 @@ def test_where_no_thread_can_be_started_the_caller_copies_alone(
         begun.append(thread)
         start(thread)
 
-    def slow(*arrays: np.ndarray) -> None:
+    def slow(*arrays: Any) -> None:
         time.sleep(0.02)
         copy(*arrays)
 
-    module._helpers.cache_clear()  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(module, "_cores", lambda: 4)
     monkeypatch.setattr(module, "_copy", slow)
     monkeypatch.setattr(threading.Thread, "start", scarce)
     out, expected = copied(8 * PIECE_BYTES // ROW)
     assert np.array_equal(out, expected)
-    module._helpers.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    assert len(begun) == room
 
 
 def test_a_thread_that_outlives_the_main_thread_can_still_read() -> None:
@@ -101,7 +112,7 @@ def test_a_thread_that_outlives_the_main_thread_can_still_read() -> None:
 import threading, time
 import numpy as np
 from cache import gather as module
-module._cores = lambda: 2
+{CORES.format(2)}
 def reader():
     threading.main_thread().join()
     time.sleep(0.2)
@@ -139,13 +150,13 @@ import signal, threading, time
 import numpy as np
 from cache import gather as module
 copy, main = module._copy, threading.current_thread()
-module._cores = lambda: 2
-def slow(source, index, out):
+{CORES.format(2)}
+def slow(*arrays):
     if threading.current_thread() is main:
         time.sleep(0.05)
         signal.raise_signal(signal.SIGINT)
     time.sleep(0.3)
-    copy(source, index, out)
+    copy(*arrays)
 module._copy = slow
 source, out = np.ones((64, {ROW}), np.uint8), np.zeros((512, {ROW}), np.uint8)
 try:

@@ -120,7 +120,7 @@ def test_a_cache_s_folder_that_may_only_be_read_is_named(tmp_path: Path) -> None
         return str(caught.value)
 
     said = as_nobody(tmp_path, write_there)
-    assert said.startswith("cache/train.h5: can't be written: Permission denied; mend that")
+    assert said.startswith("cache/train.h5: can't be written: Permission denied; fix that")
     (tmp_path / "cache").chmod(0o755)
 
 

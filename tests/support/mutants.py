@@ -53,12 +53,12 @@ MUTANTS = [
     Mutant("writer.py", "if not there.header.labelled_like(self.header):", "if False:", "relabel"),
     Mutant("relabelling.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "relabel"),
     # rows by several threads
-    Mutant("gather.py", "helpers = min(_cores(), THREADS, pieces) - 1", "helpers = 0", "gather"),
-    Mutant("gather.py", "out[start : start + step])", "out[start : start + step - 1])", "gather"),
-    Mutant("gather.py", "starts.clear()", "pass", "gather"),
-    Mutant("gather.py", "changed.wait_for(lambda: not busy)", "pass", "gather"),
-    Mutant("gather.py", "raise errors[0]", "pass", "gather"),
-    Mutant("gather.py", "contextlib.suppress(RuntimeError)", "contextlib.suppress(TypeError)", "gather"),
+    Mutant("gather.py", "if len(pieces) > 1 and", "if False and", "gather"),
+    Mutant("gather.py", "slice(at, at + step)", "slice(at, at + step - 1)", "gather"),
+    Mutant("gather.py", "pieces.clear()", "pass", "gather"),
+    Mutant("gather.py", "[outcome.get() for outcome in list(at_work)]", "[]", "gather"),
+    Mutant("gather.py", "raise error", "pass", "gather"),
+    Mutant("gather.py", "suppress(RuntimeError)", "suppress(TypeError)", "gather"),
     Mutant("gather.py", "after_in_child=_helpers.cache_clear", "after_in_child=int", "gather"),
     # the file that is being written
     Mutant("partial.py", "if not part.is_locked:", "if False:", "writer"),
@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant("reader.py", "blocks = blocks[~self._verified[blocks]]", "blocks = blocks[self._verified[blocks]]", "verify"),
     Mutant("reader.py", "self._verified[blocks] = True", "pass", "verify"),
     Mutant("reader.py", "read_published(fd, str(self.path))  # header", "pass  # header", "verify"),
-    Mutant("reader.py", "index[:, None] * views +", "index[:, None] +", "reader"),
+    Mutant("reader.py", "index = index * views + np", "index = index + np", "reader"),
     Mutant("reader.py", "or index.max() >= len(self)", "or index.max() > len(self)", "reader"),
     Mutant("reader.py", "if _file_id(fd) != self._file:", "if False:", "reader_refusals"),
     Mutant("reader.py", "mmap.MAP_PRIVATE", "mmap.MAP_SHARED", "reader"),
@@ -98,9 +98,9 @@ MUTANTS = [
     # fingerprint and what goes into it
     Mutant("identity.py", "sort_keys=True", "sort_keys=False", "fingerprint"),
     Mutant("identity.py", 'separators=(",", ":")', 'separators=(", ", ": ")', "fingerprint"),
-    Mutant("identity.py", '"dtype": dtype', '"type": "x"', "fingerprint"),
-    Mutant("identity.py", '"shape": list(shape)', '"shape": list(shape)[1:]', "fingerprint"),
-    Mutant("identity.py", "key(list(paths))", "key(sorted(paths))", "fingerprint"),
+    Mutant("header.py", '"dtype": self.dtype', '"type": "x"', "fingerprint"),
+    Mutant("header.py", '"shape": list(self.shape)', '"shape": list(self.shape)[1:]', "fingerprint"),
+    Mutant("header.py", "key(list(self.paths))", "key(sorted(self.paths))", "fingerprint"),
     Mutant("identity.py", "old.keys() | new.keys()", "old.keys() & new.keys()", "fingerprint"),
     Mutant("identity.py", "min(len(old), len(new)))", "0)", "other_identity"),
     Mutant("identity.py", "if type(k) is not str:", "if False:", "fingerprint"),
@@ -143,12 +143,12 @@ def copy_tree(folder: Path) -> Path:
     """cache/ and its tests alone, so that no run imports torch."""
     for name in ("cache", "tests/cache", "tests/support"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/tally.py"):
+    for name in ("pyproject.toml",):
         shutil.copy(ROOT / name, folder / name)
     hooks = "pytest_runtest_makereport, pytest_terminal_summary, tally"
     quietly = "hypothesis.settings.register_profile('here', deadline=None, database=None)"
     (folder / "tests" / "conftest.py").write_text(
-        f"import hypothesis\nfrom tally import {hooks}\n{quietly}\nhypothesis.settings.load_profile('here')\n"
+        f"import hypothesis\nfrom support.tally import {hooks}\n{quietly}\nhypothesis.settings.load_profile('here')\n"
     )
     return folder
 
