@@ -1,8 +1,8 @@
-"""Kernels in Triton for what a GPU does between matrix products. Torch's Linux builds for GPUs bring Triton.
+"""Custom kernels in Triton for a GPU's work between matrix products. In and out: tensors on the GPU.
 
-Each has a twin in plain torch, which everything else runs, and is tested to be equal to it: on a GPU if there
-is one, in Triton's interpreter on a CPU if not. A step of a small head is a few dozen kernels of one or two
-microseconds each; these make a third of them.
+Torch's Linux builds for GPUs bring Triton. Each kernel has an equivalent in plain torch for all other
+devices, and is tested to be equal to it: on a GPU if there is one, else in Triton's interpreter on a CPU. A
+step of a small head is a few dozen kernels of one or two microseconds each; these make a third of them.
 """
 
 import subprocess
@@ -15,23 +15,23 @@ from torch import Tensor
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = (7, 0)
-"""Compute capability that Triton compiles for."""
+"""The oldest compute capability that Triton compiles for."""
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors are for the kernels: numbers of at most 32 bits on a GPU, and Triton works."""
+    """Whether the kernels take these tensors: numbers of at most 32 bits on a GPU, where Triton works."""
     return all(t.is_cuda and t.dtype in FLOATS for t in tensors) and triton_works()
 
 
 @cache
 def triton_works() -> bool:
-    """Whether Triton is there and compiles, which takes a C compiler. Where that fails, a line says why."""
+    """Whether Triton is installed and compiles, which needs a C compiler. If it fails, a line says why."""
     if find_spec("triton") is None or torch.cuda.get_device_capability() < OLDEST:
         return False
     try:
         _compile_one()
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"Triton can't compile here ({reason}); heads train by plain torch, slower", file=sys.stderr)
         return False
     return True

@@ -1,4 +1,4 @@
-"""ReLU of every crop and its mirror, summed over the crops of an image, and the way back.
+"""ReLU of every crop and its mirror, summed over the crops of an image, and its gradient.
 
 Legend: B images, S boxes, N hidden units of all heads; p, q (B·S, N) as in `pipeline.heads.folding`. With q,
 box s stands for p + q + b and, if s < pairs, for the mirror p - q + b; without, for p + b alone.
@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 COLUMNS = 256
-"""Hidden units that a program looks at."""
+"""Hidden units per program."""
 IMAGES = 4
-"""Images that a program of the way back looks at; it adds up their part of the bias's gradient."""
+"""Images per program of the backward pass, which sums their part of the bias's gradient."""
 
 
 @triton.jit
@@ -90,7 +90,7 @@ def _spread_gradient(
 
 
 def sum_crops(p: Tensor, q: Tensor | None, bias: Tensor, boxes: int, pairs: int) -> Tensor:
-    """(B, N) float32: Σ over boxes of relu(p + q + b) and, of the first `pairs`, relu(p - q + b)."""
+    """Sum relu(p + q + b) over all boxes, and relu(p - q + b) over the first `pairs`: (B, N) float32."""
     rows, columns = p.shape
     total = p.new_empty((rows // boxes, columns), dtype=torch.float32)
     width, grid = _grid(len(total), columns)
@@ -101,29 +101,19 @@ def sum_crops(p: Tensor, q: Tensor | None, bias: Tensor, boxes: int, pairs: int)
 def spread_gradient(
     p: Tensor, q: Tensor | None, bias: Tensor, grad: Tensor, boxes: int, pairs: int
 ) -> Tensor:
-    """From the gradient (B, N) of `sum_crops`: p and q become their own gradients, in place; gives that of
-    the bias, (N,) float32."""
+    """Turn p and q into their own gradients in place, given the gradient (B, N) of `sum_crops`; returns the
+    gradient of the bias, (N,) float32."""
     images, columns = grad.shape
     partial = grad.new_empty((-(-images // IMAGES), columns), dtype=torch.float32)
     width, grid = _grid(len(partial), columns)
+    folded, differences, grad = q is not None, p if q is None else q, grad.contiguous()
     _spread_gradient[grid](
-        p,
-        p if q is None else q,
-        bias,
-        grad.contiguous(),
-        partial,
-        images,
-        columns,
-        boxes,
-        pairs,
-        q is not None,
-        IMAGES,
-        width,
+        p, differences, bias, grad, partial, images, columns, boxes, pairs, folded, IMAGES, width
     )
     return partial.sum(0)
 
 
 def _grid(programs: int, columns: int) -> tuple[int, tuple[int, int]]:
-    """How many columns a program takes, and how many programs there are."""
+    """Columns per program, and the grid of programs."""
     width = min(COLUMNS, triton.next_power_of_2(columns))
     return width, (programs, triton.cdiv(columns, width))

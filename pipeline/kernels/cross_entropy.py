@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 MOST_CLASSES = 1024
 TILE = 1024
-"""Logits that a program looks at: few, so that one head too has many programs."""
+"""Logits per program: few, so that even one head has many programs."""
 
 
 @triton.jit(do_not_specialize=["images", "classes", "parts"])

@@ -3,7 +3,7 @@
 Torch's fused SGD cuts a parameter into pieces of 65,536 numbers, too few to keep a GPU busy with a small
 head, and knows one learning rate and no clipping.
 
-Legend: M heads, P numbers of a head's part of a parameter.
+Legend: M heads.
 """
 
 # Kernels are written in Triton's language, whose types are not Python's.
@@ -15,9 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 2048
-"""Numbers that a program looks at at once."""
+"""Numbers that a program handles at once."""
 MOST_PARTS = 128
-"""Of a head's part of a parameter, each with a sum of squares of its own."""
+"""Parts of a head's share of a parameter, each with a sum of squares of its own."""
 
 
 @triton.jit(do_not_specialize=["first", "slots"])
@@ -74,30 +74,19 @@ def clip_and_step(
 ) -> None:
     """Shorten each head's gradient to `longest`, over all its parameters, and take a step, in place.
 
-    weights, grads, momenta: (M, ...) float32, contiguous. lr and each of decays: (M,). factor: () the share
-    of the learning rates. keep: how much of the momentum stays.
+    weights, grads, momenta: (M, ...) float32, contiguous. lr and each of decays: (M,). factor: (), multiplies
+    the learning rates. keep: the momentum's factor.
     """
     heads, sizes = len(lr), [w[0].numel() for w in weights]
     repeats = [triton.cdiv(size, BLOCK * MOST_PARTS) for size in sizes]
     parts = [triton.cdiv(size, BLOCK * n) for size, n in zip(sizes, repeats, strict=True)]
     slots, first = sum(parts), 0
+    width = triton.next_power_of_2(slots)
     squares = torch.empty((heads, slots), device=lr.device)
     for grad, size, count, n in zip(grads, sizes, parts, repeats, strict=True):
         _sum_squares[(heads, count)](grad, squares, size, first, slots, n, BLOCK)
         first += count
     for weight, grad, momentum, decay, size in zip(weights, grads, momenta, decays, sizes, strict=True):
         _update[(heads, triton.cdiv(size, BLOCK))](
-            weight,
-            grad,
-            momentum,
-            squares,
-            lr,
-            decay,
-            factor,
-            size,
-            slots,
-            longest,
-            keep,
-            triton.next_power_of_2(slots),
-            BLOCK,
+            weight, grad, momentum, squares, lr, decay, factor, size, slots, longest, keep, width, BLOCK
         )
