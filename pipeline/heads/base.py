@@ -1,7 +1,7 @@
-"""What a head is. To add one: a file here with a subclass of `Head`, and an entry in `HEADS`.
+"""The interface of heads. To add one: a file here with a subclass of `Head`, and an entry in `HEADS`.
 
-A head is a *stack* of M heads of one shape that train at once, in one pass over the data: they differ in the
-seed of their initial weights and in the optimizer's settings. Every parameter has a leading dimension M.
+A `Head` is a *stack* of M heads of one shape that train at once, in one pass over the data: they differ in
+the seed of their initial weights and in the optimizer's settings. Every parameter has a leading dimension M.
 
 A subclass needs `__init__(spec)`, `prepare` and `forward`; `views` and `losses` where the defaults don't fit.
 A subclass of `FittedHead` has `fit` too, and is computed from all maps at once instead of trained in steps.
@@ -22,7 +22,7 @@ from pipeline.maps.crops import Crop, crops_of
 
 
 class HeadSpec(NamedTuple):
-    """All that a head's shape and initial weights depend on."""
+    """Everything that a head's shape and initial weights depend on."""
 
     settings: HeadSettings
     map_shape: tuple[int, int, int]  # (C, H, W)
@@ -56,20 +56,20 @@ class Head(nn.Module):
         self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def share_of(self, maps: int) -> int:
-        """How many images make about as many maps."""
+        """How many images to pass at once so that the head holds about this many maps."""
         return max(1, maps // self.maps_per_image)
 
     def prepare(self, maps_BVCHW: Tensor) -> Tensor:
-        """What the head reads of the maps: (B, ...), same dtype. Pooling, cropping, folding: whatever has no
-        parameters, so that it can be done once for all epochs. Must treat each image on its own."""
+        """Reduce maps to the head's inputs (B, ...), same dtype: pooling, cropping, folding, whatever has no
+        parameters, so that it is done once for all epochs. Must treat each image on its own."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, ...) from `prepare` → raw scores (M, B, K)."""
+        """Score inputs (B, ...) from `prepare`: logits (M, B, K)."""
         raise NotImplementedError
 
     def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """(M,) what each head minimises, averaged over the batch. labels: (B,) int64 or (B, K) int8."""
+        """The loss of each head (M,), averaged over the batch. labels: (B,) int64 or (B, K) int8."""
         return mean_loss(self(inputs), labels, self.loss)
 
     def new_weight(self, *shape: int, std: float) -> nn.Parameter:
@@ -81,27 +81,24 @@ class Head(nn.Module):
         return nn.Parameter(torch.zeros(len(self.seeds), *shape))
 
     def start_epoch(self, epoch: int) -> None:
-        """Dropout's randomness is a function of (seed, epoch), so a resumed run draws what it would have."""
+        """Seed dropout by (seed, epoch), so that a resumed run draws the same masks."""
         device = next(self.parameters()).device  # drawn there: masks are larger than batches
         # torch's generators look at 32 bits of a seed only
         seeds = [int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) for seed in self.seeds]
         self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def dropout(self, x_MBh: Tensor, probability: float) -> Tensor:
-        """Each head of the stack draws its own mask. Nothing is dropped outside of training."""
+        """Drop out values; each head draws its own mask. Nothing is dropped outside of training."""
         if not (self.training and probability):
             return x_MBh
-        kept = torch.stack(
-            [
-                torch.rand(x_MBh.shape[1:], generator=g, device=g.device) >= probability
-                for g in self._generators
-            ]
-        )
+        shape = x_MBh.shape[1:]
+        draws = [torch.rand(shape, generator=g, device=g.device) for g in self._generators]
+        kept = torch.stack(draws) >= probability
         return x_MBh * kept.to(x_MBh.device, x_MBh.dtype).div_(1 - probability)
 
 
 class Examples(NamedTuple):
-    """All maps of the training part, on the device."""
+    """Every map of the training part, on the device."""
 
     inputs: Tensor  # (N, ...) from `prepare`
     labels: Tensor  # (N,) int64 or (N, K) int8
@@ -113,7 +110,7 @@ class FittedHead(Head):
     def fit(self, train: Examples, choose: bool) -> list[dict[str, Any]]:
         """Become a stack of M heads, computed in M settings from the training part; gives the settings.
 
-        With `choose` it is all settings that are worth trying, for validation to choose from, else one. What
-        doesn't depend on the setting stays (1, ...).
+        With `choose` these are all settings worth trying, for validation to choose from, else one. A tensor
+        that doesn't depend on the setting stays (1, ...).
         """
         raise NotImplementedError

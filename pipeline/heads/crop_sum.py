@@ -1,7 +1,7 @@
-"""FullNet's first layer and the sum over crops in one, by the kernels of a GPU.
+"""FullNet's first layer and the sum over crops in one, by custom kernels on a GPU.
 
-The plain way writes each crop's activations down and reads them five times on the way there and back. Here
-the two products stay as they are, and the activations are made again from them where they are needed.
+The plain way writes out each crop's activations and reads them five times, forward and backward. Here the two
+products stay as they are, and the activations are computed from them again wherever they are needed.
 
 Shapes: M heads, B images, S boxes, D cells of a crop, h hidden units.
 """
@@ -16,7 +16,7 @@ from pipeline.heads.folding import Folding
 
 
 class CropSum(torch.autograd.Function):
-    """Σ over crops of ReLU(crop · W + b), of every head. No gradient for the inputs.
+    """Σ over crops of ReLU(crop · W + b), for every head. No gradient for the inputs.
 
     inputs (B, S, D), weight (M, h, D), bias (M, h) → (B, M·h) float32. `even` is the length of the even part
     of D when there are crops with mirrors in `folding`, else 0.
@@ -57,7 +57,7 @@ class CropSum(torch.autograd.Function):
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """`out` = a @ b. A GPU adds short numbers up in float32 anyway: nothing is rounded on the way there."""
+    """Write a @ b into `out`. A GPU sums short numbers in float32 anyway: nothing is rounded before `out`."""
     if a.dtype == out.dtype:
         torch.mm(a, b, out=out)
     elif a.is_cuda:

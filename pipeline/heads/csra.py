@@ -10,7 +10,7 @@ logits are summed. Maps come centred, so that, other than in the paper, how freq
 Cells are scored once for all crops of a map; crops are windows of these scores, and their logits are
 averaged. Neither mean nor softmax minds the order of cells: a mirrored crop counts as another of its box.
 
-Shapes: M heads of the stack, P temperatures, B images, V views, C×H×W cells of a map, K classes.
+Shapes: M heads, P temperatures, B images, V views, C×H×W cells of a map, K classes.
 """
 
 from collections import Counter
@@ -56,9 +56,7 @@ class ResidualAttention(Head):
         total = cells.mean(1).sum(2)
         for p, temperature in enumerate(self.temperatures):
             mine = cells[:, :, :, p]
-            if temperature == MAXIMUM:
-                attended = mine.amax(1)
-            else:
-                attended = ((temperature * mine).softmax(1) * mine).sum(1)
-            total = total + self.share * attended
+            highest = temperature == MAXIMUM
+            found = mine.amax(1) if highest else ((temperature * mine).softmax(1) * mine).sum(1)
+            total = total + self.share * found
         return total

@@ -1,4 +1,4 @@
-"""Ten crops for the price of five: crops in the mirror basis.
+"""Ten crops at the price of five: crops in the mirror basis.
 
 Reversing the columns of a crop x leaves x_j + x_(w-1-j) as it is and turns the sign of x_j - x_(w-1-j). So
 crops are written in the orthonormal basis of these sums and differences over √2 (a middle column stays):
@@ -25,7 +25,7 @@ HALF = math.sqrt(0.5)
 
 
 class Folding(NamedTuple):
-    """Crops sorted by what they cost: those that come with their mirror image, and the others."""
+    """Crops in two kinds: pairs of a crop and its mirror image, and single ones."""
 
     pairs: tuple[Crop, ...]
     singles: tuple[Crop, ...]
@@ -39,9 +39,9 @@ class Folding(NamedTuple):
         return 2 * len(self.pairs) + len(self.singles)
 
     def mask(self) -> Tensor | None:
-        """(2, 1, boxes, 1) one where p + q and p - q of a box are a crop, zero at a single's mirror image.
+        """A mask (2, 1, boxes, 1) of p + q and p - q: zero at a single's mirror image, which is no crop.
 
-        None where every one of them is a crop.
+        None where all of them are crops.
         """
         if not (self.pairs and self.singles):
             return None
@@ -51,7 +51,7 @@ class Folding(NamedTuple):
 
 
 def pair_up(crops: Sequence[Crop]) -> Folding:
-    """Find each crop's mirror image. (A centre that falls between two cells has none.)"""
+    """Find each crop's mirror image. (A centre that lies between two cells has none.)"""
     pairs: list[Crop] = []
     singles: list[Crop] = []
     for crop in crops:
@@ -65,7 +65,7 @@ def pair_up(crops: Sequence[Crop]) -> Folding:
 
 
 def even_size(channels: int, height: int, width: int) -> int:
-    """Length of the even part of a crop; the odd part is what is left of channels·height·width."""
+    """The length of the even part of a crop; the odd part is the rest of channels·height·width."""
     return channels * height * ((width + 1) // 2)
 
 
@@ -93,8 +93,9 @@ def unfold(folded_BD: Tensor, channels: int, height: int, width: int) -> Tensor:
 
 
 def fold_crops(maps_BVCHW: Tensor, folding: Folding) -> Tensor:
-    """(B, pairs + singles, D): every box of the maps in the mirror basis. A mirrored single has its odd part
-    negated; of a pair, the unmirrored crop stands for both."""
+    """Write every box of the maps in the mirror basis: (B, pairs + singles, D).
+
+    A mirrored single has its odd part negated; in a pair, the unmirrored crop stands for both."""
     batch, _, channels, _, _ = maps_BVCHW.shape
     crops = folding.pairs + folding.singles
     _, _, height, width = crops[0].box

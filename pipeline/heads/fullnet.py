@@ -68,7 +68,7 @@ class FullNet(Head):
         return torch.baddbmm(self.output_bias[:, None], total_MBh, self.output_weight / self.folding.crops)
 
     def _deeper(self, stack: Tensor) -> Tensor:
-        """Dropout and the hidden layers after the first: (F, B, S, M·h) → (F, B, S, M·h')."""
+        """Apply dropout and the hidden layers after the first: (F, B, S, M·h) → (F, B, S, M·h')."""
         shape = stack.shape[:3]
         hidden = stack.view(shape.numel(), len(self.seeds), -1).transpose(0, 1)  # (M, F·B·S, h)
         hidden = self.dropout(hidden, self.dropout_rate)
@@ -79,13 +79,13 @@ class FullNet(Head):
         return hidden.transpose(0, 1).reshape(*shape, -1)
 
     def plain_first_weight(self) -> Tensor:
-        """(M, h, C, crop height, crop width): the first layer as it applies to a crop as it is."""
+        """The first layer's weight in the plain basis: (M, h, C, crop height, crop width)."""
         weight = self.get_parameter("weight0").detach()
         return unfold(weight.flatten(0, 1), *self.crop_shape).unflatten(0, weight.shape[:2])
 
 
 class FirstLayer(torch.autograd.Function):
-    """ReLU(crop · W + b) for every crop, mirrored or not, of every head. No gradient for the inputs.
+    """ReLU(crop · W + b) for every crop, mirrored or not, and every head. No gradient for the inputs.
 
     inputs (B, S, D), weight (M, h, D), bias (M, h) → (F, B, S, M·h). `even` is the length of the even part of
     D when boxes stand for a crop and its mirror (F = 2), and 0 when each stands for itself (F = 1).
@@ -94,15 +94,12 @@ class FirstLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, even: int) -> Tensor:
         rows, flat = inputs.flatten(0, 1), weight.flatten(0, 1).to(inputs.dtype)  # (B·S, D), (M·h, D)
-        offset = bias.flatten().to(inputs.dtype)
+        stack = rows.new_empty((2 if even else 1, len(rows), len(flat)))
+        offset, end = bias.flatten().to(inputs.dtype), even or None
+        torch.addmm(offset, rows[:, :end], flat[:, :end].t(), out=stack[0])
         if even:
-            stack = rows.new_empty((2, len(rows), len(flat)))
-            p, q = stack
-            torch.addmm(offset, rows[:, :even], flat[:, :even].t(), out=p)
-            torch.mm(rows[:, even:], flat[:, even:].t(), out=q)
-            _sum_and_difference(p, q)
-        else:
-            stack = torch.addmm(offset, rows, flat.t())[None]
+            torch.mm(rows[:, even:], flat[:, even:].t(), out=stack[1])
+            _sum_and_difference(*stack)
         stack = stack.relu_().view(len(stack), *inputs.shape[:2], -1)
         ctx.save_for_backward(inputs, stack)
         ctx.even, ctx.shape, ctx.dtype = even, weight.shape, weight.dtype
@@ -114,25 +111,20 @@ class FirstLayer(torch.autograd.Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[None, Tensor, Tensor, None]:
         inputs, stack = ctx.saved_tensors
-        rows, even = inputs.flatten(0, 1), ctx.even
+        rows, even, end = inputs.flatten(0, 1), ctx.even, ctx.even or None
         # The activations aren't needed any more: their memory takes the gradient.
         torch.ops.aten.threshold_backward(grads[0], stack, 0, grad_input=stack)
         grad = stack.flatten(1, 2)  # (F, B·S, M·h)
+        weight = rows.new_empty((grad.shape[-1], rows.shape[-1]))
         if even:
-            p, q = grad
-            _sum_and_difference(p, q)
-            weight = rows.new_empty((grad.shape[-1], rows.shape[-1]))
-            torch.mm(p.t(), rows[:, :even], out=weight[:, :even])
-            torch.mm(q.t(), rows[:, even:], out=weight[:, even:])
-        else:
-            p = grad[0]
-            weight = torch.mm(p.t(), rows)
-        heads, width, _ = ctx.shape
-        bias = p.sum(0, dtype=ctx.dtype).view(heads, width)
+            _sum_and_difference(*grad)
+            torch.mm(grad[1].t(), rows[:, even:], out=weight[:, even:])
+        torch.mm(grad[0].t(), rows[:, :end], out=weight[:, :end])
+        bias = grad[0].sum(0, dtype=ctx.dtype).view(ctx.shape[:2])
         return None, weight.view(ctx.shape).to(ctx.dtype), bias, None
 
 
 def _sum_and_difference(p: Tensor, q: Tensor) -> None:
-    """p, q ← p + q, p - q in place."""
+    """Replace p, q by p + q, p - q in place."""
     p.add_(q)
     torch.sub(p, q, alpha=2, out=q)

@@ -1,4 +1,10 @@
-"""Global average pooling and one linear layer. It looks at the whole map; `--crops` doesn't matter."""
+"""One linear layer on pooled channels: of the whole map (linear), or of crops of it (gap, gmp).
+
+gap and gmp pool each crop to a number per channel, the mean or the maximum of its cells, and average the
+crops' scores. The layer is linear, so it is applied once, to the mean of the crops' pooled channels, which
+has no parameters and is prepared once for all epochs. The order of cells doesn't matter, so a mirrored crop
+pools to the same as the crop itself.
+"""
 
 import torch
 from torch import Tensor
@@ -19,6 +25,31 @@ class Linear(Head):
         return maps_BVCHW[:, 0].mean((2, 3))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.baddbmm(
-            self.bias[:, None], inputs.to(self.weight.dtype).expand(len(self.weight), -1, -1), self.weight
-        )
+        inputs = inputs.to(self.weight.dtype).expand(len(self.weight), -1, -1)
+        return torch.baddbmm(self.bias[:, None], inputs, self.weight)
+
+
+class AveragePooling(Linear):
+    """(B, V, C, H, W) → mean over the crops of each crop's mean (B, C) → (M, B, K)."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__(spec)
+        self.crops = spec.crops()
+        self.views = 1 + max(crop.view for crop in self.crops)
+
+    def pool(self, crop_BChw: Tensor) -> Tensor:
+        """(B, C) of the cells of a crop."""
+        return crop_BChw.mean((2, 3))
+
+    def prepare(self, maps_BVCHW: Tensor) -> Tensor:
+        pooled = []
+        for (top, left, height, width), _, view in self.crops:
+            pooled.append(self.pool(maps_BVCHW[:, view, :, top : top + height, left : left + width]))
+        return torch.stack(pooled).mean(0)
+
+
+class MaximumPooling(AveragePooling):
+    """(B, V, C, H, W) → mean over the crops of each crop's maximum (B, C) → (M, B, K)."""
+
+    def pool(self, crop_BChw: Tensor) -> Tensor:
+        return crop_BChw.amax((2, 3))

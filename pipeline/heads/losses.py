@@ -1,56 +1,58 @@
-"""What heads minimise: a loss per image for its labels, and the paper's constraints on regions of attention.
+"""The losses of heads: one per image for its labels, and the paper's constraints on regions of attention.
 
-Labels are (B,) int64, one class per image, or (B, K) with 1 present, 0 absent and -1 not counted. Everything
-is summed over classes and over regions, as in the paper (ICCV 2017), and averaged over images by whoever
-calls: one factor for both parts, so their balance is the paper's, whatever the batch.
+Labels are (B,) int64, one class per image, or (B, K) with 1 present, 0 absent and -1 not counted. Losses are
+summed over classes and over regions, as in the paper (ICCV 2017), and the caller averages them over images:
+one factor for both parts, so their balance is the paper's, whatever the batch.
 
 Shapes: M heads, B images, K classes, N crops, S regions per crop.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline import kernels
+from pipeline.checks import flag
 from pipeline.errors import ConfigError
 
 ANCHORS = (
     *((0.0, 0.0), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5)),
     *((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)),
 )
-"""(tx, ty) that the regions are pulled to, one after the other: the paper's five, then the middles between
-its corners. After the last it goes on with the first."""
-WIDEST = 0.5  # |s| that scale asks for: half the side of the map
-LEAST = 0.1  # s that positive asks for
+"""Places (tx, ty) that the regions are pulled to in turn: the paper's five, then the middles between its
+corners, then the first again."""
+WIDEST = 0.5  # |s| that the constraint scale asks for: half the side of the map
+LEAST = 0.1  # s that the constraint positive asks for
 SHARES = {"scale": 1.0, "anchor": 0.01, "positive": 0.1}
-"""Of the constraints in the loss of localisation."""
+"""Weights of the constraints in the loss of localisation."""
 
 
 def kind_of_loss(asked: str, multi_label: bool) -> str:
-    """What `--loss` comes to on such labels. Raises: ConfigError where it doesn't suit them."""
+    """Resolve --loss auto by the kind of labels. Raises: ConfigError where the loss doesn't suit them."""
     if asked == "auto":
         return "bce" if multi_label else "cross-entropy"
     if multi_label and asked == "cross-entropy":
         raise ConfigError(
-            "--loss: expected auto, bce or softmax-square, for these images have several labels each, "
+            f"{flag('loss')}: expected auto, bce or softmax-square, for images with several labels, "
             "found cross-entropy"
         )
     return asked
 
 
 def classification_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """(M, B) the loss of each image under each head, in float32 or better, summed over classes.
+    """The loss (M, B) of each image under each head, in float32 or better, summed over classes.
 
     cross-entropy   -log softmax at the label; needs one label per image
-    bce             binary cross-entropy of each class; what isn't counted is left out
+    bce             binary cross-entropy of each class that is counted
     softmax-square  squared error of the softmax to the labels divided by their number (ICCV 2017). An image
-                    without a label contributes nothing; what isn't counted is as if absent
+                    without a label contributes nothing; a class that isn't counted is taken as absent
     """
     logits = logits_MBK.float() if logits_MBK.dtype.itemsize < 4 else logits_MBK
     if kind == "cross-entropy":
-        return cross_entropy(logits, labels)
+        labels = labels.expand(len(logits), -1)
+        return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     if labels.ndim == 1:
         labels = F.one_hot(labels, logits.shape[2])
     present_BK = (labels == 1).to(logits.dtype)
@@ -65,7 +67,7 @@ def classification_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor
 
 
 def mean_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """(M,) `classification_loss`, averaged over the images."""
+    """The classification loss (M,) of each head, averaged over the images."""
     if kind == "cross-entropy" and kernels.usable(logits_MBK):
         from pipeline.kernels.cross_entropy import MOST_CLASSES, MeanCrossEntropy
 
@@ -74,26 +76,14 @@ def mean_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor:
     return classification_loss(logits_MBK, labels, kind).mean(1)
 
 
-def cross_entropy(logits_MBK: Tensor, labels_B: Tensor) -> Tensor:
-    """(M, B) negative log-likelihood of each image under each head, in float32 or better."""
-    heads = len(logits_MBK)
-    logits = logits_MBK.float() if logits_MBK.dtype.itemsize < 4 else logits_MBK
-    labels = labels_B.expand(heads, -1)
-    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+def localisation_loss(theta_MBNS4: Tensor, constraints: Collection[str], places_S2: Tensor) -> Tensor:
+    """The constraints (M, B) on the regions (sx, sy, tx, ty), summed over regions, averaged over crops.
 
-
-def localisation_loss(
-    theta_MBNS4: Tensor, constraints: Collection[str], places_S2: Tensor | None = None
-) -> Tensor:
-    """(M, B) the constraints on the regions (sx, sy, tx, ty), summed over regions, averaged over crops.
-
-    anchor     ½|t - a|², a the region's own anchor: `places_S2`, or else `anchors`, which uploads them
+    anchor     ½|t - a|², a the region's own anchor, from `anchors`
     scale      max(|s| - ½, 0)², for both axes
     positive   max(0.1 - s, 0), for both axes
     """
     s_MBNS2, t_MBNS2 = theta_MBNS4[..., :2], theta_MBNS4[..., 2:]
-    if places_S2 is None:
-        places_S2 = anchors(theta_MBNS4.shape[3], theta_MBNS4)
     terms = {
         "anchor": lambda: 0.5 * (t_MBNS2 - places_S2).square(),
         "scale": lambda: (s_MBNS2.abs() - WIDEST).relu().square(),
@@ -106,7 +96,6 @@ def localisation_loss(
     return total
 
 
-def anchors(regions: int, like: Tensor) -> Tensor:
-    """(S, 2) the place (tx, ty) that each region is pulled to."""
-    places: Sequence[tuple[float, float]] = [ANCHORS[k % len(ANCHORS)] for k in range(regions)]
-    return torch.tensor(places, dtype=like.dtype, device=like.device)
+def anchors(regions: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The places (S, 2) that the regions are pulled to."""
+    return torch.tensor([ANCHORS[k % len(ANCHORS)] for k in range(regions)], dtype=dtype)

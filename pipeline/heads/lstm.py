@@ -1,8 +1,8 @@
-"""The LSTM's cell beside its matrix product: gates, memory and hidden state, with a gradient in a few passes.
+"""The LSTM's cell without its matrix product: gates, memory and hidden state, with a gradient in few passes.
 
 Gates lie in the order of `torch.nn.LSTMCell`: input, forget, candidate, output.
 
-Shapes: M heads of the stack, R rows, h width.
+Shapes: M heads, R rows, h width.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ from pipeline.heads.base import Head
 
 
 def lstm_weight(head: Head, width: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """(M, 2h, 4h) for [x, hidden] and (M, 4h): Glorot for x, orthogonal for hidden, forget gates open."""
+    """Weight (M, 2h, 4h) for [x, hidden] and bias (M, 4h): Glorot for x, orthogonal for hidden, forget gates
+    open."""
     weight = head.new_weight(2 * width, 4 * width, std=width**-0.5)
     bias = head.new_bias(4 * width)
     with torch.no_grad():
@@ -47,12 +48,8 @@ class Cell(torch.autograd.Function):
         active, memory, seen = ctx.saved_tensors
         take, keep, candidate, show = active.split(memory.shape[2], 2)
         after = after + torch.ops.aten.tanh_backward(hidden * show, seen)
-        grad = torch.empty_like(active)
+        grad = torch.cat([after * candidate, after * memory, after * take, hidden * seen], 2)
         into = grad.split(memory.shape[2], 2)
-        for part, upstream in zip(
-            into, (after * candidate, after * memory, after * take, hidden * seen), strict=True
-        ):
-            part.copy_(upstream)
         torch.ops.aten.tanh_backward(into[2], candidate, grad_input=into[2])
         for part, gate in ((into[0], take), (into[1], keep), (into[3], show)):
             torch.ops.aten.sigmoid_backward(part, gate, grad_input=part)

@@ -11,15 +11,15 @@
     scores_k = FC(z_k) for k ≥ 1
 
 An image's score for a class is the highest over the regions, averaged over crops, each of which is a map of
-its own. Other than there, one width serves all layers, and the default loss is `bce`.
+its own. Unlike in the paper, one width serves all layers, and the default loss is `bce`.
 
-What costs is the first layer, over all cells of a region, at each step. So its weight gradient is one product
-for all steps (`SharedLayer`); crops are rows of a batch; step 0's regions have no parameters and are prepared
-once for all epochs; the scores of all steps are one product.
+The first layer, over all cells of a region at each step, is the expensive one. So its weight gradient is one
+product for all steps (`SharedLayer`); crops are rows of a batch; step 0's regions have no parameters and are
+prepared once for all epochs; the scores of all steps are one product.
 
 The paper starts every region as the whole map: bias (1, 1, 0, 0). They then shrink and drift apart while the
-scores are learned on them, and end where chance led them. With `--region-start anchors` each step has a bias
-of its own instead, half the map at the step's anchor; with `fixed` regions never leave it.
+scores are learned on them, and end up anywhere. With `--region-start anchors` each step has a bias of its own
+instead, half the map at the step's anchor; with `fixed` regions never leave it.
 
 Shapes: M heads, B images, N crops, R = B·N rows, S regions, h width, K classes, p×q points of a region.
 """
@@ -69,40 +69,33 @@ class RecurrentAttention(Head):
         self.map_layout = (self.views, height, channels, width)
         self.points = _points(settings.region_cells, self.crops[0])
         self.transformer = Transformer(self.crops, cells, self.points)
-        self._set_up_whole(cells)
-        self.localisation, self.constraints = settings.localisation, settings.constraints
-        self.dropout_rate, self.recordable = settings.dropout, not settings.dropout
-        self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
-        self.fixed = settings.region_start == "fixed"
-        self._set_up_places(hidden, settings.region_start != "whole")
-
-    def _set_up_whole(self, cells: tuple[int, int]) -> None:
-        """A mirrored crop as a whole is the mirror image of the crop: one of them is prepared."""
+        # A mirrored crop as a whole is the mirror image of the crop: only one of them is prepared.
         plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
         self.whole = Transformer(plain, cells, self.points)
         self.boxes = [plain.index(crop._replace(mirrored=False)) for crop in self.crops]
         mirrored = torch.tensor([crop.mirrored for crop in self.crops])[:, None, None, None]
         self.register_buffer("mirrored", mirrored, persistent=False)
         self.mirrored: Tensor
+        self.localisation, self.constraints = settings.localisation, settings.constraints
+        self.dropout_rate, self.recordable = settings.dropout, not settings.dropout
+        self.fixed = settings.region_start == "fixed"
+        self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
+        self._set_up_places(hidden, settings.region_start != "whole")
 
     def _set_up_layers(self, size: int, width: int, classes: int) -> None:
         self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, C, q
         self.region_bias = self.new_bias(width)
         self.lstm_weight, self.lstm_bias = lstm_weight(self, width)
-        self.state_weight, self.state_bias = (
-            self.new_weight(width, width, std=(2 / width) ** 0.5),
-            self.new_bias(width),
-        )
-        self.score_weight, self.score_bias = (
-            self.new_weight(width, classes, std=width**-0.5),
-            self.new_bias(classes),
-        )
+        self.state_weight = self.new_weight(width, width, std=(2 / width) ** 0.5)
+        self.state_bias = self.new_bias(width)
+        self.score_weight = self.new_weight(width, classes, std=width**-0.5)
+        self.score_bias = self.new_bias(classes)
 
     def _set_up_places(self, width: int, anchored: bool) -> None:
-        """What leads from a state to the next region."""
+        """Make the layer that leads from a state to the next region."""
         self.place_weight = self.new_weight(width, 4, std=0.0)
         start = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # shared by all steps
-        places = anchors(self.steps, start)
+        places = anchors(self.steps)
         self.register_buffer("places", places, persistent=False)  # a recorded step can't upload them
         self.places: Tensor
         if anchored:
@@ -123,7 +116,7 @@ class RecurrentAttention(Head):
         return (losses + self.localisation * constrained).mean(1)
 
     def attention(self, inputs: Tensor) -> Attention:
-        """All regions and their scores, of inputs from `prepare`."""
+        """Find all regions and their scores in inputs from `prepare`."""
         heads, batch, dtype = len(self.seeds), len(inputs), self.lstm_weight.dtype
         region = SharedLayer(self.region_weight, self.region_bias, inputs.dtype, relu=True)
         gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
@@ -150,7 +143,7 @@ class RecurrentAttention(Head):
         return Attention(torch.stack(thetas, 3), scores)
 
     def _unpack(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, V, H, C, W) maps, and (R, p·C·q) crops as a whole."""
+        """Undo `prepare`'s concatenation: (B, V, H, C, W) maps, and (R, p·C·q) crops as a whole."""
         batch, (views, height, channels, width), (p, q) = len(inputs), self.map_layout, self.points
         size = views * height * channels * width
         maps = inputs[:, :size].view(batch, views, height, channels, width)

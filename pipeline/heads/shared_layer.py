@@ -1,15 +1,15 @@
-"""A fully connected layer that a recurrence uses at every step, with one product for all of its gradient.
+"""A fully connected layer that a recurrence uses at every step, with its whole gradient in one product.
 
-Autograd would make the weight's gradient step by step: K products over a batch's few rows, each written out
-in the weight's full size and added up. Here each step's backward pass leaves its inputs and its gradient
-behind, and when the last of them is through, the weight's gradient is made in one product over all K·R rows.
-It is written into the memory of the last one (`pipeline.heads.gradients`).
+Autograd would compute the weight's gradient step by step: K products over a batch's few rows, each written
+out in the weight's full size and added up. Here each step's backward pass keeps its inputs and its gradient,
+and after the last of them the weight's gradient is one product over all K·R rows, written into the memory of
+the gradient before (`pipeline.heads.gradients`).
 
     layer = SharedLayer(weight, bias, torch.float32)
     for k in range(K):
         y = layer(x)  # autograd as usual
 
-Shapes: M heads of the stack, R rows, D inputs, h outputs.
+Shapes: M heads, R rows, D inputs, h outputs.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ Step = tuple[Tensor, Tensor]
 
 
 class SharedLayer:
-    """x·W + b for weight (M, D, h) and bias (M, h), in `dtype`; made anew for each forward pass."""
+    """x·W + b for weight (M, D, h) and bias (M, h), in `dtype`; make a new one for each forward pass."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, relu: bool = False) -> None:
         self.weight, self.bias, self.relu = weight.detach().to(dtype), bias.detach().to(dtype), relu
@@ -32,7 +32,7 @@ class SharedLayer:
         self._token = _Gather.apply(weight, bias, self.steps)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(M, R, D), or (R, D) for all heads alike → (M, R, h)."""
+        """Apply to (M, R, D), or to (R, D) for all heads alike: (M, R, h)."""
         return _Apply.apply(x, self._token, self)
 
 

@@ -6,11 +6,11 @@ The region (sx, sy, tx, ty) lies in coordinates of a crop that run from -1 at th
     point (i, j)   y = sy·g_i + ty   x = sx·g_j + tx   g from -1 to 1
 
 As y does not depend on j nor x on i, bilinear interpolation is two small products with the crop, Ay·f·Axᵀ,
-where a row of Ay holds the at most two weights of a point's neighbours. What lies outside of the crop counts
-as zero (`padding_mode="zeros"`). A crop is a window of its map, and a mirrored one has its columns numbered
-from the right; so both are in the matrices, and no crop is ever copied.
+where a row of Ay holds the at most two weights of a point's neighbours. Outside of the crop all is zero
+(`padding_mode="zeros"`). A crop is a window of its map, and a mirrored one has its columns numbered from the
+right; both are in the matrices, so no crop is ever copied.
 
-Shapes: M heads of the stack, B images, V views, N crops of all views, C×H×W cells of a map, p×q points.
+Shapes: M heads, B images, V views, N crops of all views, C×H×W cells of a map, p×q points.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from pipeline.maps.crops import Crop
 
 
 class Transformer(nn.Module):
-    """Samples regions of crops. The crops of each view lie next to each other, as many for each."""
+    """Samples regions of crops. The crops of a view lie next to each other; each view has equally many."""
 
     def __init__(self, crops: Sequence[Crop], map_cells: tuple[int, int], points: tuple[int, int]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Transformer(nn.Module):
         self.columns: Tensor
 
     def forward(self, maps_BVHCW: Tensor, theta_MBN4: Tensor) -> Tensor:
-        """Regions of the crops of maps → (M, B, N, p·C·q). No gradient for the maps."""
+        """Sample regions of the crops of maps: (M, B, N, p·C·q). No gradient for the maps."""
         batch, views, height, channels, width = maps_BVHCW.shape
         heads, _, crops, _ = theta_MBN4.shape
         (p, q), dtype = self.points, maps_BVHCW.dtype
@@ -50,15 +50,15 @@ class Transformer(nn.Module):
         return sampled.view(batch, crops, heads, -1).permute(2, 0, 1, 3)
 
     def whole(self, maps_BVHCW: Tensor) -> Tensor:
-        """(B, N, p·C·q): each crop as a whole."""
+        """Sample each crop as a whole: (B, N, p·C·q)."""
         region = torch.tensor([1, 1, 0, 0], dtype=maps_BVHCW.dtype, device=maps_BVHCW.device)
         return self(maps_BVHCW, region.expand(1, len(maps_BVHCW), len(self.rows), 4))[0]
 
 
 def _weights(places: Tensor, numbers: Tensor, cells: int) -> Tensor:
-    """(..., points) places → (..., points, cells of the map) how much of each cell a point takes.
+    """How much of each cell a point takes: places (..., points) → (..., points, cells of the map).
 
-    At the very centre of a cell the slope is that towards the next cell, as `grid_sample` has it.
+    At the very centre of a cell the slope is the one towards the next cell, as in `grid_sample`.
     """
     distance = ((places + 1) * ((cells - 1) / 2))[..., None] - numbers
     towards = torch.where(distance < 0, distance, -distance)
@@ -66,7 +66,7 @@ def _weights(places: Tensor, numbers: Tensor, cells: int) -> Tensor:
 
 
 def _numbers(first: int, count: int, cells: int, mirrored: bool) -> Tensor:
-    """Which cell of the crop each cell of the map's side is; infinity outside, out of every point's reach."""
+    """Number the cells of the map's side as cells of the crop; infinity, out of any reach, outside of it."""
     numbers = torch.full((cells,), torch.inf)
     inside = torch.arange(count, dtype=numbers.dtype)
     numbers[first : first + count] = inside.flip(0) if mirrored else inside
@@ -74,6 +74,6 @@ def _numbers(first: int, count: int, cells: int, mirrored: bool) -> Tensor:
 
 
 def _grid(points: int, like: Tensor) -> Tensor:
-    """From edge to edge; a single point lies in the middle, as in `affine_grid`."""
+    """Place points evenly from edge to edge; a single one lies in the middle, as in `affine_grid`."""
     edge = 1 if points > 1 else 0
     return torch.linspace(-edge, edge, points, dtype=like.dtype, device=like.device)

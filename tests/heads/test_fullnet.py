@@ -11,7 +11,7 @@ from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.folding import fold, unfold
 from pipeline.heads.fullnet import FullNet
-from pipeline.heads.losses import cross_entropy
+from pipeline.heads.losses import classification_loss
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -53,7 +53,7 @@ def test_scores_and_gradients_equal_one_forward_pass_per_crop(
     maps = torch.randn(4, 2, 2, height, width, dtype=torch.float64)
     labels = torch.tensor([0, 2, 1, 2])
     scores = head(head.prepare(maps))
-    cross_entropy(scores, labels).mean(1).sum().backward()
+    classification_loss(scores, labels, "cross-entropy").mean(1).sum().backward()
     for m in range(heads):
         layers = plain_layers(head, m)
         expected = reference.fullnet(reference.crops(kind, maps, crop_cells), layers)

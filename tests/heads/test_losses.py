@@ -8,7 +8,7 @@ import torch
 from support import attention_reference as reference
 
 from pipeline.errors import ConfigError
-from pipeline.heads.losses import classification_loss, kind_of_loss, localisation_loss
+from pipeline.heads.losses import anchors, classification_loss, kind_of_loss, localisation_loss
 
 SINGLE = torch.tensor([2, 0, 1, 2])
 SEVERAL = torch.tensor([[1, 0, 1], [0, 0, 0], [-1, 1, 0], [-1, -1, 0]], dtype=torch.int8)
@@ -54,7 +54,7 @@ def test_constraints_are_summed_over_regions_and_averaged_over_crops(
     constraints: tuple[str, ...], steps: int
 ) -> None:
     theta = torch.randn(2, 3, 4, steps, 4, dtype=torch.float64)
-    found = localisation_loss(theta, constraints)
+    found = localisation_loss(theta, constraints, anchors(theta.shape[3], theta.dtype))
     for m in range(2):
         for image in range(3):
             crops = [reference.localisation(crop, constraints) for crop in theta[m, image].numpy()]
@@ -67,7 +67,9 @@ def test_gradients_are_those_of_the_losses(kind: str) -> None:
     assert torch.autograd.gradcheck(lambda x: classification_loss(x, SEVERAL, kind), logits)
     theta = torch.randn(2, 3, 2, 5, 4, dtype=torch.float64, requires_grad=True)
     everything: Any = ("anchor", "scale", "positive")
-    assert torch.autograd.gradcheck(lambda x: localisation_loss(x, everything), theta)
+    assert torch.autograd.gradcheck(
+        lambda x: localisation_loss(x, everything, anchors(x.shape[3], x.dtype)), theta
+    )
 
 
 def test_half_precision_scores_lose_nothing_more() -> None:
