@@ -9,7 +9,6 @@ Legend: N images, V views, C×H×W map, S = image_px.
 import dataclasses
 import math
 import shutil
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -113,10 +112,10 @@ def plan(
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
-    for unused in chain(*(job.split.ignored for job in jobs)):
-        print(f"not used: {unused}")
     needed, free = 0, shutil.disk_usage(config.cache_dir).free
     for job in jobs:
+        for unused in job.split.ignored:
+            print(f"not used: {unused}")
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
         if job.status == "absent":
             needed, free = needed + size, free + CacheWriter.leftover_bytes(job.path)

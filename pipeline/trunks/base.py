@@ -1,4 +1,4 @@
-"""What a trunk is."""
+"""The one interface of all trunks."""
 
 import dataclasses
 
@@ -26,8 +26,14 @@ class Trunk:
         self.module.eval()  # training sets it otherwise, an epoch at a time
 
 
+def scale_and_shift(transform: Transform, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(x/255 − mean) / std as one multiply and one add: scale and shift, (1, 3, 1, 1) each."""
+    mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1)
+    return 1 / (255 * std), -mean / std
+
+
 def normalise(images: Tensor, transform: Transform) -> Tensor:
     """uint8 (B, 3, S, S) → float32 of mean 0 and deviation 1 over the data the transform was made for."""
-    mean = torch.tensor(transform.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(transform.std, device=images.device).view(1, 3, 1, 1)
-    return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))
+    scale, shift = scale_and_shift(transform, images.device)
+    return torch.addcmul(shift, images.float(), scale)

@@ -15,7 +15,7 @@ from torch.backends import mkldnn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.errors import ConfigError, out_of_memory
-from pipeline.trunks.base import Trunk
+from pipeline.trunks.base import Trunk, scale_and_shift
 
 
 class PreparedTrunk(nn.Module):
@@ -31,10 +31,7 @@ class PreparedTrunk(nn.Module):
         self.best_batch = 32 if device.type == "cpu" else 512
         module = fold_norms(trunk.module) if isinstance(trunk.module, nn.Sequential) else trunk.module
         module = copy.deepcopy(module).eval().requires_grad_(False)
-        # (x/255 − mean) / std, as one multiply and one add
-        std = torch.tensor(trunk.transform.std).view(1, 3, 1, 1)
-        mean = torch.tensor(trunk.transform.mean).view(1, 3, 1, 1)
-        self.scale, self.shift = (1 / (255 * std)).to(device), (-mean / std).to(device)
+        self.scale, self.shift = scale_and_shift(trunk.transform, device)
         self.blocked = device.type == "cpu" and self.dtype == torch.float32 and can_be_blocked(module)
         self.normalises = self.blocked and fold_normalisation(module, self.scale, self.shift)
         if self.blocked:
