@@ -19,9 +19,7 @@ IMMATERIAL = (
 )
 """Settings that don't decide what a run learns, and facts that follow from those below."""
 FACTS = {"cache_key": "key", "labels_sha256": "labels", "class_names": "classes"}
-"""What decides what a run learns and no flag says: it follows from the cache."""
-DERIVED = {"labels_sha256", "class_names"}
-"""Differs along with a setting that says more, unless the cache was relabelled."""
+"""Facts of the cache that decide what a run learns."""
 
 
 def claim(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = IMMATERIAL) -> bool:
@@ -57,7 +55,8 @@ def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
         raise RunError(f"{run_dir}: holds a sweep over several groups; give another --out")
     differ = [n for n in wanted if n not in immaterial and (n not in found or found[n] != wanted[n])]
     if differ:
-        told = [name for name in differ if name not in DERIVED] or differ
+        # Labels and classes differ along with a setting that says more, unless the cache was relabelled.
+        told = [name for name in differ if name not in ("labels_sha256", "class_names")] or differ
         made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)
         raise RunError(f"{run_dir}: holds a run made with {made}; give another --out")
     return True

@@ -1,7 +1,7 @@
 """The heads of a stack or a sweep by validation score, and the best setting among them."""
 
 from collections import defaultdict
-from math import inf, nan
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +68,20 @@ def _mean(heads: list[dict[str, Any]]) -> dict[str, Any]:
 
 def rank(entry: dict[str, Any]) -> tuple[float, float]:
     """Sort key: the higher score first, then the lower loss; an entry without a validation score is last."""
-    names = (score_in(entry).key, "val_loss")
-    score, loss = (nan if entry[name] is None else float(entry[name]) for name in names)
-    return (-score, loss) if np.isfinite(score) else (inf, 0.0)
+    score, loss = (entry[name] for name in (score_in(entry).key, "val_loss"))
+    if score is None or not isfinite(score):
+        return inf, inf
+    return -score, loss if loss is not None and isfinite(loss) else inf
 
 
 def choose(runs: list[Path], grid: list[Setting]) -> Setting:
     """The setting with the best mean validation score over the runs; of equal ones, the lowest loss."""
-    scores: dict[Setting, list[tuple[float, float]]] = {setting: [] for setting in grid}
-    for run_dir in runs:
-        for setting in grid:
-            summary = read_json(head_folder(run_dir, setting, None) / SUMMARY)
-            score, loss = summary[score_in(summary).key], summary["val_loss"]  # null where a head diverged
-            scores[setting].append((-inf if score is None else score, -inf if loss is None else -loss))
-    return max(grid, key=lambda s: tuple(sum(part) / len(part) for part in zip(*scores[s], strict=True)))
+
+    def mean_rank(setting: Setting) -> tuple[float, ...]:
+        ranks = [rank(read_json(head_folder(run_dir, setting, None) / SUMMARY)) for run_dir in runs]
+        return tuple(sum(part) / len(part) for part in zip(*ranks, strict=True))
+
+    return min(grid, key=mean_rank)
 
 
 def head_folder(run_dir: Path, setting: Setting, seed: int | None) -> Path:
