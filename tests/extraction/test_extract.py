@@ -108,14 +108,20 @@ def command(config: Sequence[str], weights: Path, cache: Path) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def whole(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits' cache, made without a stop."""
+    cache = tmp_path_factory.mktemp("whole") / "c"
+    subprocess.run(command(["--dataset", "digits"], weights, cache), check=True, capture_output=True)
+    return cache
+
+
 @pytest.mark.fault("SIGINT, SIGTERM once the first block is there, the whole process")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_run_again_ends_with_the_same_bytes(
-    stop: signal.Signals, weights: Path, tmp_path: Path
+    stop: signal.Signals, whole: Path, weights: Path, tmp_path: Path
 ) -> None:
     """Digits have two blocks: the process is stopped once the first is there, and has to keep it."""
-    plain = command(["--dataset", "digits"], weights, tmp_path / "whole")
-    subprocess.run(plain, check=True, capture_output=True)
     stopped = command(["--dataset", "digits"], weights, tmp_path / "stopped")
     process = subprocess.Popen(stopped, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     part = tmp_path / "stopped/train.h5.part"
@@ -130,7 +136,7 @@ def test_stopped_and_run_again_ends_with_the_same_bytes(
     assert said.splitlines()[-1].endswith("interrupted; the same command goes on from here")
     again = subprocess.run(stopped, check=True, capture_output=True, text=True)
     assert "414 images in" in again.stdout, "the block that was written is kept"
-    assert files(tmp_path / "whole") == files(tmp_path / "stopped")
+    assert files(whole) == files(tmp_path / "stopped")
 
 
 def _written_blocks(part: Path) -> int:

@@ -68,7 +68,7 @@ def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
     tmp_path: Path, name: str, write: Any, crops: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0)
-    head, source = head_and_source(write(tmp_path), settings)
+    head, source = head_and_source(write(tmp_path, 40), settings)
     cache = source.cache
     maps = place_maps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps", 1 << 30, 0)
     assert isinstance(maps, MapsInMemory)

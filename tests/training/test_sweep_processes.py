@@ -33,10 +33,10 @@ def process_named(name: str, parent: int) -> int | None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the process in /proc")
 def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missing(tmp_path: Path) -> None:
     folder, out = write_cache(tmp_path / "cache"), tmp_path / "run"
-    slow, quick = "fullnet-ten-1500x1500", ["fullnet-ten-4", "fullnet-ten-5"]
+    slow, quick = "fullnet-ten-800x800", ["fullnet-ten-4", "fullnet-ten-5"]
     command = [
         sys.executable, str(ROOT / "train_head.py"), "--cache", str(folder), "--out", str(out), "--jobs", "2",
-        "--hidden-shapes", "1500x1500", "4", "5", "--epochs", "40", "--batch", "16", "--device", "cpu",
+        "--hidden-shapes", "800x800", "4", "5", "--epochs", "40", "--batch", "16", "--device", "cpu",
     ]  # fmt: skip
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (out / slow / "config.json").exists():
