@@ -43,9 +43,9 @@ class Head(nn.Module):
     """M heads as one module: (B, V, C, H, W) maps → `prepare` → `forward` → (M, B, K) logits."""
 
     views: int = 1
-    """How many views of an image `prepare` looks at; the first of them is the image as it is."""
+    """Number of views of an image that `prepare` looks at; the first of them is the image as it is."""
     maps_per_image: int = 1
-    """How many maps, or crops with the area of one, a forward pass holds for each image."""
+    """Number of maps, or crops with the area of one, that a forward pass holds for each image."""
     recordable: bool = True
     """Whether a step can be recorded on a GPU and replayed: not if it draws random numbers."""
 
@@ -56,7 +56,7 @@ class Head(nn.Module):
         self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def share_of(self, maps: int) -> int:
-        """How many images to pass at once so that the head holds about this many maps."""
+        """The number of images at which the head holds about this many maps."""
         return max(1, maps // self.maps_per_image)
 
     def prepare(self, maps_BVCHW: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ With a unit vector m_i per class, cell j of the map scores s_ij = m_i·x_j, and
     logit_i = mean_j s_ij + λ Σ_j softmax_j(T·s_ij)·s_ij
 
 T = 99 stands for the maximum over the cells. Several T are as many heads with vectors of their own, whose
-logits are summed. Maps come centred, so that, other than in the paper, how frequent a class is takes a bias.
+logits are summed. Maps come centred, so, unlike in the paper, a bias stands for the frequency of a class.
 
 Cells are scored once for all crops of a map; crops are windows of these scores, and their logits are
-averaged. Neither mean nor softmax minds the order of cells: a mirrored crop counts as another of its box.
+averaged. The order of cells makes no difference: a mirrored crop counts as another one of its box.
 
 Shapes: M heads, P temperatures, B images, V views, C×H×W cells of a map, K classes.
 """

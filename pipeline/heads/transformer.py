@@ -56,7 +56,7 @@ class Transformer(nn.Module):
 
 
 def _weights(places: Tensor, numbers: Tensor, cells: int) -> Tensor:
-    """How much of each cell a point takes: places (..., points) → (..., points, cells of the map).
+    """Weights of the map's cells at each point: places (..., points) → (..., points, cells of the map).
 
     At the very centre of a cell the slope is the one towards the next cell, as in `grid_sample`.
     """

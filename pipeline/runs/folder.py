@@ -1,10 +1,10 @@
-"""What a training run leaves in its folder, and how it is read again.
+"""The layout of run folders, and reading, writing and loading them.
 
     config.json             format, settings, the cache's key, classes, versions
     metrics.jsonl           a line per epoch, or per setting that was tried
     head.safetensors        the best epoch's weights, and the means and scales of the maps
     summary.json            written last: a folder that has it holds a finished run
-    checkpoint.safetensors  while training goes on: all that --resume needs
+    checkpoint.safetensors  during training: all that --resume needs
 
 A stack has a folder like this for each head, and leaderboard.json above them; so has a sweep over several
 groups. Everything but metrics.jsonl is written under another name and renamed, so it is whole or not there.

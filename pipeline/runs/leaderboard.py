@@ -14,7 +14,7 @@ from pipeline.runs.score import MAP, TOP1, score_in
 from pipeline.runs.stack import Setting
 
 KEYS = ("group", "lr", "weight_decay")
-"""What tells the lines apart; rate and decay are null for a fitted head."""
+"""The fields that tell lines apart; rate and decay are null for a fitted head."""
 
 
 def heads_in(run_dir: Path) -> list[dict[str, Any]]:

@@ -6,12 +6,10 @@ from pipeline.datasets.holdout import Labels
 
 
 class Score(NamedTuple):
-    """The names of a validation score."""
+    """The names of a validation score, in files (values in per cent) and in print."""
 
     key: str
-    """In metrics.jsonl, summary.json and leaderboard.json; in per cent."""
     title: str
-    """In print."""
 
 
 TOP1, MAP = Score("val_top1", "top-1"), Score("val_map", "mAP")

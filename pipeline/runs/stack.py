@@ -11,19 +11,18 @@ from pipeline.errors import ConfigError
 
 
 class Setting(NamedTuple):
-    """What validation chooses between."""
+    """A learning rate and a weight decay, which validation chooses."""
 
     lr: float
     weight_decay: float
 
 
 class StackedHead(NamedTuple):
-    """One head of a stack: what tells it from the others, and its folder."""
+    """One head of a stack. Its configuration has this setting and seed alone, and the head's own folder."""
 
     setting: Setting
     seed: int
     config: TrainConfig
-    """The group's, with this setting and seed alone, and the folder of this head."""
 
     @property
     def folder(self) -> Path:
