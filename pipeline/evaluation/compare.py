@@ -12,17 +12,22 @@ from pipeline.files import write_json
 from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
 
 
-def compare(folders: list[Path], out: Path, *, resamples: int, seed: int) -> Path:
+def compare(
+    folders: list[Path], predictions: list[Predictions], out: Path, *, resamples: int, seed: int
+) -> Path:
     """Print and write each run's top-1 (multi-label: mAP) minus the first's, with 95 % paired intervals.
 
     Raises: RunError when the runs were not scored on the same images with the same labels.
     """
-    first, *others = folders
-    base = Predictions.load(first / "eval/predictions.npz")
+    (first, base), *others = zip(folders, predictions, strict=True)
     runs = []
-    for folder in others:
-        other = Predictions.load(folder / "eval/predictions.npz")
-        found = interval((first, base), (folder, other), resamples=resamples, seed=seed)
+    for folder, other in others:
+        if base.multi_label:
+            logits = logits_in_order(first, base, folder, other)
+            found = mean_ap_interval(base.logits, logits, base.labels, resamples=resamples, seed=seed)
+        else:
+            refuse_other_images(first, base, folder, other)
+            found = top1_interval(base.correct, other.correct, resamples=resamples, seed=seed)
         runs.append({"run": str(folder), **found._asdict()})
     score, images = "mAP" if base.multi_label else "top-1", len(base.labels)
     print(f"{score} minus that of {first}, percentage points, 95 % interval over {images:,} images:")
@@ -40,17 +45,9 @@ def compare(folders: list[Path], out: Path, *, resamples: int, seed: int) -> Pat
     return out
 
 
-def interval(a: tuple[Path, Predictions], b: tuple[Path, Predictions], **drawn: int) -> Interval:
-    """The interval of run b minus run a, each with its folder. Raises: RunError if they can't be compared."""
-    refuse_mixed([a[0], b[0]], [a[1].multi_label, b[1].multi_label])
-    if a[1].multi_label:
-        return mean_ap_interval(a[1].logits, logits_in_order(*a, *b), a[1].labels, **drawn)
-    refuse_other_images(*a, *b)
-    return top1_interval(a[1].correct, b[1].correct, **drawn)
-
-
-def refuse_mixed(folders: list[Path], multi_label: list[bool]) -> None:
+def refuse_mixed(folders: list[Path], predictions: list[Predictions]) -> None:
     """Raises: RunError when some runs have one label per image and some several."""
+    multi_label = [found.multi_label for found in predictions]
     if len(set(multi_label)) > 1:
         one, several = (folders[multi_label.index(kind)] for kind in (False, True))
         raise RunError(f"{several}: has several labels per image, {one} has one: they can't be compared")

@@ -5,10 +5,9 @@
 Maps are read in batches, so memory does not grow with the cache. The trunk is not loaded.
 """
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,15 +56,6 @@ class Predictions(NamedTuple):
         """Write an .npz file, whole or not at all, that numpy.load reads without pickles."""
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **self._asdict())
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote. Raises: RunError when the file is missing or damaged."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(**{name: file[name] for name in cls._fields})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise RunError(f"{path}: no predictions: {error}; evaluate.py --run makes them") from error
 
 
 class Subject(NamedTuple):

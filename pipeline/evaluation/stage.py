@@ -12,9 +12,9 @@ from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare, refuse_mixed
 from pipeline.evaluation.plots import plot_ap, plot_confusion
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.predict import Predictions, predict
 from pipeline.evaluation.table import number, table
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from pipeline.metrics import multilabel, single_label
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import LEADERBOARD, read_config
@@ -43,30 +43,30 @@ def evaluate(config: EvaluateConfig) -> Path:
     """
     folders = [find_run(Path(run)) for run in config.run]
     described = [read_config(folder, "train", "pretrain") for folder in folders]
-    stages = [facts["stage"] for facts in described]
-    if "pretrain" in stages and len(folders) > 1:
-        whole = folders[stages.index("pretrain")]
-        raise RunError(f"{whole}: a whole network can't be compared; score it alone with --run {whole}")
+    for folder, facts in zip(folders, described, strict=True):
+        if facts["stage"] == "pretrain" and len(folders) > 1:
+            raise RunError(f"{folder}: a whole network can't be compared; score it alone with --run {folder}")
     attending = [facts.get("head") == ATTENTION for facts in described]
     if config.show_regions and not any(attending):
         raise RunError(
             f"--show-regions: expected a run of --head {ATTENTION}, {folders[0]} looks at no regions"
         )
-    if "pretrain" in stages:
+    if described[0]["stage"] == "pretrain":
         from pipeline.pretraining.score import score_trunk  # decodes images, which heads don't need
 
-        written = [score_trunk(config, folders[0])]
-    else:
-        written = [score_head(config, *run) for run in zip(folders, attending, strict=True)]
-    found = [read_json(path) for path in written]
-    refuse_mixed(folders, ["map" in scores for scores in found])
-    print(results(folders, found))
-    made = [file for path in written for file in sorted(path.parent.iterdir()) if file.suffix != ".part"]
+        return score_trunk(config, folders[0])
+    scored = [score_head(config, *run) for run in zip(folders, attending, strict=True)]
+    predictions = [found for found, _ in scored]
+    refuse_mixed(folders, predictions)
+    print(results(folders, [scores for _, scores in scored]))
+    made = [
+        file for folder in folders for file in sorted((folder / "eval").iterdir()) if file.suffix != ".part"
+    ]
     if len(folders) > 1:
         out = Path(config.out or "artifacts/comparison.json")
-        made.append(compare(folders, out, resamples=config.resamples, seed=config.seed))
+        made.append(compare(folders, predictions, out, resamples=config.resamples, seed=config.seed))
     print(*made, sep="\n")
-    return written[0]
+    return folders[0] / "eval/metrics.json"
 
 
 def find_run(folder: Path) -> Path:
@@ -85,8 +85,9 @@ def find_run(folder: Path) -> Path:
     return folder
 
 
-def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> Path:
-    """Score one head; write predictions.npz, a picture and metrics.json, the last one, in RUN/eval."""
+def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> tuple[Predictions, dict[str, Any]]:
+    """Score one head; write predictions.npz, a picture and, last, metrics.json in RUN/eval; gives the first
+    and the last."""
     found = predict(folder, cache=config.cache, batch=config.batch, device=config.device)
     classes, out = tuple(found.classes.tolist()), folder / "eval"
     metrics = multilabel if found.multi_label else single_label
@@ -105,7 +106,7 @@ def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> Path:
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
     write_json(out / "metrics.json", scores | {"classes": list(classes), "units": metrics.UNITS})
-    return out / "metrics.json"
+    return found, scores
 
 
 def results(folders: list[Path], found: list[dict[str, Any]]) -> str:
@@ -118,8 +119,5 @@ def results(folders: list[Path], found: list[dict[str, Any]]) -> str:
     return table(["run", *columns], rows)
 
 
-def _cell(scores: dict[str, Any], *place: str) -> str:
-    value: Any = scores
-    for key in place:
-        value = value.get(key)
-    return number(value, 4 if place == ("nll",) else 2)
+def _cell(scores: dict[str, Any], key: str, rate: str = "") -> str:
+    return number(scores[key][rate] if rate else scores[key], 4 if key == "nll" else 2)

@@ -17,7 +17,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.datasets.base import ImageSplit
+from cache import Labels
+from pipeline.config import PretrainConfig
+from pipeline.datasets.base import ImageSplit, SplitName, open_dataset
+from pipeline.datasets.holdout import select_classes
+from pipeline.errors import ConfigError
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
@@ -75,6 +79,22 @@ class Network(nn.Module):
             rows = slice(start, start + batch)
             found.append(self(prepare(images[rows].to(self.device), rows)).float().argmax(1).cpu())
         return torch.cat(found).numpy()
+
+
+def open_split(config: PretrainConfig, name: SplitName) -> tuple[ImageSplit, Labels, tuple[str, ...]]:
+    """The images of a split, their labels as positions in the classes, and the classes.
+
+    Raises: DataError; ConfigError on an unknown class or where images have several labels.
+    """
+    split = open_dataset(config.dataset, test_fraction=config.test_fraction)[name]
+    if split.multi_label:
+        raise ConfigError(
+            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
+            "whose images may have several; give digits, cifar10 or folder:PATH"
+        )
+    classes = config.classes or split.classes
+    rows, labels = select_classes(split.labels, split.classes, classes)
+    return split.take(rows.tolist()), labels, classes
 
 
 def load_images(split: ImageSplit, transform: Transform, workers: int) -> Tensor:

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import EvaluateConfig, PretrainConfig
-from pipeline.datasets.base import open_dataset
-from pipeline.datasets.holdout import select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.files import write_json
 from pipeline.images import augment
-from pipeline.pretraining.network import Network, load_images
+from pipeline.pretraining.network import Network, load_images, open_split
 from pipeline.runs.folder import read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
@@ -30,11 +28,9 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     Raises: RunError when the run is incomplete; DataError.
     """
     trained = read_settings(run)
-    split = open_dataset(trained.dataset, test_fraction=trained.test_fraction)["test"]
-    classes = trained.classes or split.classes
-    rows, labels = select_classes(split.labels, split.classes, classes)
+    split, labels, classes = open_split(trained, "test")
     network = load_network(run, trained, len(classes)).to(pick_device(config.device))
-    images = load_images(split.take(rows.tolist()), network.transform, config.workers)
+    images = load_images(split, network.transform, config.workers)
     policies: dict[str, dict[str, Any]] = {}
     for policy in config.test_images:
         top1 = []
@@ -48,6 +44,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     metrics = {"top1": policies[config.test_images[0]]["top1"], "images": len(labels), "policies": policies}
     path = run / "eval" / "metrics.json"
     write_json(path, metrics)
+    print(path)
     return path
 
 

@@ -13,15 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cache import Labels
 from pipeline.config import PretrainConfig
-from pipeline.datasets.base import ImageSplit, open_dataset
-from pipeline.datasets.holdout import holdout, select_classes
+from pipeline.datasets.holdout import holdout
 from pipeline.device import pick_device
-from pipeline.errors import ConfigError
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
-from pipeline.pretraining.network import Network, load_images
+from pipeline.pretraining.network import Network, load_images, open_split
 from pipeline.runs.claim import claim
 from pipeline.runs.folder import CHECKPOINT, METRICS
 from pipeline.runs.tensors import write_tensors
@@ -44,7 +41,7 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     out, device = config.out_dir, pick_device(config.device)
     weights = out / "trunk.safetensors"
-    split, labels, classes = training_split(config)
+    split, labels, classes = open_split(config, "train")
     torch.manual_seed(config.seed)
     trunk = TRUNKS[config.trunk].load_untrained()
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
@@ -84,22 +81,6 @@ def pretrain(config: PretrainConfig) -> Path:
     (out / CHECKPOINT).unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
-
-
-def training_split(config: PretrainConfig) -> tuple[ImageSplit, Labels, tuple[str, ...]]:
-    """The images to train on, their labels as positions in the classes, and the classes.
-
-    Raises: DataError; ConfigError on an unknown class or where images have several labels.
-    """
-    split = open_dataset(config.dataset, test_fraction=config.test_fraction)["train"]
-    if split.multi_label:
-        raise ConfigError(
-            f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
-            "whose images may have several; give digits, cifar10 or folder:PATH"
-        )
-    classes = config.classes or split.classes
-    rows, labels = select_classes(split.labels, split.classes, classes)
-    return split.take(rows.tolist()), labels, classes
 
 
 def _half_matrices(module: nn.Module) -> dict[str, Tensor]:

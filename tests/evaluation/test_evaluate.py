@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
-from support.evaluating import CLASSES, head, reference, settings, two_heads, write_cache
+from support.evaluating import CLASSES, head, predictions, reference, settings, two_heads, write_cache
 
 from cache import FeatureCache
-from pipeline.evaluation.predict import Predictions, predict
+from pipeline.evaluation.predict import predict
 from pipeline.evaluation.stage import evaluate
 from pipeline.runs.folder import load_run
 
@@ -46,7 +46,7 @@ def test_predictions_are_kept_and_read_back_without_pickles(made: Path) -> None:
         assert kept["labels"].tolist() == labels.tolist()
         assert kept["paths"].tolist() == paths
         assert kept["classes"].tolist() == list(CLASSES)
-    correct = Predictions.load(made / "ten/eval/predictions.npz").correct
+    correct = predictions(made / "ten").correct
     assert correct.tolist() == (logits.argmax(1) == labels).tolist()
     assert predict(made / "ten", device="cpu").correct.tolist() == correct.tolist()
 
@@ -76,7 +76,7 @@ def test_the_runs_classes_choose_and_order_the_test_rows(made: Path, tmp_path: P
     run = head(made / "cache", tmp_path / "run", classes=chosen)
     found = json.loads(evaluate(settings(run)).read_text())
     logits, labels, paths = reference(run, made / "cache/test.h5", chosen)
-    kept = Predictions.load(run / "eval/predictions.npz")
+    kept = predictions(run)
     assert kept.paths.tolist() == paths
     assert kept.labels.tolist() == labels.tolist()
     assert [Path(p).parent.name for p in paths] == [chosen[label] for label in labels]
@@ -93,7 +93,7 @@ def test_mirrored_views_and_other_dtypes_reach_the_head(dtype: str, tmp_path: Pa
     stored = torch.from_numpy(FeatureCache(cache / "test.h5").take(np.arange(150), None))
     maps = stored.view(torch.bfloat16).float() if dtype == "bfloat16" else stored
     logits = load_run(run).logits(maps).numpy()
-    kept = Predictions.load(run / "eval/predictions.npz").logits
+    kept = predictions(run).logits
     np.testing.assert_allclose(kept, logits, rtol=1e-4, atol=1e-5)
 
 

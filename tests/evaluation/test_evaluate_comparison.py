@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from support.evaluating import CLASSES, head, settings, two_heads
+from support.evaluating import CLASSES, head, predictions, settings, two_heads
 
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.stage import evaluate
 from pipeline.metrics.bootstrap import top1_interval
 
@@ -41,9 +40,7 @@ def test_the_table_has_a_line_per_run_and_the_paths_follow(
 def test_a_comparison_is_the_top1_interval_of_the_kept_predictions(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep/comparison.json"
     evaluate(settings(made / "ten", made / "linear", made / "ten", out=str(out), seed=3))
-    ten, linear = (
-        Predictions.load(made / name / "eval/predictions.npz").correct for name in ("ten", "linear")
-    )
+    ten, linear = (predictions(made / name).correct for name in ("ten", "linear"))
     found = json.loads(out.read_text())
     expected = top1_interval(ten, linear, resamples=500, seed=3)
     assert (found["baseline"], found["images"]) == (str(made / "ten"), 150)
@@ -61,13 +58,12 @@ def test_runs_on_other_images_are_not_compared(made: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("field", ["paths", "classes"])
 def test_the_first_image_that_differs_is_named(field: str, made: Path, tmp_path: Path) -> None:
     evaluate(settings(made / "ten"))
-    kept = Predictions.load(made / "ten/eval/predictions.npz")
+    kept = predictions(made / "ten")
     other = kept._replace(**{field: getattr(kept, field).copy()})
     row = 17 if field == "paths" else int(kept.labels.argmin())  # the first image of the first class
     getattr(other, field)[row if field == "paths" else 0] = "yak"
-    other.save(tmp_path / "eval/predictions.npz")
     with pytest.raises(RunError, match=rf"other images: number {row} is test/.*, here .*yak"):
-        compare([made / "ten", tmp_path], tmp_path / "out.json", resamples=100, seed=0)
+        compare([made / "ten", tmp_path], [kept, other], tmp_path / "out.json", resamples=100, seed=0)
 
 
 def test_a_whole_network_is_not_compared_with_heads(made: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+from support.evaluating import predictions
 from support.toy import CLASSES, config, write_cache, write_multilabel_cache
 
 from cache import FeatureCache
@@ -95,7 +96,7 @@ def test_metrics_equal_scikit_learns_on_maps_read_by_h5py(
 
 def test_all_images_are_scored_those_without_a_label_too(made: Path) -> None:
     evaluate(settings(made / "linear"))
-    kept = Predictions.load(made / "linear/eval/predictions.npz")
+    kept = predictions(made / "linear")
     assert kept.paths.tolist() == list(FeatureCache(made / "cache/test.h5").paths)
     assert (kept.labels < 1).all(1).any()
     assert (kept.labels.dtype, kept.labels.shape, kept.logits.shape) == (np.int8, (150, 3), (150, 3))
@@ -105,7 +106,7 @@ def test_a_head_of_some_classes_is_scored_by_their_columns(made: Path) -> None:
     chosen = ("cow", "ant")
     run = train(config(made / "cache", made / "two", **SETTINGS, classes=chosen))
     evaluate(settings(run))
-    kept, (logits, labels) = Predictions.load(run / "eval/predictions.npz"), reference(run, chosen)
+    kept, (logits, labels) = predictions(run), reference(run, chosen)
     assert kept.classes.tolist() == list(chosen)
     np.testing.assert_array_equal(kept.labels, labels)
     np.testing.assert_allclose(kept.logits, logits, rtol=1e-4, atol=1e-5)
@@ -147,7 +148,7 @@ def test_a_comparison_is_the_top1_interval_of_map_whatever_the_order_of_classes(
 ) -> None:
     out = tmp_path / "comparison.json"
     evaluate(settings(made / "linear", made / "turned", made / "linear", out=str(out), seed=3))
-    a, b = (Predictions.load(made / name / "eval/predictions.npz") for name in ("linear", "turned"))
+    a, b = (predictions(made / name) for name in ("linear", "turned"))
     expected = mean_ap_interval(a.logits, b.logits[:, ::-1], a.labels, resamples=200, seed=3)
     found = json.loads(out.read_text())
     assert found["runs"][0] == {"run": str(made / "turned"), **expected._asdict()}
@@ -168,29 +169,24 @@ def test_runs_with_one_label_and_with_several_are_not_compared(
         with pytest.raises(RunError, match=r"linear: has several labels per image, .*single has one"):
             evaluate(settings(*runs))
         assert "mAP %" not in capsys.readouterr().out  # nor is a table of both shown
-        with pytest.raises(RunError, match="several labels per image"):
-            compare(runs, tmp_path / "out.json", resamples=200, seed=0)
 
 
-def saved(folder: Path, kept: Predictions) -> Path:
-    kept.save(folder / "eval/predictions.npz")
-    return folder
+def compared(*runs: Predictions) -> None:
+    compare([Path("a"), Path("b")], list(runs), Path("never.json"), resamples=200, seed=0)
 
 
-def test_other_classes_or_labels_are_not_compared_and_named(made: Path, tmp_path: Path) -> None:
+def test_other_classes_or_labels_are_not_compared_and_named(made: Path) -> None:
     evaluate(settings(made / "linear"))
-    kept = Predictions.load(made / "linear/eval/predictions.npz")
-    other = saved(tmp_path / "classes", kept._replace(classes=np.array(["ant", "bee", "yak"])))
+    kept = predictions(made / "linear")
     with pytest.raises(RunError, match="other classes: only one of them has cow, yak"):
-        compare([made / "linear", other], tmp_path / "out.json", resamples=200, seed=0)
+        compared(kept, kept._replace(classes=np.array(["ant", "bee", "yak"])))
     labels = kept.labels.copy()
     labels[17] = (1, 0, -1)
     kept.labels[17] = (0, 0, 0)
-    first, second = saved(tmp_path / "a", kept), saved(tmp_path / "b", kept._replace(labels=labels))
     with pytest.raises(
         RunError, match=r"number 17 is test/17.png \(no label\), here test/17.png \(ant, cow\?\)"
     ):
-        compare([first, second], tmp_path / "out.json", resamples=200, seed=0)
+        compared(kept, kept._replace(labels=labels))
 
 
 def test_images_with_several_labels_are_not_right_or_wrong(made: Path) -> None:

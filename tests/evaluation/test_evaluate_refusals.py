@@ -15,7 +15,7 @@ from support.trained import weights
 from cache import CacheError, StaleCacheError
 from pipeline.config import EvaluateConfig
 from pipeline.errors import ConfigError, RunError
-from pipeline.evaluation.predict import Predictions, predict
+from pipeline.evaluation.predict import predict
 from pipeline.evaluation.stage import evaluate
 
 
@@ -131,15 +131,6 @@ def test_damaged_maps_are_not_scored(made: Path, tmp_path: Path) -> None:
         file.write(b"\xaa\xbb")
     with pytest.raises(CacheError, match=r"test\.h5"):
         evaluate(settings(made / "ten", cache=str(cache)))
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", None])
-def test_missing_or_damaged_predictions_are_named(damage: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "predictions.npz"
-    if damage is not None:
-        path.write_bytes(damage)
-    with pytest.raises(RunError, match=r"predictions\.npz: no predictions"):
-        Predictions.load(path)
 
 
 def test_a_place_for_a_comparison_wants_runs_to_compare() -> None:

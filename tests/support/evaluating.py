@@ -10,6 +10,7 @@ import torch
 
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import EvaluateConfig, TrainConfig
+from pipeline.evaluation.predict import Predictions
 from pipeline.runs.folder import load_run
 from pipeline.training.stage import train
 
@@ -64,6 +65,12 @@ def settings(*runs: Path, **changed: Any) -> EvaluateConfig:
 
 def copy_of(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def predictions(run: Path) -> Predictions:
+    """What an evaluation kept in RUN/eval/predictions.npz, read without pickles."""
+    with np.load(run / "eval/predictions.npz", allow_pickle=False) as file:
+        return Predictions(**file)
 
 
 def reference(
