@@ -30,8 +30,6 @@ class HeadInfo:
     """The settings it learns by, besides those that choose its images; others have no effect on it."""
     fitted: bool = False
     """Whether it is computed from all maps at once (`FittedHead`) instead of trained in steps."""
-    pooled: bool = False
-    """Whether it averages the whole map, whatever the crops."""
     optimizer: OptimizerName = "sgd"
     """Its own optimizer, used where --optimizer isn't given."""
     lr: float = USUAL_LR["sgd"]
@@ -40,6 +38,11 @@ class HeadInfo:
     """Images per step where --batch isn't given; None: it follows from the number of images."""
     crop_cells: int | None = None
     """Side of a crop where --crop-cells isn't given; None: it follows from the map."""
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it averages the whole map, whatever the crops."""
+        return "crops" not in self.reads
 
     def lr_under(self, optimizer: OptimizerName) -> float:
         """The peak learning rate where --lr isn't given."""
@@ -51,7 +54,7 @@ class HeadInfo:
 
 
 HEADS: dict[str, HeadInfo] = {
-    "linear": HeadInfo("pipeline.heads.linear:Linear", "one layer on the whole map's average", pooled=True),
+    "linear": HeadInfo("pipeline.heads.linear:Linear", "one layer on the whole map's average"),
     "fullnet": HeadInfo(
         "pipeline.heads.fullnet:FullNet",
         "a fully connected network on every crop, scores averaged",
@@ -82,14 +85,12 @@ HEADS: dict[str, HeadInfo] = {
         "nearest neighbours of the whole map's average",
         reads={"loss"},
         fitted=True,
-        pooled=True,
     ),
     "logistic": HeadInfo(
         "pipeline.heads.logistic:Logistic",
         "logistic regression on the whole map's average",
         reads={"loss"},
         fitted=True,
-        pooled=True,
     ),
 }
 """Every head by the name that --head takes."""

@@ -99,7 +99,6 @@ def test_a_head_is_computed_from_several_labels_some_not_counted(name: str, loss
 def test_the_entry_says_what_the_class_is(name: str) -> None:
     info = HEADS[name]
     assert info.fitted == issubclass(info.load(), FittedHead)
-    assert info.pooled != ("crops" in info.reads)
     assert not info.pooled or "hidden" not in info.reads
 
 
@@ -122,7 +121,7 @@ def test_a_new_head_is_a_class_and_an_entry(tmp_path: Path, monkeypatch: pytest.
     """Nothing else has to know of it: configurations, sweeps and loading find it in the table."""
     with pytest.raises(ConfigError, match="expected one of linear, fullnet"):
         SweepConfig(head=("brightest",))
-    own = HeadInfo(target=f"{__name__}:Brightest", summary="a toy", pooled=True, lr=0.25, batch=9)
+    own = HeadInfo(target=f"{__name__}:Brightest", summary="a toy", lr=0.25, batch=9)
     monkeypatch.setitem(HEADS, "brightest", own)
     out = tmp_path / "run"
     settings = {"cache": str(write_cache(tmp_path / "cache")), "out": str(out), "device": "cpu"}
