@@ -25,13 +25,16 @@ def gather(source: Raw, index: NDArray[np.intp], out: Raw) -> None:
     """out[i] ← source[index[i]], for (N, D), indices from 0 to N - 1 and contiguous (n, D) of one dtype."""
     count = max(1, out.nbytes // PIECE_BYTES)
     step = max(1, -(-len(index) // count))
-    pieces = [slice(at, at + step) for at in range(0, len(index), step)]
+    pieces = [slice(at, at + step) for at in reversed(range(0, len(index), step))]
     at_work: list[SimpleQueue[BaseException | None]] = []
 
     def work() -> None:
         while pieces:
-            with suppress(IndexError):  # another thread was faster
-                _copy(source, index, out, pieces.pop())
+            try:
+                piece = pieces.pop()
+            except IndexError:  # another thread was faster
+                return
+            _copy(source, index, out, piece)
 
     def help_out() -> None:
         outcome: SimpleQueue[BaseException | None] = SimpleQueue()
