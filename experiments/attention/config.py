@@ -49,7 +49,7 @@ class AttentionConfig(Checked):
     pooling_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-5, 5e-4)
     """Weight decays of the other heads to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
-    """How many seeds of each head."""
+    """Number of seeds of each head."""
     epochs: Count = 16
     """Passes over the training part."""
     batch: Annotated[int, Range(1, 65_536)] = 32

@@ -26,7 +26,7 @@ class CropsConfig(Checked):
     """Classes that the trunk of the regime `transfer` is trained on; the heads get the others
     [the first half]."""
     trunk_out: str = "artifacts/trunks/first-half"
-    """Where the trunk of the regime `transfer` is pretrained, if it is not there yet."""
+    """Folder in which the trunk of the regime `transfer` is pretrained, if it is not there yet."""
     pretrain_epochs: Count = 24
     """Passes over the training part when that trunk is pretrained."""
     mirror_maps: bool = False
@@ -40,7 +40,7 @@ class CropsConfig(Checked):
     weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4, 2e-2)
     """Weight decays to choose from by validation score."""
     seeds: Annotated[int, Range(1, 1000)] = 5
-    """How many seeds of each head."""
+    """Number of seeds of each head."""
     hidden: tuple[Annotated[int, Range(1, 65_536)], ...] = (512,)
     """Widths of FullNet's hidden layers."""
     epochs: Count = 6

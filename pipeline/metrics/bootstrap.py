@@ -107,7 +107,7 @@ def mean_ap_interval(
 
 
 def draws(images: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
-    """How often each image is drawn in each resample, (N, R) in chunks of R: N draws each."""
+    """Draw N images for each resample: the counts of each image, (N, R), in chunks of R."""
     for count in _chunks(resamples, images):
         drawn_RN = rng.integers(images, size=(count, images))
         cells = drawn_RN * count + np.arange(count)[:, None]
@@ -116,7 +116,7 @@ def draws(images: int, resamples: int, rng: np.random.Generator) -> Iterator[NDA
 
 
 def _chunks(resamples: int, width: int) -> list[int]:
-    """How many resamples to draw at a time when each holds `width` numbers."""
+    """Numbers of resamples to draw at a time when each holds `width` numbers."""
     rows = max(1, CHUNK // width)
     return [min(rows, resamples - start) for start in range(0, resamples, rows)]
 

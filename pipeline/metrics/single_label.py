@@ -66,7 +66,7 @@ def score(
 
 
 def ranks(logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many classes come before the label's, (N,): 0 is a right answer."""
+    """Count the classes that come before the label's, (N,): 0 is a right answer."""
     own_N1 = np.take_along_axis(logits_NK, labels_N[:, None], axis=1)
     earlier_NK = np.arange(logits_NK.shape[1]) < labels_N[:, None]
     return ((logits_NK > own_N1) | ((logits_NK == own_N1) & earlier_NK)).sum(1)

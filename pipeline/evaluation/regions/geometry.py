@@ -1,4 +1,4 @@
-"""Where on an image the regions of recurrent attention lie. Pure geometry of arrays; knows no head.
+"""The places of recurrent attention's regions on an image. Pure geometry of arrays; knows no head.
 
 A region (sx, sy, tx, ty) is given in coordinates of a crop of the map, from -1 at the centre of its first
 cell to 1 at that of its last. Its box goes half a cell beyond the outermost points on each side, so that

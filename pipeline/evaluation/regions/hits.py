@@ -44,7 +44,7 @@ class HitRate(NamedTuple):
 
 
 def rate(looked: Looked, images: Images) -> HitRate | None:
-    """How often a region of the shown crop lies on an object that is predicted; None without boxes."""
+    """The hit rate of the shown crop's regions on predicted objects; None without boxes."""
     predicted, found = (looked.logits > 0) & looked.present, []
     for row, path in enumerate(looked.paths):
         objects = images.boxes(path, looked.classes)

@@ -1,4 +1,4 @@
-"""Where a head of recurrent attention looks on test images, in pixels of each image.
+"""The regions that a head of recurrent attention looks at on test images, in pixels of each image.
 
 Shapes: B images, N crops, S regions, K classes.
 """
