@@ -1,1 +1,44 @@
-"""Two stages on a frozen trunk: extract feature maps into a cache, train heads on it. See README.md."""
+"""Run a frozen trunk once, cache its feature maps, train heads on them in seconds.
+
+    from pipeline import ExtractConfig, SweepConfig, extract, train_heads
+
+    cache = extract(ExtractConfig(dataset="digits"))
+    run = train_heads(SweepConfig(cache=str(cache), head=("fullnet", "linear")))
+
+A stage is one function from a configuration to the folder it wrote. Names are imported when they are first
+used, so that `import pipeline` takes no time.
+"""
+
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig, TrainConfig
+    from pipeline.evaluation.stage import evaluate
+    from pipeline.extraction.stage import extract
+    from pipeline.pretraining.stage import pretrain
+    from pipeline.runs.folder import load_run
+    from pipeline.training.sweep import sweep as train_heads
+
+__version__ = "0.1.0"
+__all__ = ["EvaluateConfig", "ExtractConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
+__all__ += ["evaluate", "extract", "load_run", "pretrain", "train_heads"]
+
+_TARGETS = {
+    **{name: f"pipeline.config:{name}" for name in __all__ if name.endswith("Config")},
+    "evaluate": "pipeline.evaluation.stage:evaluate",
+    "extract": "pipeline.extraction.stage:extract",
+    "load_run": "pipeline.runs.folder:load_run",
+    "pretrain": "pipeline.pretraining.stage:pretrain",
+    "train_heads": "pipeline.training.sweep:sweep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _TARGETS:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    return resolve_name(_TARGETS[name])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
