@@ -1,8 +1,10 @@
-"""The direction of imports: cache ← pipeline, and torch only behind the flags."""
+"""The direction of imports: cache ← pipeline, rooms in the order of the data, torch only behind the flags."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ HEAVY = {"torch", "torchvision", "torchmetrics", "sklearn", "scipy", "matplotlib
 CACHE_NEEDS = {"cache", "h5py", "numpy", "xxhash"}
 # Everything that is loaded before the flags are parsed, and the scripts themselves.
 BEFORE_FLAGS = [
+    "pipeline",
     "pipeline.cli",
     "experiments.attention.config",
     "experiments.crops.config",
@@ -20,9 +23,79 @@ BEFORE_FLAGS = [
     "pipeline.checks",
     "pipeline.datasets",
     "pipeline.heads",
+    "pipeline.heads.settings",
     "pipeline.trunks",
 ]
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
+
+# Each room, from low to high, and what it may import besides itself.
+BASE = {"cache", "errors", "checks", "files", "device"}
+TABLES = {"datasets/__init__", "trunks/__init__", "heads/__init__", "heads/settings"}
+ROOMS = {
+    "errors": {"cache"},
+    "checks": {"errors"},
+    "files": {"errors"},
+    "device": {"errors"},
+    "config": {"errors", "checks"} | TABLES,
+    "engines": BASE,
+    "datasets": BASE | {"images"},  # what an image's bytes hold; images know of splits in turn
+    "kernels": BASE,
+    "metrics": BASE,
+    "images": BASE | {"config", "engines", "datasets"},
+    "trunks": BASE | {"images", "kernels"},
+    "extraction": BASE | {"config", "engines", "datasets", "images", "trunks"},
+    "maps": BASE | {"config", "engines", "datasets", "images", "kernels"},
+    "heads": BASE | {"kernels", "maps", "metrics"},
+    "runs": BASE | {"config", "datasets", "maps", "heads", "metrics"},
+    "training": BASE | {"config", "engines", "datasets", "kernels", "maps", "heads", "runs", "metrics"},
+    "pretraining": BASE | {"config", "engines", "datasets", "images", "trunks", "runs", "training"},
+    "evaluation": BASE
+    | {"config", "datasets", "images", "trunks", "maps", "heads", "runs", "metrics", "pretraining"},
+    "cli": {"__init__", "config", "errors", "checks", "cache"},
+    "__init__": set(),
+}
+# A room that imports against the direction still: to be emptied.
+STILL = {
+    ("evaluation", "extraction"),
+    ("evaluation", "training"),
+    ("maps", "heads"),
+    ("runs", "training"),
+}
+
+
+def sources(*packages: str) -> dict[str, Path]:
+    """Dotted name → file, of the modules and packages below."""
+    found = {}
+    for path in sorted(path for package in packages for path in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below that is run at some time, inside functions too: not what only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from executed(child)
+
+
+def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules among the known that a file imports: of `from a import b`, a.b if that is one, else a."""
+    names: set[str] = set()
+    for node in executed(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in known else node.module for name in whole}
+    return names & known.keys()
+
+
+def room(path: Path) -> str:
+    """The room of a file: its folder in pipeline/, its own name there, or its package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] != "pipeline" else parts[1]
 
 
 def imported_names(path: Path) -> set[str]:
@@ -41,6 +114,32 @@ def loaded_by(statement: str) -> set[str]:
     code = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
+
+
+def test_no_file_imports_one_that_imports_it_by_whatever_way() -> None:
+    """Imports inside functions count: they hide a circle, they don't open it."""
+    known = sources("cache", "pipeline", "experiments")
+    graph = {name: imported_modules(path, known) - {name} for name, path in known.items()}
+    assert len(graph) > 60
+    assert sum(map(len, graph.values())) > 200
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_rooms_import_in_the_direction_of_the_data() -> None:
+    known = sources("cache", "pipeline")
+    against: dict[tuple[str, str], list[str]] = {}
+    for name, path in sources("pipeline").items():
+        for other in imported_modules(path, known):
+            pair = room(path), room(known[other])
+            file = f"{pair[1]}/{known[other].stem}"
+            if not {pair[1], file} & (ROOMS[pair[0]] | {pair[0]}):
+                against.setdefault(pair, []).append(f"{name} → {other}")
+    assert {pair: imports for pair, imports in against.items() if pair not in STILL} == {}
+
+
+def test_every_room_has_its_place_and_few_files_lie_outside_a_room() -> None:
+    assert {room(path) for path in sources("pipeline").values()} == set(ROOMS)
+    assert len([path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]) <= 6
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cache").rglob("*.py")), ids=lambda path: path.name)
@@ -79,7 +178,7 @@ def test_help_loads_nothing_heavy(script: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert script in done.stdout
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
-    assert "tyro" in loaded
+    assert "argparse" in loaded
     assert not loaded & HEAVY
 
 
