@@ -2,8 +2,7 @@
 
 import sys
 
-from pipeline.cli import main
-from pipeline.config import EvaluateConfig
+from pipeline.cli import COMMANDS, main
 
 if __name__ == "__main__":
-    sys.exit(main(EvaluateConfig, "pipeline.evaluation.stage:evaluate"))
+    sys.exit(main(*COMMANDS["evaluate"]))

@@ -2,8 +2,7 @@
 
 import sys
 
-from pipeline.cli import main
-from pipeline.config import ExtractConfig
+from pipeline.cli import COMMANDS, main
 
 if __name__ == "__main__":
-    sys.exit(main(ExtractConfig, "pipeline.extraction.stage:extract"))
+    sys.exit(main(*COMMANDS["extract"]))

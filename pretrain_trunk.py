@@ -2,8 +2,7 @@
 
 import sys
 
-from pipeline.cli import main
-from pipeline.config import PretrainConfig
+from pipeline.cli import COMMANDS, main
 
 if __name__ == "__main__":
-    sys.exit(main(PretrainConfig, "pipeline.pretraining.stage:pretrain"))
+    sys.exit(main(*COMMANDS["pretrain"]))

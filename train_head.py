@@ -1,11 +1,8 @@
-"""Stage two: cache → crops → head. `make train-head`, or `train_head.py --help`."""
+"""Stage two: cache → crops → heads. `make train-head`, or `train_head.py --help`."""
 
 import sys
 
-from pipeline.cli import main
-from pipeline.config import SweepConfig
+from pipeline.cli import COMMANDS, main
 
 if __name__ == "__main__":
-    again = "add --resume to go on from the last checkpoint, one of which is made every 30 s"
-    smaller = "give a smaller --batch and another --out"  # the batch decides what is learned
-    sys.exit(main(SweepConfig, "pipeline.training.sweep:sweep", again, smaller))
+    sys.exit(main(*COMMANDS["train"]))

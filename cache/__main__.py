@@ -23,9 +23,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def main(words: list[str] | None = None) -> int:
+def main(words: list[str] | None = None, program: str = "python -m cache") -> int:
     """Returns the exit code."""
-    parser = _Parser(prog="python -m cache", description="Look after feature caches.")
+    parser = _Parser(prog=program, description="Look after feature caches.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("verify", "check every digest"), ("info", "say what a cache holds")):
         commands.add_parser(name, help=text).add_argument("path", nargs="+", type=Path)

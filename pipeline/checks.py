@@ -2,13 +2,20 @@
 
     batch: Annotated[int, Range(1, 65_536)] = 512
 
-`Checked.__post_init__` tests every annotated field, and every element of a tuple, so no stage starts work on
-a value that would fail an hour later. The message names the flag, what was expected and what was found.
+`Checked.__post_init__` tests every field, and every element of a tuple, so no stage starts work on a value
+that would fail an hour later. `pipeline.cli` makes flags from the same fields and the texts under them.
 """
 
+import ast
 import dataclasses
+import difflib
+import functools
+import itertools
 import json
+import linecache
 import re
+import sys
+import types
 import typing
 from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
@@ -29,27 +36,78 @@ class Range:
 
     def __str__(self) -> str:
         low, high = f"{self.low:,}", f"{self.high:,}"
-        return f"a number above {low}, at most {high}" if self.above else f"a number from {low} to {high}"
+        return f"above {low}, at most {high}" if self.above else f"from {low} to {high}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashable, though a registry is not
 class OneOf:
-    """One of some names: a tuple of strings, or a registry."""
+    """One of some names: a tuple of strings, or a registry. With `paths`, NAME:PATH is one as well."""
 
     choices: Collection[str]
+    paths: bool = False
 
     def __contains__(self, value: str) -> bool:
-        return value in self.choices
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(self.choices)
+        return (value.partition(":")[0] if self.paths else value) in self.choices
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Count = Annotated[int, Range(1, 1_000_000)]
 Fraction = Annotated[float, Range(0, 0.95)]
 Seed = Annotated[int, Range(0, 2**31 - 1)]
-Workers = Annotated[int, Range(0, 1024)]
+Workers = Annotated[int, Range(1, 1024)] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """The values that a field takes, as its annotation says."""
+
+    type: type
+    rule: Range | OneOf | None = None
+    many: bool = False
+    optional: bool = False
+
+    def problem(self, value: Any) -> str:
+        """What was expected instead of a value from Python; nothing if it is right."""
+        if value is None and self.optional:
+            return ""
+        if self.many and not isinstance(value, tuple):
+            advice = f"; give {short((value,))}" if self.takes(value) else ""
+            return f"expected a tuple of values, found {short(value)}{advice}"
+        values = value if self.many and isinstance(value, tuple) else (value,)
+        return next((self.refusal(v) for v in values if not self.takes(v)), "")
+
+    def takes(self, value: Any) -> bool:
+        """Whether one value has the type and obeys the rule."""
+        right = isinstance(value, int | float if self.type is float else self.type)
+        return (
+            right and isinstance(value, bool) == (self.type is bool) and (not self.rule or value in self.rule)
+        )
+
+    def refusal(self, value: Any) -> str:
+        """What was expected instead of one value, and the nearest of the choices if there are any."""
+        if isinstance(self.rule, OneOf):
+            return one_of(self.rule.choices, value)
+        names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+        expected = f"{names[self.type]} {self.rule}" if self.rule else names[self.type]
+        return f"expected {expected}, found {short(value)}"
+
+    def read(self, text: str) -> Any:
+        """One value from the command line. Raises: ValueError saying what was expected."""
+        try:
+            return self.type(text)
+        except ValueError:
+            raise ValueError(self.refusal(text)) from None
+
+
+def one_of(choices: Iterable[str], found: Any) -> str:
+    """A refusal that lists the choices and names the nearest: "expected one of a, b, found 'x'"."""
+    return f"expected one of {', '.join(choices)}, found {short(found)}{did_you_mean(found, choices)}"
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """ "; did you mean --dataset?" after a word like --datset, nothing if none is near."""
+    near = difflib.get_close_matches(str(word).lower(), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def flag(field: str) -> str:
@@ -57,9 +115,15 @@ def flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def slug(*parts: str) -> str:
-    """A folder name: letters, digits, dots and dashes out of the parts."""
-    names = (re.sub(r"[^\w.]+", "-", p.removeprefix("folder:")).strip("-") for p in parts)
+def short(value: Any) -> str:
+    """A value in a message, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def slug(*parts: str | None) -> str:
+    """A folder name: letters, digits, dots and dashes out of the parts that are given."""
+    names = (re.sub(r"[^\w.]+", "-", p.removeprefix("folder:")).strip("-") for p in parts if p)
     return "-".join(n for n in names if n)
 
 
@@ -68,20 +132,35 @@ class Checked:
     """Base of every stage's configuration.
 
     Raises:
-        ConfigError: when a field lies outside its range, or a tuple that needs an element is empty.
+        ConfigError: when a field has another type or lies outside its range, or a tuple that needs an element
+            is empty.
     """
 
+    def __init_subclass__(cls) -> None:
+        """Python keeps no docstrings of fields: `help()` finds them as a list in the class's own."""
+        if cls.__doc__ and (own := texts(cls)):
+            fields = "".join(f"\n        {name}: {text}" for name, text in own.items())
+            cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Attributes:{fields}\n    "
+
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            values: Iterable[Any] = value if isinstance(value, tuple) else (value,)
-            for rule in _rules(hints[field.name]):
-                for v in values:
-                    if v is not None and v not in rule:
-                        raise ConfigError(f"{flag(field.name)}: expected {rule}, found {_short(v)}")
-                if isinstance(value, tuple) and not value and not _may_be_empty(field):
-                    raise ConfigError(f"{flag(field.name)}: expected at least one value, found none")
+            problem = kinds(type(self))[field.name].problem(value)
+            if value == () != field.default:
+                problem = "expected at least one value, found none"
+            if problem:
+                raise self.refused(field.name, problem)
+
+    def refused(self, field: str, problem: str) -> ConfigError:
+        """An error about a field: Python shows TrainConfig.weight_decay, the command line --weight-decay."""
+        return ConfigError(problem, f"{type(self).__name__}.{field}")
+
+    def refuse_twins(self, *fields: str) -> None:
+        """Raises: ConfigError when one of these tuples has a value twice."""
+        for field in fields:
+            values = getattr(self, field) or ()
+            if len(set(values)) < len(values):
+                raise self.refused(field, "expected values that differ, found one twice")
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON types; `from_json` reads them back."""
@@ -96,16 +175,44 @@ class Checked:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
-def _rules(hint: Any) -> list[Range | OneOf]:
-    """Every Range and OneOf inside a type hint, through tuples and Annotated."""
-    here = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Range | OneOf)]
-    return here + [rule for inner in typing.get_args(hint) for rule in _rules(inner)]
+@functools.cache
+def kinds(config_class: type[Checked]) -> dict[str, Kind]:
+    """What each field takes, in the order of the fields."""
+    hints = typing.get_type_hints(config_class, include_extras=True)
+    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(config_class)}
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _kind(hint: Any) -> Kind:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return Kind(str, OneOf(inner))
+    if origin is Annotated:
+        return dataclasses.replace(_kind(inner[0]), rule=inner[1])
+    if origin is tuple:
+        return dataclasses.replace(_kind(inner[0]), many=True)
+    if origin in (typing.Union, types.UnionType):  # X | None
+        return dataclasses.replace(_kind(inner[0]), optional=True)
+    return Kind(hint)
 
 
-def _may_be_empty(field: dataclasses.Field[Any]) -> bool:
-    return field.default == ()
+def texts(config_class: type) -> dict[str, str]:
+    """The docstring under each field, as one line; none where the source is not there."""
+    found: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        found |= _texts(base.__module__).get(base.__name__, {})
+    return found
+
+
+@functools.cache
+def _texts(module: str) -> dict[str, dict[str, str]]:
+    """Class → field → text, from the source of a module."""
+    source = linecache.getlines(getattr(sys.modules[module], "__file__", None) or "")
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse("".join(source)).body:
+        if isinstance(node, ast.ClassDef):
+            own = found.setdefault(node.name, {})
+            for field, text in itertools.pairwise(node.body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(line))):
+                        own[name] = " ".join(line.split())
+    return found

@@ -1,76 +1,113 @@
 """From flags to a stage and back to an exit code.
 
     0    done
-    2    what the user can mend, a wrong flag or a disk without room: one line on stderr, no traceback
+    2    what the user can fix, a wrong flag or a full disk: one line on stderr, no traceback
     130  Ctrl-C        143  SIGTERM        141  the reader of the output left before the end, as `| head` does
 
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
 """
 
-import contextlib
+import argparse
+import dataclasses
 import gc
 import inspect
 import io
 import os
-import re
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-import tyro
-
-from pipeline.checks import Checked
-from pipeline.errors import UserError, out_of_memory
+from pipeline import __version__
+from pipeline.checks import Checked, Kind, OneOf, did_you_mean, flag, kinds, one_of, short, texts
+from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
+from pipeline.errors import ConfigError, UserError, out_of_memory
 
 C = TypeVar("C", bound=Checked)
+AGAIN = "run the same command again"
+SMALLER = "give a smaller --batch, then run the same command again"
+
+
+COMMANDS: dict[str, tuple[Any, ...]] = {
+    "extract": (ExtractConfig, "pipeline:extract"),
+    "train": (
+        *(SweepConfig, "pipeline:train_heads"),
+        "add --resume to continue from the last checkpoint, which is written every 30 s",
+        "give a smaller --batch and another --out",  # the batch decides what is learned
+    ),
+    "evaluate": (EvaluateConfig, "pipeline:evaluate"),
+    "pretrain": (PretrainConfig, "pipeline:pretrain"),
+}
+"""The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""
 
 
 class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed on the way out."""
 
 
-def main(
-    config_class: type[Checked],
-    stage: str,
-    again: str = "the same command goes on from here",
-    smaller: str = "give a smaller --batch, then the same command goes on from here",
-) -> int:
+def tencrop() -> int:
+    """Run the console command: `tencrop COMMAND [--FLAG VALUE ...]`. Returns the exit code."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    sys.argv[:2] = [f"tencrop {name}"]
+    if name in COMMANDS:
+        return main(*COMMANDS[name])
+    if name == "cache":
+        return resolve_name("cache.__main__:main")(program="tencrop cache")
+    if name == "--version":
+        print(f"tencrop {__version__}")
+    elif name in ("-h", "--help"):
+        print("usage: tencrop COMMAND [--FLAG VALUE ...]\n\ncommands:")
+        for command, (config_class, *_) in COMMANDS.items():
+            print(f"  {command:10}{_about(config_class).splitlines()[0]}")
+        print("  cache     Check caches and say what they hold.")
+        print("\ntencrop COMMAND --help lists the flags of a command, tencrop --version prints the version.")
+    else:
+        print(f"tencrop: {one_of([*COMMANDS, 'cache'], name)}; see tencrop --help", file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: str = SMALLER) -> int:
     """Parse `sys.argv` into a configuration and run `stage`, given as "module:function".
 
-    `again` says how to go on after an interruption, `smaller` what takes less memory. Returns the exit code.
+    `again` says how to continue after an interruption, `smaller` what takes less memory.
+    Returns the exit code.
     """
-    program = Path(sys.argv[0]).name
+    program = _program()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 stops no stage
     try:
         signal.signal(signal.SIGTERM, _terminate)
         config = parse(config_class, program, sys.argv[1:])
         load(stage)(config)
-    except UserError as error:
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, Terminated) as stop:
-        print(f"\n{program}: interrupted; {again}", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        sys.stdout.flush()
+        return 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
         return 141  # as of a program that SIGPIPE ended: what was asked for isn't done
+    except (KeyboardInterrupt, Terminated) as stop:
+        print(f"\n{program}: interrupted; {again}", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
+    except ConfigError as error:
+        message = f"{flag(error.field.partition('.')[2])}: {error.problem}" if error.field else str(error)
+    except UserError as error:
+        message = str(error)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print(f"{program}: out of memory; {smaller}", file=sys.stderr)
-        return 2
+        message = f"out of memory; {smaller}"
     except OSError as error:
         if not error.strerror:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {where}{error.strerror}; mend that, then {again}", file=sys.stderr)
-        return 2
-    return 0
+        message = f"{where}{error.strerror}; fix that, then {again}"
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def load(stage: str) -> Callable[..., Any]:
@@ -85,24 +122,102 @@ def load(stage: str) -> Callable[..., Any]:
         gc.enable()
 
 
-def parse(config_class: type[C], program: str, flags: list[str]) -> C:
-    """Flags → configuration. Wrong ones end the program with one line and exit code 2."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(config_class, prog=program, args=flags, description=inspect.getdoc(config_class))
-    except SystemExit as stop:
-        if stop.code:
-            print(f"{program}: {one_line(said.getvalue())}; see {program} --help", file=sys.stderr)
-        raise
+def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
+    """Flags → configuration. Raises: ConfigError on a wrong one; SystemExit after --help."""
+    width = shutil.get_terminal_size().columns - 2
+    about = [textwrap.fill(" ".join(part.split()), width) for part in _about(config_class).split("\n\n")]
+    parser = _Parser(
+        prog=program,
+        usage=f"{program} [--FLAG VALUE ...]",
+        description="\n\n".join(about),
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    known: list[str] = []
+    help_texts = texts(config_class)
+    fields = dataclasses.fields(config_class)
+    for field in sorted(fields, key=lambda field: field.name not in vars(config_class)):  # its own first
+        kind = kinds(config_class)[field.name]
+        text = _help(help_texts.get(field.name, ""), kind, field.default)
+        action = parser.add_argument(flag(field.name), default=argparse.SUPPRESS, help=text, **_options(kind))
+        known += action.option_strings
+    given, unknown = parser.parse_known_args(flags)
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        problem = (
+            f"unknown flag {word[:60]}" if word.startswith("-") else f"expected a flag, found {short(word)}"
+        )
+        parser.error(problem + did_you_mean(word, known))
+    return config_class(**vars(given))
 
 
-def one_line(box: str) -> str:
-    """The first paragraph of tyro's message without title and box (which is of dashes without UTF-8)."""
-    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    paragraphs = re.split(r"^[─-]{3,}$", "\n".join(lines), flags=re.MULTILINE)
-    text = " ".join((paragraphs[0] if "╭" in box or len(paragraphs) < 2 else paragraphs[1]).split())
-    return text.rstrip(".") if len(text) <= 300 else f"{text[:300]}…"
+def _about(config_class: type[Checked]) -> str:
+    """A configuration's docstring without its list of fields."""
+    return inspect.cleandoc(config_class.__doc__ or "").partition("\n\nAttributes:\n")[0]
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves names like alexnet-cifar whole."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print, so that every mistake is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.removeprefix('argument ')[:400]}; see {self.prog} --help")
+
+
+def _options(kind: Kind) -> dict[str, Any]:
+    """What argparse is to know of a field. `Checked` tests ranges and choices."""
+    if kind.type is bool:
+        return {"action": argparse.BooleanOptionalAction}
+
+    def read(text: str) -> Any:
+        try:
+            return kind.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    choices, metavar = _choices(kind), {int: "INT", float: "FLOAT", str: "TEXT"}[kind.type]
+    if kind.many:
+        return {"type": read, "metavar": "NAME" if choices else metavar, "nargs": "+", "action": _Tuple}
+    listed = "NAME" if isinstance(choices, Mapping) else f"{{{','.join(choices)}}}"
+    return {"type": read, "metavar": listed if choices else metavar}
+
+
+class _Tuple(argparse.Action):
+    """Keeps several values as a tuple, as the configurations do."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _help(text: str, kind: Kind, default: Any) -> str:
+    """A field's text with its choices and its default. The text of a computed default names it itself."""
+    text, choices = text.rstrip("."), _choices(kind)
+    if isinstance(choices, Mapping):  # a registry, whose entries say what they are
+        text += "".join(f". {name}: {entry.summary}" for name, entry in choices.items())
+    elif choices and kind.many:
+        text += f"; one or more of {', '.join(choices)}"
+    if default not in (None, "", ()):
+        words = {True: "yes", False: "no"} if kind.type is bool else {}
+        values = default if isinstance(default, tuple) else (words.get(default, default),)
+        text += f" (default: {' '.join(map(str, values))})"
+    return text.replace("%", "%%")
+
+
+def _choices(kind: Kind) -> Collection[str]:
+    return kind.rule.choices if isinstance(kind.rule, OneOf) else ()
+
+
+def _program() -> str:
+    """The name that the user typed: train_head.py, or python -m experiments.crops."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = Path(sys.argv[0]).name
+    return f"python -m {spec.parent}" if spec and name == "__main__.py" else name
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -1,14 +1,24 @@
-"""The pipeline's members of the error family; see `cache.errors`."""
+"""The pipeline's part of the error family; `cache.errors` has the base."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cache.errors import CacheError, StaleCacheError, UserError
+from cache.errors import CacheError as CacheError
+from cache.errors import StaleCacheError as StaleCacheError
+from cache.errors import UserError as UserError
 
 
 class ConfigError(UserError):
-    """A flag has a value it can't have."""
+    """A setting has a value it can't have.
+
+    `field` names the field of a configuration, as in "ExtractConfig.batch". A problem that only a stage can
+    find has none, and begins with the flag.
+    """
+
+    def __init__(self, problem: str, field: str = "") -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.problem, self.field = problem, field
 
 
 class DataError(UserError):
@@ -25,8 +35,7 @@ class RunError(UserError):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError says which file it is about: that of a full disk, which comes with the writing, doesn't, and
-    that of a rename names the part first."""
+    """Make an OSError inside name this file: a full disk's names none, a failed rename's a temporary one."""
     try:
         yield
     except OSError as error:
@@ -36,20 +45,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """numpy's, CUDA's and torch's on the CPU, which has no class of its own. torch is not imported here."""
+    """Whether numpy, CUDA or torch ran out of memory. (On a CPU torch has no class for it.)"""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error)
-
-
-__all__ = [
-    "CacheError",
-    "ConfigError",
-    "DataError",
-    "RunError",
-    "StaleCacheError",
-    "UserError",
-    "WeightsError",
-    "naming",
-    "out_of_memory",
-]

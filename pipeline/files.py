@@ -1,4 +1,4 @@
-"""Files that appear under their name whole, or not at all; JSON among them, and logs of one line each."""
+"""Writing files whole or not at all: text, JSON, and logs of one line per entry."""
 
 import contextlib
 import json
@@ -12,10 +12,8 @@ from pipeline.errors import RunError, naming
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place to write a file that takes the name of `path` at the end. When something fails, or the program
-    is stopped, it is removed, and what stood under the name stays as it was.
-
-    The place is this process's own, so that of two that write the same file one wins and none is torn.
+    """Give a temporary path that is renamed to `path` at the end. If writing fails or is stopped, the old
+    file stays as it was. Each process has its own temporary name, so two can't tear each other's file.
 
     Raises: OSError naming the file.
     """
@@ -30,18 +28,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As UTF-8. Raises: OSError naming the file."""
+    """Write text as UTF-8, whole or not at all. Raises: OSError naming the file."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, whole or not at all; what isn't finite becomes null."""
+    """Write indented JSON, whole or not at all; NaN and infinities become null."""
     write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises: RunError when the file is damaged."""
+    """Read a JSON object. Raises: RunError when the file is missing or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -52,13 +50,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
-    """One line of JSON, flushed."""
+    """Append one line of JSON and close the file. Raises: OSError naming the file."""
     with naming(path), open(path, "a", encoding="utf-8") as log:
         log.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
 
 def keep_lines(path: Path, count: int) -> None:
-    """Cut a log to its first lines: those of the epochs before a checkpoint."""
+    """Cut a log to its first `count` lines, which belong to the epochs before a checkpoint."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     write_text(path, "".join(lines[:count]))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.checks import Checked, Count, Device, Fraction, OneOf, Range, slug
-from pipeline.config.train import Crops, refuse_twins
+from pipeline.config.train import Crops
 
 PARTS = ("heads", "steps", "start", "constraints", "loss")
 
@@ -22,8 +22,8 @@ class AttentionConfig(Checked):
 
     cache: str = "artifacts/demo/scenes"
     """Folder that extract_features.py made of a multi-label dataset."""
-    out: str = ""
-    """Folder for runs and results [artifacts/ablation/CACHE]."""
+    out: str | None = None
+    """Folder for runs and results (default: artifacts/ablation/CACHE)."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
     """heads: each head on --crops; steps: 1 to --max-steps regions instead of 5; start: regions start as the
     whole map, as in the paper, or never leave their anchors; constraints: each left out, and all; loss:
@@ -55,13 +55,12 @@ class AttentionConfig(Checked):
     batch: Annotated[int, Range(1, 65_536)] = 32
     """Images per step."""
     device: Device = "auto"
-    """Where to compute [cuda, mps or cpu, the first that is there]."""
+    """Where to compute; auto takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         grids = ("attention_lr", "pooling_lr", "attention_decay", "pooling_decay")
-        for name in ("parts", "crops", *grids):
-            refuse_twins(name, getattr(self, name))
+        self.refuse_twins("parts", "crops", *grids)
 
     @property
     def out_dir(self) -> Path:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from pipeline.checks import Checked, Count, Device, OneOf, Range, Seed, Workers
-from pipeline.config.train import refuse_twins
+from pipeline.config.extract import Dataset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,16 +15,16 @@ class CropsConfig(Checked):
     OUT/ablation.json, ablation.md and ablation.png. After an interruption run the same command again.
     """
 
-    dataset: str = "cifar10"
-    """Ten classes of images: cifar10, or folder:PATH."""
+    dataset: Dataset = "cifar10"
+    """Images with one label each: NAME or NAME:PATH, not a multi-label one."""
     out: str = "artifacts/ablation"
     """Folder for runs and results."""
     regime: tuple[Annotated[str, OneOf(("same", "transfer", "digits"))], ...] = ("same", "transfer", "digits")
     """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on half of
     the classes, heads on the other half; digits: another kind of image altogether."""
     trunk_classes: tuple[str, ...] = ()
-    """Classes that the trunk of the regime `transfer` is trained on; the heads get the others
-    [the first half]."""
+    """Classes that the trunk of the regime `transfer` is trained on; the heads get the others (default: the
+    first half)."""
     trunk_out: str = "artifacts/trunks/first-half"
     """Folder in which the trunk of the regime `transfer` is pretrained, if it is not there yet."""
     pretrain_epochs: Count = 24
@@ -49,14 +49,13 @@ class CropsConfig(Checked):
     """Least steps of the optimizer."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the heads' matrix products."""
-    jobs: Workers = 1
+    jobs: Annotated[int, Range(0, 1024)] = 1
     """Heads to train at the same time, in processes; 0 means one per core."""
     device: Device = "auto"
-    """Where to compute [cuda, mps or cpu, the first that is there]."""
-    workers: Workers = 0
-    """Threads or processes that decode images [one per core]."""
+    """Where to compute; auto takes a GPU if there is one."""
+    workers: Workers = None
+    """Threads or processes that decode images (default: one per core)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("regime", "trunk_classes", "per_class", "lr", "weight_decay"):
-            refuse_twins(name, getattr(self, name))
+        self.refuse_twins("regime", "trunk_classes", "per_class", "lr", "weight_decay")

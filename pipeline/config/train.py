@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pipeline.checks import Count, Device, Fraction, OneOf, Range, Seed, Workers, flag, slug
-from pipeline.errors import ConfigError
+from pipeline.checks import Count, Device, Fraction, OneOf, Range, Seed, slug
 from pipeline.heads import HEADS
 from pipeline.heads.settings import MAX_WIDTH, Crops, HeadSettings, SharedSettings, refuse_unread
 
@@ -21,12 +20,12 @@ class TrainingSettings(SharedSettings):
     cache: str = "artifacts/cache/digits-alexnet-cifar-plain"
     """Folder that extract_features.py made."""
     out: str | None = None
-    """Run folder [artifacts/runs/CACHE-HEAD-CROPS]."""
+    """Folder of the run (default: artifacts/runs/CACHE-HEAD-CROPS)."""
     optimizer: Literal["auto", "sgd", "adam"] = "auto"
     """sgd: with Nesterov momentum. adam: with decoupled weight decay. auto: adam for recurrent-attention, sgd
     for the others."""
     lr: tuple[Annotated[float, Range(0, 1000, above=True)], ...] | None = None
-    """Peak learning rates [the head's own]."""
+    """Peak learning rates (default: the head's own)."""
     weight_decay: tuple[Annotated[float, Range(0, 10)], ...] = (5e-4,)
     """Weight decays."""
     seed: tuple[Seed, ...] = (0,)
@@ -36,17 +35,18 @@ class TrainingSettings(SharedSettings):
     epochs: Count = 20
     """Passes over the training part."""
     batch: Annotated[int, Range(1, 65_536)] | None = None
-    """Images per step [32 for recurrent-attention, else a sixteenth of the training part, from 16 to 512]."""
+    """Images per step (default: 32 for recurrent-attention, for others a sixteenth of the training part, from
+    16 to 512)."""
     classes: tuple[str, ...] = ()
-    """Use these classes alone [all]."""
+    """Classes to train on (default: all)."""
     per_class: Annotated[int, Range(1, 10_000_000)] | None = None
-    """Use this many labelled images per class, validation part included [all]."""
+    """Labelled images per class to train on, validation part included (default: all)."""
     val_fraction: Fraction = 0.1
-    """Part of the labelled images that is held out to choose the best epoch, or the setting of logistic and
+    """Share of the labelled images that is held out to choose the best epoch, or the setting of logistic and
     knn."""
     memory_budget_mb: Annotated[int, Range(1, 100_000_000)] | None = None
-    """Memory for maps; a larger cache is read from disk block by block, which logistic and knn can't do [half
-    of the free memory]."""
+    """Memory for maps; a larger cache is read from disk block by block, which logistic and knn can't do
+    (default: half of the free memory)."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Precision of the matrix products; weights are updated in float32 at least."""
     verify: bool = True
@@ -54,12 +54,11 @@ class TrainingSettings(SharedSettings):
     resume: bool = False
     """Continue a run that was interrupted."""
     device: Device = "auto"
-    """Where to compute [cuda, mps or cpu, the first that is there]."""
+    """Where to compute; auto takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lr", "weight_decay", "seed", "csra_temperature", "constraints"):
-            refuse_twins(name, getattr(self, name))
+        self.refuse_twins("lr", "weight_decay", "seed", "csra_temperature", "constraints")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class TrainConfig(TrainingSettings, HeadSettings):
     """
 
     head: HeadName = "fullnet"
-    """Which head."""
+    """The head to train."""
 
     def resolved(self) -> Self:
         """The same configuration with the head's own values where none were given.
@@ -116,28 +115,26 @@ class SweepConfig(TrainingSettings):
     """
 
     head: tuple[HeadName, ...] = ("fullnet",)
-    """Which heads. linear, logistic and knn look at the average of the whole map. logistic and knn are
+    """Heads to train. linear, logistic and knn look at the average of the whole map. logistic and knn are
     computed at once from all maps, every augmented view included, instead of trained in epochs."""
     crops: tuple[Crops, ...] = ("ten",)
     """Which crops of a map a head looks at: its centre, four corners and centre, these and their mirrors, ten
     of the map and of the mirrored image's map (a cache with --views mirror), or the full map."""
     hidden_shapes: tuple[str, ...] = ()
-    """Several networks instead of --hidden's one: 512 has one hidden layer, 4096x4096 two."""
-    jobs: Workers = 1
+    """Several networks instead of --hidden's one: 512 has one hidden layer, 4096x4096 two (default: the
+    one)."""
+    jobs: Annotated[int, Range(0, 1024)] = 1
     """Groups of heads to train at the same time, in processes; 0 means one per core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("head", "crops", "hidden_shapes"):
-            refuse_twins(name, getattr(self, name))
+        self.refuse_twins("head", "crops", "hidden_shapes")
         self._hidden_layers()
         refuse_unread(self, self.head)
         if self.crop_cells and self.crops == ("full",):
-            raise ConfigError(f"{flag('crop_cells')}: has no effect on --crops full; leave it out")
+            raise self.refused("crop_cells", "has no effect on --crops full; leave it out")
         if self.hidden_shapes and self.hidden != TrainingSettings.hidden:
-            raise ConfigError(
-                f"{flag('hidden')}: has no effect beside --hidden-shapes; leave one of them out"
-            )
+            raise self.refused("hidden", "has no effect beside --hidden-shapes; leave one of them out")
 
     @property
     def run_dir(self) -> Path:
@@ -167,21 +164,12 @@ class SweepConfig(TrainingSettings):
 
     def _hidden_layers(self) -> list[tuple[int, ...]]:
         """The widths of each network. Raises: ConfigError."""
-        return [_widths(text) for text in self.hidden_shapes] or [self.hidden]
+        return [self._widths(text) for text in self.hidden_shapes] or [self.hidden]
 
-
-def _widths(shape: str) -> tuple[int, ...]:
-    """Read 512x256 as (512, 256). Raises: ConfigError."""
-    name = flag("hidden_shapes")
-    widths = tuple(int(width) for width in shape.split("x") if re.fullmatch(r"[1-9]\d{0,4}", width))
-    if len(widths) != len(shape.split("x")) or max(widths) > MAX_WIDTH:
-        raise ConfigError(
-            f"{name}: expected widths up to {MAX_WIDTH:,}, like 512 or 512x256, found {shape!r}"
-        )
-    return widths
-
-
-def refuse_twins(name: str, values: object) -> None:
-    """Raises: ConfigError when a field has a value twice."""
-    if isinstance(values, tuple) and len(set(values)) < len(values):
-        raise ConfigError(f"{flag(name)}: expected values that differ, found one twice")
+    def _widths(self, shape: str) -> tuple[int, ...]:
+        """Read 512x256 as (512, 256). Raises: ConfigError."""
+        widths = tuple(int(width) for width in shape.split("x") if re.fullmatch(r"[1-9]\d{0,4}", width))
+        if len(widths) != len(shape.split("x")) or max(widths) > MAX_WIDTH:
+            expected = f"expected widths up to {MAX_WIDTH:,}, like 512 or 512x256"
+            raise self.refused("hidden_shapes", f"{expected}, found {shape!r}")
+        return widths

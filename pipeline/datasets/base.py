@@ -5,13 +5,13 @@ Legend: N images, K classes, H×W pixels.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
+from pipeline.checks import did_you_mean
 from pipeline.datasets import DATASETS
 from pipeline.errors import ConfigError
 from pipeline.images.decode import hush
@@ -133,8 +133,7 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
     name, _, path = spec.partition(":")
     if name not in DATASETS:
         known = ", ".join(name + _PATH[info.path] for name, info in DATASETS.items())
-        nearest = "".join(f"; did you mean {near}?" for near in get_close_matches(name.lower(), DATASETS, 1))
-        raise ConfigError(f"--dataset: expected one of {known}, found {spec!r}{nearest}")
+        raise ConfigError(f"--dataset: expected one of {known}, found {spec!r}{did_you_mean(name, DATASETS)}")
     takes = DATASETS[name].path
     if path and takes == "none":
         raise ConfigError(f"--dataset: {name} takes no path, found {spec}")

@@ -85,7 +85,7 @@ class Subject(NamedTuple):
             yield maps.to(device).float()
 
 
-def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "auto") -> Predictions:
+def predict(folder: Path, *, cache: str | None = None, batch: int = 500, device: str = "auto") -> Predictions:
     """Score a head's test images.
 
     Args:
@@ -107,7 +107,7 @@ def predict(folder: Path, *, cache: str = "", batch: int = 500, device: str = "a
     return Predictions(logits, subject.labels, subject.paths, np.array(loaded.classes))
 
 
-def open_run(folder: Path, cache: str = "", device: str = "auto") -> Subject:
+def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Subject:
     """A run's head, and the test images of its classes. Where images have several labels, all of them: that
     an image has none of the classes is an answer too.
 

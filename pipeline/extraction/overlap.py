@@ -37,11 +37,11 @@ def write_missing(
     views: Views,
     prepared: PreparedTrunk,
     decoders: Decoders,
-    batch: int = 0,
+    batch: int | None = None,
 ) -> str:
     """Compute and write every block that the cache still misses; says how fast, and what bounded it.
 
-    batch: images of a forward pass, each view counted; 0 takes as many as suit the device.
+    batch: images of a forward pass, each view counted; None takes as many as suit the device.
 
     Raises: DataError, CacheError. Blocks that are written by then stay.
     """

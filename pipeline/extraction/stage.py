@@ -135,7 +135,7 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
         )
 
 
-def make(job: Job, prepared: PreparedTrunk, decoders: Decoders, batch: int = 0) -> str:
+def make(job: Job, prepared: PreparedTrunk, decoders: Decoders, batch: int | None = None) -> str:
     """Compute what is missing and publish the cache; gives a summary.
 
     Raises: DataError (an image; names the flag that leaves it out), StaleCacheError, CacheError.

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pipeline.checks import Checked, Fraction, OneOf, Range, flag
-from pipeline.errors import ConfigError
+from pipeline.checks import Checked, Fraction, OneOf, Range
 from pipeline.heads import HEADS
 
 Crops = Literal["center", "five", "ten", "ten-image", "full"]
@@ -26,7 +25,7 @@ class SharedSettings(Checked):
     cross-entropy of each class. softmax-square: squared error of the softmax to the labels divided by their
     number."""
     crop_cells: Annotated[int, Range(1, 1024)] | None = None
-    """Side of a crop, in cells of the map [3 for fullnet, for others 2 cells less than the map]."""
+    """Side of a crop, in cells of the map (default: 3 for fullnet, for others 2 cells less than the map)."""
     csra_lambda: Annotated[float, Range(0, 1000)] = 0.1
     """csra: weight of the attention beside the mean of the map."""
     csra_temperature: tuple[Annotated[float, Range(0, 99, above=True)], ...] = (1.0,)
@@ -35,8 +34,8 @@ class SharedSettings(Checked):
     steps: Annotated[int, Range(1, 100)] = 5
     """recurrent-attention: how many regions it looks at, one after the other, after the whole map."""
     region_cells: Annotated[int, Range(1, 1024)] | None = None
-    """recurrent-attention: side of the grid sampled in each region, in cells [half the crop's side, rounded
-    up]."""
+    """recurrent-attention: side of the grid sampled in each region, in cells (default: half the crop's side,
+    rounded up)."""
     region_start: Literal["anchors", "whole", "fixed"] = "anchors"
     """recurrent-attention: where the regions are before training. anchors: half the map's side, each at its
     anchor; whole: the whole map, as in the paper; fixed: at the anchors for good, to see what looking is
@@ -61,7 +60,5 @@ def refuse_unread(config: Checked, heads: Sequence[str]) -> None:
     for field in dataclasses.fields(config):
         readers = [name for name, info in HEADS.items() if field.name in info.reads]
         if readers and getattr(config, field.name) != field.default and not {*readers} & {*heads}:
-            raise ConfigError(
-                f"{flag(field.name)}: has no effect on {', '.join(heads)}, only on {', '.join(readers)}; "
-                "leave it out"
-            )
+            readers_of, found = ", ".join(readers), ", ".join(heads)
+            raise config.refused(field.name, f"has no effect on {found}, only on {readers_of}; leave it out")

@@ -30,10 +30,10 @@ seconds, of photos in less."""
 class Decoders:
     """A context manager: workers while inside it, no thread or process afterwards."""
 
-    def __init__(self, splits: Iterable[ImageSplit], workers: int) -> None:
+    def __init__(self, splits: Iterable[ImageSplit], workers: int | None) -> None:
         """Args:
         splits: everything that will be decoded; none starts nothing.
-        workers: how many, at most; 1 decodes in the calling thread, 0 means one per core.
+        workers: how many, at most; 1 decodes in the calling thread, None means one per core.
         """
         splits = list(splits)
         encoded = sum(int(split.sizes.sum()) for split in splits if not split.images.in_memory)

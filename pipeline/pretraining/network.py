@@ -97,7 +97,7 @@ def open_split(config: PretrainConfig, name: SplitName) -> tuple[ImageSplit, Lab
     return split.take(rows.tolist()), labels, classes
 
 
-def load_images(split: ImageSplit, transform: Transform, workers: int) -> Tensor:
+def load_images(split: ImageSplit, transform: Transform, workers: int | None) -> Tensor:
     """Decode all images of a split: uint8 (N, 3, S, S) in memory, channels last. Raises: DataError."""
     blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
     size = transform.image_px

@@ -134,5 +134,7 @@ def test_damaged_maps_are_not_scored(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_place_for_a_comparison_wants_runs_to_compare() -> None:
-    with pytest.raises(ConfigError, match=r"^--out: expected two runs or more to compare, found one"):
+    with pytest.raises(
+        ConfigError, match=r"^EvaluateConfig.out: expected two runs or more to compare, found one"
+    ):
         EvaluateConfig(run=("ten",), out="comparison.json")

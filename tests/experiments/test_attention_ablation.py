@@ -110,7 +110,7 @@ def test_five_regions_are_the_base_and_no_line_of_their_own() -> None:
 
 
 def test_a_crop_named_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--crops: expected values that differ"):
+    with pytest.raises(ConfigError, match=r"^AttentionConfig\.crops: expected values that differ"):
         AttentionConfig(crops=("ten", "ten"))
 
 

@@ -133,7 +133,7 @@ def test_stopped_and_run_again_ends_with_the_same_bytes(
     process.send_signal(stop)
     _, said = process.communicate(timeout=60)
     assert process.returncode == (130 if stop == signal.SIGINT else 143), said
-    assert said.splitlines()[-1].endswith("interrupted; the same command goes on from here")
+    assert said.splitlines()[-1].endswith("interrupted; run the same command again")
     again = subprocess.run(stopped, check=True, capture_output=True, text=True)
     assert "414 images in" in again.stdout, "the block that was written is kept"
     assert files(whole) == files(tmp_path / "stopped")

@@ -51,7 +51,7 @@ def check_disk(cache: Path, whole: dict[str, bytes]) -> None:
 def check_words(stop: str, ended: Ended) -> None:
     if ended.code and stop != "SIGKILL":
         last = ended.said.splitlines()[-1]
-        assert last == "extract_features.py: interrupted; the same command goes on from here", ended.said
+        assert last == "extract_features.py: interrupted; run the same command again", ended.said
         assert "Traceback" not in ended.said
 
 

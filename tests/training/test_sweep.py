@@ -53,19 +53,28 @@ def test_a_single_shape_has_the_run_folder_itself() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_shapes": ("512,256",)}, "--hidden-shapes: expected widths up to 65,536, like 512 or"),
-        ({"hidden_shapes": ("0",)}, "--hidden-shapes: expected widths"),
-        ({"hidden_shapes": ("99999",)}, "--hidden-shapes: expected widths .* found '99999'"),
-        ({"hidden": ()}, "--hidden: expected at least one value"),
-        ({"crops": ("ten", "ten")}, "--crops: expected values that differ"),
-        ({"csra_temperature": (1.0, 1.0)}, "--csra-temperature: expected values that differ"),
-        ({"constraints": ("anchor", "anchor")}, "--constraints: expected values that differ"),
-        ({"head": ("fullnet", "lstm")}, "--head: expected one of linear, fullnet"),
-        ({"crops": ("full",), "crop_cells": 2}, "--crop-cells: has no effect on --crops full; leave it out"),
-        ({"hidden": (6,), "hidden_shapes": ("5",)}, "--hidden: has no effect beside --hidden-shapes; leave"),
+        (
+            {"hidden_shapes": ("512,256",)},
+            "SweepConfig.hidden_shapes: expected widths up to 65,536, like 512 or",
+        ),
+        ({"hidden_shapes": ("0",)}, "SweepConfig.hidden_shapes: expected widths"),
+        ({"hidden_shapes": ("99999",)}, "SweepConfig.hidden_shapes: expected widths .* found '99999'"),
+        ({"hidden": ()}, "SweepConfig.hidden: expected at least one value"),
+        ({"crops": ("ten", "ten")}, "SweepConfig.crops: expected values that differ"),
+        ({"csra_temperature": (1.0, 1.0)}, "SweepConfig.csra_temperature: expected values that differ"),
+        ({"constraints": ("anchor", "anchor")}, "SweepConfig.constraints: expected values that differ"),
+        ({"head": ("fullnet", "lstm")}, "SweepConfig.head: expected one of linear, fullnet"),
+        (
+            {"crops": ("full",), "crop_cells": 2},
+            "SweepConfig.crop_cells: has no effect on --crops full; leave it out",
+        ),
+        (
+            {"hidden": (6,), "hidden_shapes": ("5",)},
+            "SweepConfig.hidden: has no effect beside --hidden-shapes; leave",
+        ),
     ],
 )
-def test_shapes_that_make_no_sense_are_refused_by_flag(settings: dict[str, Any], message: str) -> None:
+def test_shapes_that_make_no_sense_are_refused_by_field(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SweepConfig(**settings)
 

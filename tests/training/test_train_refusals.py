@@ -22,7 +22,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"crop_cells": 6}, ConfigError, "--crop-cells: .*5×5"),
         ({"crops": "ten-image"}, ConfigError, "--crops: ten-image needs a cache made with --views mirror"),
         ({"classes": ("dog",)}, ConfigError, "--classes"),
-        ({"lr": (1e6,), "hidden": (64,)}, ConfigError, "--lr"),
+        ({"lr": (1e6,), "hidden": (64,)}, ConfigError, "TrainConfig.lr"),
         (
             {"lr": (0.1, 0.10000001)},
             ConfigError,
@@ -58,5 +58,5 @@ def test_damage_in_the_cache_is_found_before_training(tmp_path: Path) -> None:
 
 
 def test_flags_that_take_several_values_want_different_ones() -> None:
-    with pytest.raises(ConfigError, match="--lr: expected values that differ"):
+    with pytest.raises(ConfigError, match=r"^TrainConfig\.lr: expected values that differ"):
         TrainConfig(lr=(0.1, 0.1))

@@ -8,7 +8,6 @@ import torch
 from support.toy import config, write_cache
 
 from cache import FeatureCache
-from pipeline.checks import flag
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.heads import HEADS
@@ -74,7 +73,7 @@ def test_a_flag_that_no_head_reads_is_refused_by_name(head: str) -> None:
             SweepConfig(head=(head,), **given)
             continue
         with pytest.raises(
-            ConfigError, match=rf"^{flag(name)}: has no effect on {head}, only on .*; leave it"
+            ConfigError, match=rf"^SweepConfig.{name}: has no effect on {head}, only on .*; leave it"
         ):
             SweepConfig(head=(head,), **given)
         reader = next(other for other in HEADS if name in HEADS[other].reads)

@@ -57,7 +57,7 @@ class Looked(NamedTuple):
         ]
 
 
-def look(folder: Path, *, cache: str = "", batch: int = 500, device: str = "auto") -> Looked:
+def look(folder: Path, *, cache: str | None = None, batch: int = 500, device: str = "auto") -> Looked:
     """Score the test images of a run, and keep what its head looked at.
 
     Raises: RunError when the head looks at no regions; else as `predict`.

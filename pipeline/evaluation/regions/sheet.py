@@ -43,7 +43,7 @@ class Picture(NamedTuple):
 
 
 def show_regions(
-    folder: Path, sheet: Path, listed: Path, count: int, *, cache: str, batch: int, device: str
+    folder: Path, sheet: Path, listed: Path, count: int, *, cache: str | None, batch: int, device: str
 ) -> None:
     """Write a PNG of `count` images and a JSON of all, and print the rate of hits where boxes are known.
 
