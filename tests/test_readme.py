@@ -94,6 +94,17 @@ def test_the_table_of_the_demo_is_about_the_runs_that_make_demo_compares() -> No
     assert shown == [first, *others, *others]
 
 
+def test_the_lines_of_python_run(folder: Path, said: list[str]) -> None:
+    demo = folder / "artifacts/demo"
+    demo.mkdir()
+    (demo / "cache").symlink_to(folder / "artifacts/photos/cache")
+    lines = block("python", section("See it run"))
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{lines}\nprint(maps.shape)"
+    printed = python(folder, "-c", code).splitlines()
+    assert printed[-1] in lines
+    assert any(line.startswith("artifacts/demo/quick") for line in printed)
+
+
 @pytest.mark.parametrize(
     "row", re.findall(r"^\| ([\d,]+ \| `--trunk.*) \|$", README, flags=re.MULTILINE), ids=lambda row: row[:7]
 )
