@@ -72,7 +72,9 @@ class RecurrentAttention(Head):
         # A mirrored crop as a whole is the mirror image of the crop: only one of them is prepared.
         plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
         self.whole = Transformer(plain, cells, self.points)
-        self.boxes = [plain.index(crop._replace(mirrored=False)) for crop in self.crops]
+        boxes = torch.tensor([plain.index(crop._replace(mirrored=False)) for crop in self.crops])
+        self.register_buffer("boxes", boxes, persistent=False)  # a recorded step can't upload a list
+        self.boxes: Tensor
         mirrored = torch.tensor([crop.mirrored for crop in self.crops])[:, None, None, None]
         self.register_buffer("mirrored", mirrored, persistent=False)
         self.mirrored: Tensor
@@ -149,7 +151,7 @@ class RecurrentAttention(Head):
         maps = inputs[:, :size].view(batch, views, height, channels, width)
         whole = inputs[:, size:].view(batch, -1, p, channels, q)
         if len(self.crops) > 1:
-            whole = whole[:, self.boxes]
+            whole = whole.index_select(1, self.boxes)
         if any(crop.mirrored for crop in self.crops):
             whole = torch.where(self.mirrored, whole.flip(-1), whole)
         return maps, whole.reshape(batch * len(self.crops), -1)
