@@ -36,7 +36,8 @@ def test_the_cache_made_on_a_gpu_holds_the_maps_of_a_cpu(
     for split in ("train.h5", "test.h5"):
         expected, found = (FeatureCache(folder / split).features for folder in (reference, made))
         largest = np.abs(expected).max((2, 3, 4), keepdims=True)
-        near = {"float32": 1e-3, "float16": 4e-3, "bfloat16": 3e-2}[precision]
+        # Six layers round weights, inputs and outputs, each by at most half a unit in the last of 8 bits.
+        near = {"float32": 1e-3, "float16": 4e-3, "bfloat16": 6 * 3 * 2**-9}[precision]
         assert (np.abs(expected - found.astype(np.float32)) / largest).max() < near
 
 
