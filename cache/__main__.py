@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(words: list[str] | None = None, program: str = "python -m cache") -> int:
-    """Returns the exit code."""
+    """Run the command line, under the name of a program. Returns the exit code."""
     parser = _Parser(prog=program, description="Look after feature caches.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("verify", "check every digest"), ("info", "say what a cache holds")):
@@ -43,6 +43,10 @@ def main(words: list[str] | None = None, program: str = "python -m cache") -> in
             failed = 2
         except BrokenPipeError:  # the reader of our output left, as `| head` does
             break
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it ends
     return failed
 
 
@@ -94,9 +98,4 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 if __name__ == "__main__":
-    code = main()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it ends
-    sys.exit(code)
+    sys.exit(main())

@@ -67,7 +67,8 @@ def tencrop() -> int:
         print("  cache     Check caches and say what they hold.")
         print("\ntencrop COMMAND --help lists the flags of a command, tencrop --version prints the version.")
     else:
-        print(f"tencrop: {one_of([*COMMANDS, 'cache'], name)}; see tencrop --help", file=sys.stderr)
+        problem = one_of([*COMMANDS, "cache"], name) if name else "expected a command"
+        print(f"tencrop: {problem}; see tencrop --help", file=sys.stderr)
         return 2
     return 0
 
@@ -148,7 +149,7 @@ def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
             f"unknown flag {word[:60]}" if word.startswith("-") else f"expected a flag, found {short(word)}"
         )
         parser.error(problem + did_you_mean(word, known))
-    return config_class(**vars(given))
+    return config_class.from_json(vars(given))  # which makes tuples of lists
 
 
 def _about(config_class: type[Checked]) -> str:
@@ -177,22 +178,15 @@ def _options(kind: Kind) -> dict[str, Any]:
 
     def read(text: str) -> Any:
         try:
-            return kind.read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            return kind.type(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(kind.refusal(text)) from None
 
     choices, metavar = _choices(kind), {int: "INT", float: "FLOAT", str: "TEXT"}[kind.type]
     if kind.many:
-        return {"type": read, "metavar": "NAME" if choices else metavar, "nargs": "+", "action": _Tuple}
+        return {"type": read, "metavar": "NAME" if choices else metavar, "nargs": "+"}
     listed = "NAME" if isinstance(choices, Mapping) else f"{{{','.join(choices)}}}"
     return {"type": read, "metavar": listed if choices else metavar}
-
-
-class _Tuple(argparse.Action):
-    """Keeps several values as a tuple, as the configurations do."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
-        setattr(namespace, self.dest, tuple(values))
 
 
 def _help(text: str, kind: Kind, default: Any) -> str:

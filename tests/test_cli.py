@@ -22,16 +22,6 @@ def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_does_not_import_torch(script: str) -> None:
-    done = run("-X", "importtime", script, "--help")
-    assert done.returncode == 0
-    assert "usage: " + script in done.stdout
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert "argparse" in imported
-    assert not imported & {"torch", "torchvision", "sklearn", "h5py"}
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -162,3 +152,43 @@ def test_a_rename_that_fails_names_the_file_that_was_to_be(tmp_path: Path) -> No
     with pytest.raises(IsADirectoryError) as caught:
         write_json(tmp_path / "out.json", {})
     assert caught.value.filename == str(tmp_path / "out.json")
+
+
+def tencrop(*words: str) -> subprocess.CompletedProcess[str]:
+    return run("-c", "import sys; from pipeline.cli import tencrop; sys.exit(tencrop())", *words)
+
+
+def test_tencrop_lists_its_commands() -> None:
+    done = run("-X", "importtime", "-c", "from pipeline.cli import tencrop; tencrop()", "--help")
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert listed == ["extract", "train", "evaluate", "pretrain", "cache"]
+    assert "numpy" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "command"), list(zip(SCRIPTS, ["extract", "train", "evaluate", "pretrain"], strict=True))
+)
+@pytest.mark.parametrize("flags", [["--help"], ["--bath", "3"], ["--device", "gpu"]])
+def test_a_command_of_tencrop_is_the_script(script: str, command: str, flags: list[str]) -> None:
+    by_script, by_command = run(script, *flags), tencrop(command, *flags)
+    assert by_command.returncode == by_script.returncode
+    for ours, theirs in [(by_command.stdout, by_script.stdout), (by_command.stderr, by_script.stderr)]:
+        assert ours == theirs.replace(f"usage: {script}", f"usage: tencrop {command}").replace(
+            f"{script}: ", f"tencrop {command}: "
+        ).replace(f"see {script}", f"see tencrop {command}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["extrct"], "tencrop: expected one of extract, train, evaluate, pretrain, cache, found 'extrct'; "),
+        (["extrct"], "found 'extrct'; did you mean extract?; see tencrop --help\n"),
+        ([], "tencrop: expected a command; see tencrop --help\n"),
+        (["cache", "info", "none.h5"], "tencrop cache: none.h5: can't be opened"),
+    ],
+)
+def test_a_mistake_in_a_command_is_one_line_and_exit_2(words: list[str], message: str) -> None:
+    done = tencrop(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

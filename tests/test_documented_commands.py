@@ -11,7 +11,7 @@ import pytest
 from experiments.attention.config import AttentionConfig
 from experiments.crops.config import CropsConfig
 from pipeline.checks import Checked
-from pipeline.cli import parse
+from pipeline.cli import COMMANDS, parse
 from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +20,7 @@ CONFIGS: dict[str, type[Checked]] = {
     "train_head.py": SweepConfig,
     "evaluate.py": EvaluateConfig,
     "pretrain_trunk.py": PretrainConfig,
+    **{f"tencrop {name}": config_class for name, (config_class, *_) in COMMANDS.items()},
     "-m experiments.crops": CropsConfig,
     "-m experiments.attention": AttentionConfig,
 }
@@ -47,6 +48,16 @@ def of_make() -> list[str]:
         pytest.skip("there is no make")
     done = subprocess.run(["make", "-n", *TARGETS], cwd=ROOT, capture_output=True, text=True, check=True)
     return re.findall(rf"((?:{SCRIPT}).*)", done.stdout)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "voc2007:/data/voc", "folder:../my/photos/", "folder:/a-b"])
+@pytest.mark.parametrize("views", ["plain", "augment:3"])
+def test_make_and_the_script_name_a_cache_alike(dataset: str, views: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    command = ["make", "-n", "extract", f"DATASET={dataset}", f"VIEWS={views}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"--cache {ExtractConfig(dataset=dataset, views=views).cache_dir} " in done.stdout
 
 
 def understand(command: str) -> None:
