@@ -6,8 +6,10 @@ TRUNK ?= alexnet-cifar
 VIEWS ?= plain
 HEAD ?= fullnet
 CROPS ?= ten
-CACHE ?= artifacts/cache/$(subst /,-,$(subst :,-,$(DATASET)))-$(TRUNK)-$(subst :,-,$(VIEWS))
 SPACE := $() $()
+# the folder that extract_features.py takes by default: folder:../photos/ is ..-photos
+DASHED = $(subst $(SPACE),-,$(strip $(subst -, ,$(subst /,-,$(subst :,-,$(patsubst folder:%,%,$(1)))))))
+CACHE ?= artifacts/cache/$(call DASHED,$(DATASET))-$(TRUNK)-$(subst :,-,$(VIEWS))
 RUN ?= artifacts/runs/$(notdir $(CACHE))-$(subst $(SPACE),-,$(HEAD) $(CROPS))
 ARGS ?=
 
@@ -15,7 +17,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 
-.PHONY: help setup demo demo-multilabel test faults pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean
+.PHONY: help setup demo demo-multilabel test faults pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean clean-artifacts
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -97,5 +99,8 @@ lock: setup  ## pin requirements.lock anew from pyproject.toml
 	$(PY) -m uv pip compile --quiet --universal --no-annotate --python-version 3.11 --extra dev \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
-clean:  ## remove what the stages made
-	rm -rf artifacts .coverage
+clean:  ## remove what tools left; caches and runs stay
+	rm -rf .coverage .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+
+clean-artifacts:  ## remove artifacts/: every cache, run and downloaded dataset
+	rm -rf artifacts
