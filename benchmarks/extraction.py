@@ -43,7 +43,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         config.cache_dir.mkdir()
         trunk, split = load_trunk(config), open_dataset(config.dataset)["train"]
         prepared = PreparedTrunk(trunk, torch.device("cpu"))
-        pixels = load_images(split, trunk.transform, workers=0).contiguous().numpy()
+        pixels = load_images(split, trunk.transform, workers=None).contiguous().numpy()
         bare_forward(prepared, pixels[:1024])
         for _ in range(repeats):
             seconds, maps = bare_forward(prepared, pixels)

@@ -91,13 +91,6 @@ class Kind:
         expected = f"{names[self.type]} {self.rule}" if self.rule else names[self.type]
         return f"expected {expected}, found {short(value)}"
 
-    def read(self, text: str) -> Any:
-        """One value from the command line. Raises: ValueError saying what was expected."""
-        try:
-            return self.type(text)
-        except ValueError:
-            raise ValueError(self.refusal(text)) from None
-
 
 def one_of(choices: Iterable[str], found: Any) -> str:
     """A refusal that lists the choices and names the nearest: "expected one of a, b, found 'x'"."""
@@ -105,7 +98,7 @@ def one_of(choices: Iterable[str], found: Any) -> str:
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """ "; did you mean --dataset?" after a word like --datset, nothing if none is near."""
+    """A question to end a refusal, such as `; did you mean --dataset?`; nothing if no known word is near."""
     near = difflib.get_close_matches(str(word).lower(), list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -99,7 +99,7 @@ def test_a_trunk_is_not_pretrained_on_several_classes_per_image(table: Path) -> 
 def test_the_way_of_resizing_is_part_of_the_cache_s_identity(table: Path, weights: Path) -> None:
     extract(settings(table, weights))
     with pytest.raises(StaleCacheError, match="transform"):
-        extract(settings(table, weights, resize=""))
+        extract(settings(table, weights, resize=None))
 
 
 def test_the_dataset_is_found_again_by_what_the_cache_notes(table: Path, weights: Path) -> None:
