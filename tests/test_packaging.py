@@ -76,3 +76,23 @@ def test_the_installed_command_goes_from_images_to_a_checked_cache(installed: Pa
     done = tencrop(installed, "cache", "verify", "c", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line.partition(" ")[0] for line in done.stdout.splitlines()] == ["c/test.h5:", "c/train.h5:"]
+
+
+def test_the_public_names_are_there_with_their_docstrings() -> None:
+    assert set(pipeline.__all__) <= set(dir(pipeline))
+    for name in pipeline.__all__:
+        documented = getattr(pipeline, name).__doc__
+        assert documented
+        assert documented.splitlines()[0].endswith((".", "?"))
+    with pytest.raises(AttributeError, match="module 'pipeline' has no attribute 'extrct'"):
+        _ = pipeline.extrct  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_stages_are_the_functions_of_their_rooms() -> None:
+    from pipeline.evaluation.stage import evaluate
+    from pipeline.extraction.stage import extract
+    from pipeline.pretraining.stage import pretrain
+    from pipeline.training.sweep import sweep
+
+    found = (pipeline.evaluate, pipeline.extract, pipeline.pretrain, pipeline.train_heads)
+    assert found == (evaluate, extract, pretrain, sweep)
