@@ -1,9 +1,9 @@
 """Nearest neighbours: the training maps most similar to an image's vote for its classes.
 
 An instant baseline. Maps are averaged over their cells; similarity is the cosine; a vote weighs
-exp(cosine/T). How many neighbours vote is chosen on the validation part. A class's share is that of the
-weight of the neighbours that have it, of all whose label for it is counted, with one more vote spread over
-all outcomes so that none is impossible. Scores are those that the loss's softmax or sigmoid makes the shares.
+exp(cosine/T). How many neighbours vote is chosen on the validation part. A class's share is the weight of the
+neighbours that have it, divided by the weight of all whose label for it is counted. One more vote is spread
+over all outcomes, so that none is impossible. The softmax or the sigmoid of the scores gives the shares.
 
 Shapes: M numbers of neighbours, B images, N training maps, C channels, K classes, k neighbours.
 """
@@ -18,7 +18,7 @@ from pipeline.heads.base import Examples, FittedHead, HeadSpec
 
 COUNTS = (1, 3, 5, 10, 20, 50, 100, 200)
 UNVALIDATED = 20
-"""Neighbours where there is no validation part to choose by."""
+"""How many neighbours vote without a validation part."""
 TEMPERATURE = 0.07
 CELLS = 1 << 24  # similarities, or labels of neighbours, held at once
 
@@ -57,14 +57,14 @@ class NearestNeighbours(FittedHead):
         return [{"neighbours": k} for k in counts]
 
     def _scores(self, inputs_BC: Tensor, counts: list[int]) -> Tensor:
-        """(M, B, K): for each of the counts, the votes of as many of the most similar training maps."""
+        """Scores (M, B, K), for each count by the votes of as many of the most similar training maps."""
         queries = F.normalize(inputs_BC.to(self.bank.dtype), dim=1)
         cosines, indices = torch.topk(queries @ self.bank[0].t(), max(counts))
         weights, labels = (cosines / TEMPERATURE).exp(), self.bank_labels[0][indices]
         return torch.stack([self._votes(weights[:, :k], labels[:, :k]) for k in counts])
 
     def _votes(self, weights_Bk: Tensor, labels: Tensor) -> Tensor:
-        """(B, K) scores by neighbours with the labels (B, k) or (B, k, K)."""
+        """Scores (B, K) by the votes of neighbours with the labels (B, k) or (B, k, K)."""
         if labels.ndim == 2:
             present = weights_Bk.new_zeros(len(labels), self.classes).scatter_add_(1, labels, weights_Bk)
             counted, voters = weights_Bk.sum(1, keepdim=True), labels.shape[1]

@@ -22,9 +22,7 @@ from cache import DTYPES
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Rows, Source, to_tensor
 
-STRETCH_BYTES = (
-    1 << 20
-)  # read in one go: long for a disk, short beside a pool, so that a pool has all classes
+STRETCH_BYTES = 1 << 20  # read in one go: long for a disk, short beside a pool, which then has all classes
 
 
 class Batch(NamedTuple):
@@ -96,10 +94,9 @@ class MapsInMemory(Maps):
             yield batch
 
     def in_order(self, size: int) -> Iterator[Batch]:
-        inputs = self.examples[:: self.drawn].split(size)
-        return map(
-            Batch, inputs if self.prepared else map(self.source.inputs, inputs), self.labels.split(size)
-        )
+        plain = self.examples[:: self.drawn].split(size)
+        inputs = plain if self.prepared else map(self.source.inputs, plain)
+        return map(Batch, inputs, self.labels.split(size))
 
 
 class MapsOnDisk(Maps):
@@ -108,17 +105,14 @@ class MapsOnDisk(Maps):
     def __init__(self, source: Source, part: Part, drawn: int, memory_bytes: int) -> None:
         super().__init__(source, part, drawn)
         self._stretch = min(max(1, STRETCH_BYTES // source.stored_bytes(1)), source.cache.block_rows)
-        self._stretches_per_pool = max(1, memory_bytes // (2 * source.stored_bytes(self._stretch)))
+        self._per_pool = max(1, memory_bytes // (2 * source.stored_bytes(self._stretch)))
 
     def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
         """A batch may span two pools."""
-        stretches, step = (
-            np.split(np.arange(len(self.labels)), self._ends(self.part.rows)),
-            self._stretches_per_pool,
-        )
+        stretches = np.split(np.arange(len(self.labels)), self._ends(self.part.rows))
         stretches = [stretches[i] for i in rng.permutation(len(stretches))]
-        groups = [np.concatenate(stretches[i : i + step]) for i in range(0, len(stretches), step)]
-        groups = [rng.permutation(images) for images in groups]
+        starts, step = range(0, len(stretches), self._per_pool), self._per_pool
+        groups = [rng.permutation(np.concatenate(stretches[i : i + step])) for i in starts]
         views = rng.integers(self.drawn, size=len(self.labels))
         pools = _ahead(partial(self._read, images, views[images]) for images in map(np.sort, groups))
         order = torch.from_numpy(np.concatenate(groups)).to(self.labels.device)
@@ -159,14 +153,13 @@ class MapsOnDisk(Maps):
 def place_maps(source: Source, part: Part, drawn: int, name: str, on_device: int, in_ram: int) -> Maps:
     """Prepared, if it fits into `on_device` bytes, else as stored, in RAM if it fits into `in_ram` bytes."""
     inputs, stored = (count(len(part.rows) * drawn) for count in (source.input_bytes, source.stored_bytes))
-    if inputs <= on_device:
-        print(f"{name}: {inputs / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
-        return MapsInMemory(source, part, drawn, name)
-    where = "kept in RAM" if stored <= in_ram else "read from disk in each epoch"
-    print(f"{name}: {stored / 1e6:,.0f} MB as stored, {where}")
-    if stored <= in_ram:
-        return MapsInMemory(source, part, drawn, name, prepared=False)
-    return MapsOnDisk(source, part, drawn, in_ram)
+    prepared = inputs <= on_device
+    if not prepared and stored > in_ram:
+        print(f"{name}: {stored / 1e6:,.0f} MB as stored, read from disk in each epoch")
+        return MapsOnDisk(source, part, drawn, in_ram)
+    where = f"prepared once, in the memory of the {source.device}" if prepared else "as stored, kept in RAM"
+    print(f"{name}: {(inputs if prepared else stored) / 1e6:,.0f} MB, {where}")
+    return MapsInMemory(source, part, drawn, name, prepared)
 
 
 def _ahead(reads: Iterable[Callable[[], Tensor]]) -> Iterator[Tensor]:

@@ -33,43 +33,35 @@ class Crop(NamedTuple):
 
 
 def center_box(map_cells: tuple[int, int], crop_cells: tuple[int, int]) -> Box:
-    """The centre crop; half a cell is rounded to even, as torchvision does. Sizes are (height, width)."""
-    _check(map_cells, crop_cells)
+    """The centre crop; half a cell is rounded to even, as torchvision does. Sizes are (height, width).
+
+    Raises: ConfigError when the crop is larger than the map.
+    """
     (map_height, map_width), (height, width) = map_cells, crop_cells
+    if not (1 <= height <= map_height and 1 <= width <= map_width):
+        raise ConfigError(
+            f"--crop-cells: expected a crop that fits the map of {map_height}×{map_width} cells, "
+            f"found {height}×{width}"
+        )
     return Box(round((map_height - height) / 2), round((map_width - width) / 2), height, width)
 
 
 def five_crop_boxes(map_cells: tuple[int, int], crop_cells: tuple[int, int]) -> list[Box]:
-    """Four corners, row by row, then the centre. Raises: ConfigError when the crop is larger than the map."""
+    """Four corners, row by row, then the centre. Raises: ConfigError as `center_box`."""
     center = center_box(map_cells, crop_cells)
     down, right = map_cells[0] - center.height, map_cells[1] - center.width
-    corners = [(0, 0), (0, right), (down, 0), (down, right)]
-    return [Box(top, left, center.height, center.width) for top, left in corners] + [center]
+    return [center._replace(top=top, left=left) for top in (0, down) for left in (0, right)] + [center]
 
 
 def crops_of(kind: str, map_cells: tuple[int, int], crop_cells: tuple[int, int]) -> list[Crop]:
-    """The crops that `--crops kind` takes of a map of `map_cells` (height, width).
-
-    Raises: ConfigError when the crop is larger than the map.
-    """
+    """The crops that `--crops kind` takes of a map. Raises: ConfigError as `center_box`."""
     if kind == "full":
         return [Crop(Box(0, 0, *map_cells))]
     if kind == "center":
         return [Crop(center_box(map_cells, crop_cells))]
-    five = [Crop(box) for box in five_crop_boxes(map_cells, crop_cells)]
+    five = five_crop_boxes(map_cells, crop_cells)
+    crops = [Crop(box) for box in five]
     if kind == "ten":
-        return five + [Crop(_mirrored(crop.box, map_cells[1]), mirrored=True) for crop in five]
-    if kind == "ten-image":
-        return five + [crop._replace(view=1) for crop in five]
-    return five
-
-
-def _mirrored(box: Box, map_width: int) -> Box:
-    """Where a box of the mirrored map lies on the unmirrored one."""
-    return box._replace(left=map_width - box.left - box.width)
-
-
-def _check(map_cells: tuple[int, int], crop_cells: tuple[int, int]) -> None:
-    if min(crop_cells) < 1 or crop_cells[0] > map_cells[0] or crop_cells[1] > map_cells[1]:
-        crop, cells = ("×".join(map(str, size)) for size in (crop_cells, map_cells))
-        raise ConfigError(f"--crop-cells: expected a crop that fits the map of {cells} cells, found {crop}")
+        mirrored = [box._replace(left=map_cells[1] - box.left - box.width) for box in five]
+        return crops + [Crop(box, mirrored=True) for box in mirrored]
+    return crops + [Crop(box, view=1) for box in five] if kind == "ten-image" else crops

@@ -11,8 +11,7 @@ from pipeline.errors import ConfigError
 
 
 class Part(NamedTuple):
-    """Rows of a cache, ascending, and their labels: positions in the run's classes, (n,), or columns of them,
-    (n, K)."""
+    """Rows of a cache, ascending, and their labels: positions in the classes (n,), or columns (n, K)."""
 
     rows: Rows
     labels: Labels
