@@ -50,13 +50,15 @@ class Logistic(Linear, FittedHead):
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         inputs, labels = train.inputs.to(self.weight.dtype).numpy(), train.labels.numpy()
         binary = self.bias.shape[1] == 2
         model = LogisticRegression(tol=self.tolerance, max_iter=ITERATIONS, warm_start=True)
         for strength in strengths:
             model.C = (2 if binary else 1) / (strength * len(labels))
-            with warnings.catch_warnings():
+            # On products with a few columns OpenBLAS's threads wait for each other longer than they compute.
+            with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(inputs, labels)
             found = [model.coef_.T, model.intercept_]
