@@ -54,7 +54,9 @@ class Logistic(Linear, FittedHead):
 
         inputs, labels = train.inputs.to(self.weight.dtype).numpy(), train.labels.numpy()
         binary = self.bias.shape[1] == 2
-        model = LogisticRegression(tol=self.tolerance, max_iter=ITERATIONS, warm_start=True)
+        # In float32, 3e-5 gives the validation scores of 1e-6 in less than half the time.
+        tolerance = self.tolerance if self.weight.dtype == torch.float64 else 3e-5
+        model = LogisticRegression(tol=tolerance, max_iter=ITERATIONS, warm_start=True)
         for strength in strengths:
             model.C = (2 if binary else 1) / (strength * len(labels))
             # On products with a few columns OpenBLAS's threads wait for each other longer than they compute.
