@@ -43,6 +43,7 @@ def of(images: int, bytes_each: int, reader: type[ArrayReader] = FileReader) -> 
     [
         (60_000, 921, 16, 16, True),
         (60_000, 921, 5, 5, True),
+        (18_000, 700, 16, 16, True),  # few bytes, but many images
         (60_000, 921, 4, 4, False),  # no more than the threads there may be
         (60_000, 921, 2, 2, False),
         (3_000, 921, 16, 4, False),  # done before processes are there
