@@ -28,6 +28,7 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 META = torch.device("meta")
 WITHOUT_A_META_FORM = {torch.ops.aten._fused_sgd_.tensor_lr, torch.ops.aten._fused_adamw_.tensor_lr}
+GET_ITEM = Tensor.__getitem__
 TRAINED = [name for name, info in HEADS.items() if not info.fitted]
 
 
@@ -60,6 +61,13 @@ def refuse_upload(*args: Any, **kwargs: Any) -> Tensor:
     raise AssertionError("a number was uploaded, for which a GPU that records a step would stop")
 
 
+def refuse_lists(self: Tensor, index: Any) -> Tensor:
+    """Index a tensor, but not by a list, which a GPU gets by an upload and "meta" without one."""
+    if any(isinstance(part, list) for part in (index if isinstance(index, tuple) else (index,))):
+        refuse_upload()
+    return GET_ITEM(self, index)
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("crops", ["ten", "full"])
 @pytest.mark.parametrize("write", [write_cache, write_multilabel_cache])
@@ -76,6 +84,7 @@ def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
     memory, factor = maps.new_batch(16), torch.zeros((), device=META)
     step = make_step(head, optimizer, memory)
     monkeypatch.setattr(torch, "tensor", refuse_upload)  # which "meta" does without a copy
+    monkeypatch.setattr(Tensor, "__getitem__", refuse_lists)
     with OneDevice() as mode:
         for batch in maps.shuffled(memory, np.random.default_rng(0)):
             assert step(batch, factor).shape == (2,)
