@@ -10,6 +10,7 @@ from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.linear import Linear
 from pipeline.maps.batches import Batch, Maps
+from pipeline.pretraining.loop import WARM_UP as PRETRAINING_WARM_UP
 from pipeline.training.optimizer import StackedSGD
 from pipeline.training.schedule import WARM_UP, schedule
 from pipeline.training.trainer import Plan, Trainer, default_batch
@@ -116,14 +117,16 @@ def test_losses_are_means_over_images_whatever_the_batches() -> None:
         assert line["train_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 7, 100])
-def test_the_learning_rate_climbs_and_falls_between_zero_and_its_peak(steps: int) -> None:
-    shares = [schedule(step, steps) for step in range(steps)]
-    peak = shares.index(max(shares))
-    assert 0 < min(shares) <= max(shares) <= 1
-    assert shares[: peak + 1] == sorted(shares[: peak + 1])
-    assert shares[peak:] == sorted(shares[peak:], reverse=True)
-    assert peak <= max(1, WARM_UP * steps)
+@pytest.mark.parametrize("warm_up", [WARM_UP, PRETRAINING_WARM_UP])
+def test_the_learning_rate_climbs_to_its_peak_and_falls_whatever_the_number_of_steps(warm_up: float) -> None:
+    for steps in (*range(1, 1500), 3001, 4999, 12_345):
+        shares = np.array([schedule(step, steps, warm_up) for step in range(steps)])
+        peak = int(shares.argmax())
+        assert shares.min() > 0
+        assert shares.max() == 1
+        assert (np.diff(shares[: peak + 1]) > 0).all()
+        assert (np.diff(shares[peak + 1 :]) < 0).all()
+        assert abs(peak + 1 - max(1, warm_up * steps)) <= 0.5
 
 
 def test_batches_grow_with_the_images() -> None:
