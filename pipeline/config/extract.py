@@ -32,7 +32,8 @@ class ExtractConfig(Checked):
     given)."""
     views: str = "plain"
     """What is stored of a training image. plain: the image; mirror: the image and its mirror image;
-    augment:K: the image and K random crop-and-flip versions of it, while the test split stays plain."""
+    augment:K: the image and K versions of it, shifted by up to an eighth of the side and mirrored, both at
+    random, while the test split stays plain."""
     dtype: StorageDtype = "float16"
     """Type of the stored numbers."""
     image_px: Annotated[int, Range(1, 8192)] | None = None

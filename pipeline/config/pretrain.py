@@ -31,8 +31,8 @@ class PretrainConfig(Checked):
     classes: tuple[str, ...] = ()
     """Classes to train on (default: all)."""
     train_images: ImagePolicy = "crop-flip"
-    """Augmentation. plain: images as they are; flip: mirrored at random; crop-flip: padded by 4 pixels,
-    cropped and mirrored at random."""
+    """Augmentation. plain: images as they are; flip: mirrored at random; crop-flip: padded by
+    an eighth of the side, cropped and mirrored at random."""
     cutout_px: Annotated[int, Range(0, 8192)] = 8
     """Side of a square that is blanked at a random place of each training image; 0 blanks nothing."""
     hidden: Annotated[int, Range(1, 65_536)] = 512

@@ -13,18 +13,20 @@ from torch.nn import functional as F
 
 from pipeline.config.pretrain import ImagePolicy
 
-PAD_PX = 4
-"""Pixels added on each side (by reflection) before an image is cropped back to its size."""
+STEPS = 4
+"""An eighth of the side is added on each side, by reflection, before an image is cropped back to its size: 4
+pixels at 32 px, 28 at 224 px. A crop moves in quarters of that."""
 
 Draws = NDArray[np.int64]
-"""(N, 3): top and left of the crop in the padded image, and whether it is flipped. Plain is (4, 4, 0)."""
+"""(N, 3): how far down and right the crop is in the padded image, 0 to 8 quarters, and whether it is flipped.
+Plain is (4, 4, 0)."""
 
 
 def draw(count: int, policy: ImagePolicy, rng: np.random.Generator) -> Draws:
     """Draws for `count` images: `plain` leaves them, `flip` flips half of them, `crop-flip` crops as well."""
-    draws = rng.integers(0, (2 * PAD_PX + 1, 2 * PAD_PX + 1, 2), size=(count, 3))
+    draws = rng.integers(0, (2 * STEPS + 1, 2 * STEPS + 1, 2), size=(count, 3))
     if policy != "crop-flip":
-        draws[:, :2] = PAD_PX
+        draws[:, :2] = STEPS
     if policy == "plain":
         draws[:, 2] = 0
     return draws
@@ -33,11 +35,13 @@ def draw(count: int, policy: ImagePolicy, rng: np.random.Generator) -> Draws:
 def apply(images: Tensor, draws: Draws) -> Tensor:
     """Crop and flip images (B, 3, S, S) as drawn (B, 3), on the images' device. Same dtype, channels last."""
     count, _, height, width = images.shape
-    top, left, flip = torch.from_numpy(draws).to(images.device).unbind(1)
+    pad = height // 8
+    down, right, flip = torch.from_numpy(draws).to(images.device).unbind(1)
+    top, left = down * pad // STEPS, right * pad // STEPS
     rows = top[:, None] + torch.arange(height, device=images.device)  # (B, S)
     columns = left[:, None] + torch.arange(width, device=images.device)
     columns = torch.where(flip[:, None] == 1, columns.flip(1), columns)
-    padded = F.pad(images, (PAD_PX,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    padded = F.pad(images, (pad,) * 4, mode="reflect").permute(0, 2, 3, 1)
     batch = torch.arange(count, device=images.device)[:, None, None]
     return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

@@ -1,6 +1,7 @@
 """Crops and flips against a loop over images in numpy, and against the counts that chance gives."""
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline.images import augment
@@ -9,8 +10,10 @@ from pipeline.images.views import Views
 
 def crops_by_hand(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
     out = np.empty_like(images)
-    for i, (top, left, flip) in enumerate(draws):
-        padded = np.pad(images[i], ((0, 0), (4, 4), (4, 4)), mode="reflect")
+    pad = images.shape[2] // 8
+    for i, (down, right, flip) in enumerate(draws):
+        padded = np.pad(images[i], ((0, 0), (pad, pad), (pad, pad)), mode="reflect")
+        top, left = down * pad // 4, right * pad // 4
         crop = padded[:, top : top + images.shape[2], left : left + images.shape[3]]
         out[i] = crop[:, :, ::-1] if flip else crop
     return out
@@ -20,8 +23,9 @@ def random_images(count: int, size: int = 32) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8))
 
 
-def test_crops_equal_those_made_one_by_one() -> None:
-    images = random_images(50)
+@pytest.mark.parametrize("size", [4, 16, 30, 32, 96])
+def test_crops_equal_those_made_one_by_one(size: int) -> None:
+    images = random_images(50, size)
     draws = augment.draw(50, "crop-flip", np.random.default_rng(1))
     assert draws[:, :2].min() == 0
     assert draws[:, :2].max() == 8
@@ -69,3 +73,16 @@ def test_augmented_views_start_with_the_plain_image_and_do_not_depend_on_blocks(
     assert not torch.equal(whole[:, 1], whole[:, 2])
     other = Views("augment:3", 40, seed=6).of(images, range(40)).unflatten(0, (40, 4))
     assert not torch.equal(whole[:, 1], other[:, 1])
+
+
+def test_augmented_views_are_shifted_and_mirrored_independently_of_each_other() -> None:
+    """Each view of each image is found among all 81 shifts, mirrored or not, and all kinds occur."""
+    ramp = torch.arange(32 * 32, dtype=torch.int32).view(1, 1, 32, 32).expand(1, 3, 32, 32).float()
+    views = Views("augment:60", 1, seed=5).of(ramp, range(1))[1:]
+    kinds = np.stack(np.meshgrid(range(9), range(9), range(2), indexing="ij"), -1).reshape(-1, 3)
+    known = crops_by_hand(np.repeat(ramp.numpy(), len(kinds), 0), kinds)
+    found = [int(np.flatnonzero((known == view.numpy()).all((1, 2, 3)))[0]) for view in views]
+    down, right, flip = kinds[found].T
+    assert set(down) == set(right) == set(range(9))
+    assert 15 < flip.sum() < 45
+    assert abs(np.corrcoef([down, right, flip]) - np.eye(3)).max() < 0.5
