@@ -80,7 +80,7 @@ def train_by_formulas(network: Network, images: Tensor, labels: Tensor, rows: np
             loss = -(wanted * scores).sum(1).mean()
             network.zero_grad()
             loss.backward()
-            step, climb = epoch * steps_per_epoch + i, 0.2 * steps
+            step, climb = epoch * steps_per_epoch + i, round(0.2 * steps)
             rate = LR * np.interp(step, [-1, climb - 1, climb, steps], [0, 1, 1, 0])
             for name, parameter in network.named_parameters():
                 assert parameter.grad is not None
