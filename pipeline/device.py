@@ -1,6 +1,11 @@
 """Where and how precisely to compute, and how much memory is free there."""
 
+import contextlib
 import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch.backends import cudnn
@@ -9,6 +14,13 @@ from pipeline.errors import ConfigError
 
 AUTO = ("cuda", "mps", "cpu")
 """What --device auto takes, in this order, if it is there."""
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+GROUP_FILES = {
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+}
+"""Version 1 and 2 of Linux's control groups: controllers in /proc/self/cgroup → the folder where groups lie,
+their files for the limit and for what is taken, and the line of memory.stat with idle file pages."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -42,12 +54,49 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on the GPU, or on the machine."""
+    """Memory that this process can still have on the GPU, or on the machine: what is free there, within the
+    limits of its control groups (containers, batch systems) and of its address space (`ulimit -v`)."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    return max(0, min(_free_on_machine(), *_free_in_groups(), _free_addresses()))
+
+
+def _free_on_machine() -> int:
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            found = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(found.split()[1]) * 1024
-    except (OSError, StopIteration):  # not Linux: take half of what is installed to be free
+        return _fields(PROC / "meminfo")["MemAvailable:"] * 1024
+    except (OSError, KeyError):  # not Linux: take half of what is installed to be free
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _free_in_groups() -> Iterator[int]:
+    """What is free in each control group with a limit, from the process's own to the outermost.
+
+    The system gives back a group's file pages before it refuses memory, so idle ones count as free.
+    """
+    try:
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers in GROUP_FILES:
+            root, limit, used, idle = GROUP_FILES[controllers]
+            for group in (Path(place), *Path(place).parents):  # as seen in a container, some may be missing
+                folder = CGROUPS / root / group.relative_to("/")
+                with contextlib.suppress(OSError, ValueError, KeyError):  # "max": none
+                    most, taken = (int((folder / name).read_text()) for name in (limit, used))
+                    yield most - taken + _fields(folder / "memory.stat")[idle]
+
+
+def _free_addresses() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    try:
+        taken = int((PROC / "self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        taken = 0
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - taken
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """The lines of a file as NAME NUMBER. Raises: OSError."""
+    return {words[0]: int(words[1]) for words in map(str.split, path.read_text().splitlines())}

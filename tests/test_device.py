@@ -1,0 +1,86 @@
+"""How much memory is free, as the system's files and limits say."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import device
+from pipeline.device import free_bytes
+
+GB = 1 << 30
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with 8 GB free. Its control groups are to be added."""
+    monkeypatch.setattr(device, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(device, "CGROUPS", tmp_path / "cgroup")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {8 << 20} kB\nHugePages_Free: 0\n")
+    (tmp_path / "proc/self/statm").write_text("1000 1 1 1 0 1 0\n")
+    return tmp_path
+
+
+def group(folder: Path, version: int, limit: str, used: int, idle: int = 0) -> None:
+    """A control group's three files."""
+    names = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")}
+    limit_file, used_file, field = names.get(version, ("memory.max", "memory.current", "inactive_file"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / limit_file).write_text(f"{limit}\n")
+    (folder / used_file).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{field} {idle}\nunevictable 0\n")
+
+
+def test_without_limits_all_that_the_machine_has_available_is_free(system: Path) -> None:
+    assert free_bytes(CPU) == 8 * GB
+
+
+@pytest.mark.parametrize(("version", "said"), [(1, "4:memory:/job/step\n0::/\n"), (2, "0::/job/step\n")])
+@pytest.mark.parametrize("limited", ["job/step", "job", ""])
+def test_the_limit_of_a_control_group_or_of_one_around_it_counts(
+    system: Path, version: int, said: str, limited: str
+) -> None:
+    (system / "proc/self/cgroup").write_text(said)
+    root = system / "cgroup" / ("memory" if version == 1 else "")
+    none = str(9223372036854771712) if version == 1 else "max"
+    for place in ("job/step", "job", ""):
+        group(root / place, version, none, 5 * GB)
+    group(root / limited, version, str(4 * GB), 3 * GB, idle=GB // 2)
+    assert free_bytes(CPU) == GB + GB // 2
+    group(root / limited, version, str(4 * GB), 5 * GB)  # a limit lowered below what is taken
+    assert free_bytes(CPU) == 0
+
+
+def test_a_container_that_sees_its_own_group_as_the_outermost_finds_its_limit(system: Path) -> None:
+    (system / "proc/self/cgroup").write_text("9:memory:/docker/0123abcd\n8:cpu,cpuacct:/docker/0123abcd\n")
+    group(system / "cgroup/memory", 1, str(2 * GB), GB)
+    assert free_bytes(CPU) == GB
+
+
+@pytest.mark.parametrize("said", ["", "0::/\n", "0::/gone\n", "1:name=systemd:/x\n"])
+def test_groups_that_cannot_be_looked_at_limit_nothing(system: Path, said: str) -> None:
+    (system / "proc/self/cgroup").write_text(said)
+    assert free_bytes(CPU) == 8 * GB
+
+
+def test_the_address_space_that_is_left_counts(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (GB, GB))
+    assert free_bytes(CPU) == GB - 1000 * resource.getpagesize()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="statm is Linux's")
+def test_no_more_is_called_free_than_can_be_had_under_ulimit() -> None:
+    """In a process with a limit of 8 GB of addresses: all but 64 MB of what is free can be taken."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "import mmap, torch; from pipeline.device import free_bytes\n"
+        "free = free_bytes(torch.device('cpu')); assert free < 8 << 30, free\n"
+        "mmap.mmap(-1, free - (64 << 20)).close()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
