@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pipeline.checks import Count, Device, Fraction, OneOf, Range, Seed, slug
 from pipeline.heads import HEADS
-from pipeline.heads.settings import MAX_WIDTH, Crops, HeadSettings, SharedSettings, refuse_unread
+from pipeline.heads.settings import MAX_WIDTH, Crops, HeadSettings, SharedSettings, refuse_unread, unread_by
 
 HeadName = Annotated[str, OneOf(HEADS)]
 
@@ -90,6 +90,11 @@ class TrainConfig(TrainingSettings, HeadSettings):
             crop_cells=self.crop_cells or info.crop_cells,
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON types, without those that make no difference to the head."""
+        unread = unread_by({self.head})
+        return {name: value for name, value in super().as_json().items() if name not in unread}
+
     @property
     def run_dir(self) -> Path:
         """The folder that is made, relative to the working directory."""
@@ -135,6 +140,11 @@ class SweepConfig(TrainingSettings):
             raise self.refused("crop_cells", "has no effect on --crops full; leave it out")
         if self.hidden_shapes and self.hidden != TrainingSettings.hidden:
             raise self.refused("hidden", "has no effect beside --hidden-shapes; leave one of them out")
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON types, without those that make no difference to any of the heads."""
+        unread = unread_by(self.head)
+        return {name: value for name, value in super().as_json().items() if name not in unread}
 
     @property
     def run_dir(self) -> Path:

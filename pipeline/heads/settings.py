@@ -1,7 +1,7 @@
 """The settings that heads learn by, as flags of stage two. Nothing here imports torch."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pipeline.checks import Checked, Fraction, OneOf, Range
@@ -53,6 +53,12 @@ class HeadSettings(SharedSettings):
 
     crops: Crops = "ten"
     """Which crops of a map the head looks at; see `pipeline.maps.crops`."""
+
+
+def unread_by(heads: Collection[str]) -> set[str]:
+    """The settings that some head reads, but none of these; unknown heads read nothing."""
+    readers = {name for name in HEADS if name in heads}
+    return set().union(*(i.reads for i in HEADS.values())).difference(*(HEADS[n].reads for n in readers))
 
 
 def refuse_unread(config: Checked, heads: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.files import read_json, write_json
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
+from pipeline.heads.settings import unread_by
 from pipeline.maps.source import Normaliser
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
 
@@ -102,7 +103,8 @@ def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedH
     if not (run_dir / SUMMARY).exists():
         raise RunError(f"{run_dir}: the run isn't finished; continue it with train_head.py --resume")
     try:
-        config = TrainConfig.from_json({name: described[name] for name in TrainConfig.__dataclass_fields__})
+        read = TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]})
+        config = TrainConfig.from_json({name: described[name] for name in sorted(read)})
         classes, key = tuple(described["class_names"]), str(described["cache_key"])
         channels, height, width = map(int, described["map_shape"])
         shape, maps = (channels, height, width), int(described["train_maps"])

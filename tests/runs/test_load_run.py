@@ -116,3 +116,30 @@ def test_a_setting_that_config_json_lacks_is_named(tmp_path: Path, cache: Path) 
         load_run(run)
     with pytest.raises(RunError, match=r"holds a run made with --hidden None, not 6"):
         train(config(cache, run))
+
+
+@pytest.mark.parametrize(
+    ("head", "has", "lacks"),
+    [
+        ("fullnet", {"crops", "hidden", "lr"}, {"csra_lambda", "steps", "constraints"}),
+        ("csra", {"csra_lambda", "crop_cells"}, {"hidden", "dropout", "region_cells"}),
+        ("knn", {"loss", "val_fraction"}, {"lr", "seed", "epochs", "crops", "hidden"}),
+    ],
+)
+def test_config_json_holds_what_the_head_reads(
+    tmp_path: Path, cache: Path, head: str, has: set[str], lacks: set[str]
+) -> None:
+    run = train(config(cache, tmp_path / "run", head=head, epochs=1))
+    found = json.loads((run / "config.json").read_text()).keys()
+    assert has <= found
+    assert not lacks & found
+    assert load_run(run).config.head == head
+
+
+def test_a_sweep_s_config_json_holds_what_one_of_its_heads_reads(tmp_path: Path, cache: Path) -> None:
+    several = SweepConfig(
+        cache=str(cache), out=str(tmp_path), head=("linear", "csra"), epochs=1, device="cpu"
+    )
+    found = json.loads((sweep(several) / "config.json").read_text()).keys()
+    assert {"csra_lambda", "crops", "lr"} <= found
+    assert not {"hidden", "steps", "hidden_shapes"} & found
