@@ -1,9 +1,10 @@
 """Nearest neighbours: the training maps most similar to an image's vote for its classes.
 
 An instant baseline. Maps are averaged over their cells; similarity is the cosine; a vote weighs
-exp(cosine/T). How many neighbours vote is chosen on the validation part. A class's share is the weight of the
-neighbours that have it, divided by the weight of all whose label for it is counted. One more vote is spread
-over all outcomes, so that none is impossible. The softmax or the sigmoid of the scores gives the shares.
+exp(cosine/0.07). How many neighbours vote is chosen on the validation part. A class's share is the weight of
+the neighbours that have it, divided by the weight of all whose label for it is counted. One more vote is
+spread over all outcomes, so that none is impossible. The softmax or the sigmoid of the scores gives the
+shares.
 
 Shapes: M numbers of neighbours, B images, N training maps, C channels, K classes, k neighbours.
 """

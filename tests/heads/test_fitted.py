@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from pipeline.config import TrainConfig
 from pipeline.heads import knn, logistic
 from pipeline.heads.base import Examples, HeadSpec
-from pipeline.heads.knn import COUNTS, TEMPERATURE, NearestNeighbours
+from pipeline.heads.knn import COUNTS, NearestNeighbours
 from pipeline.heads.logistic import STRENGTHS, Logistic
 
 CLASSES = 4
@@ -133,7 +133,7 @@ def test_neighbours_vote_as_scikit_learn_s_do(monkeypatch: pytest.MonkeyPatch, c
     data, others = examples(300, 0), examples(50, 1)
     head = NearestNeighbours(spec(data)).double()
     assert head.fit(data, choose=True) == [{"neighbours": k} for k in COUNTS]
-    weigh: Any = lambda far: np.exp((1 - far) / TEMPERATURE)  # noqa: E731
+    weigh: Any = lambda far: np.exp((1 - far) / 0.07)  # noqa: E731
     for k, logits in zip(COUNTS, head(others.inputs), strict=True):
         theirs = KNeighborsClassifier(k, metric="cosine", weights=weigh)
         theirs.fit(data.inputs.numpy(), data.labels.numpy())
@@ -150,7 +150,7 @@ def share(query: NDArray[np.float64], data: Examples, label: int, k: int) -> tup
     voters = 0
     for i in sorted(range(len(bank)), key=lambda i: -cosines[i])[:k]:
         if labels[i, label] != -1:
-            weight = np.exp(cosines[i] / TEMPERATURE)
+            weight = np.exp(cosines[i] / 0.07)
             counted, voters = counted + weight, voters + 1
             present += weight if labels[i, label] == 1 else 0
     return (present / counted if voters else 0.0), voters

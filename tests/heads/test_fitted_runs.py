@@ -17,7 +17,6 @@ from support.toy import config, write_cache, write_multilabel_cache
 from cache import FeatureCache
 from pipeline.errors import ConfigError
 from pipeline.evaluation.predict import predict
-from pipeline.heads.knn import TEMPERATURE
 from pipeline.maps.parts import split
 from pipeline.runs.folder import LoadedHead, load_run
 from pipeline.training.stage import parts_of, train
@@ -85,7 +84,7 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
     assert len(inputs) == len(repeated) == 189
     plain = pooled(loaded, maps[val.rows, :1])
     if name == "knn":
-        k, weigh = summary["neighbours"], lambda far: np.exp((1 - far) / TEMPERATURE)
+        k, weigh = summary["neighbours"], lambda far: np.exp((1 - far) / 0.07)
         theirs = KNeighborsClassifier(k, metric="cosine", weights=weigh).fit(inputs, repeated)  # pyright: ignore[reportArgumentType]
         expected = (k * np.asarray(theirs.predict_proba(plain)) + 1 / 3) / (k + 1)
     else:
