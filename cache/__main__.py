@@ -73,6 +73,8 @@ def info(path: Path) -> None:
     kind = per_image if header.multi_label else ""
     print(f"  classes: {len(header.classes)}, {kind}{canonical(header.classes).decode()}")
     print(f"  key: {header.key}")
+    if any(contents.images):
+        print(f"  images: {contents.images.hex()}")
     for name, value in _flat({"identity": header.identity, "notes": header.notes}):
         print(f"  {name}: {canonical(value).decode()}")
 

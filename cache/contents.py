@@ -12,10 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.digests import header_digest
+from cache.digests import header_digest, images_digest
 from cache.disk import read_all
 from cache.errors import CacheError
-from cache.format import CLASSES, DIGESTS, HEADER_DATASETS, HEADER_DIGEST, LABELS, PATHS, PROVENANCE, Layout
+from cache.format import (
+    CLASSES,
+    DIGEST_BYTES,
+    DIGESTS,
+    HEADER_DATASETS,
+    HEADER_DIGESTS,
+    LABELS,
+    PATHS,
+    PROVENANCE,
+    Layout,
+)
 from cache.hdf5_checks import locate
 from cache.header import CacheHeader
 from cache.identity import canonical
@@ -23,10 +33,12 @@ from cache.identity import canonical
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """A file's layout, its header, and the digest of each block, (B, 16); zero where it isn't written yet."""
+    """A file's layout, its header, the digest over its images' digests, and that of each block, (B, 16); zero
+    where it isn't written yet."""
 
     layout: Layout
     header: CacheHeader
+    images: bytes
     digests: NDArray[np.uint8]
 
     @property
@@ -55,17 +67,17 @@ def read_contents(fd: int, file: str) -> Contents:
     layout = locate(fd, file)
     try:
         parts = {name: _bytes(fd, layout, name) for name in HEADER_DATASETS}
-        expected = _bytes(fd, layout, HEADER_DIGEST)
+        known = _bytes(fd, layout, HEADER_DIGESTS)
         digests = read_digests(fd, layout, DIGESTS)
     except (OSError, EOFError) as error:
         raise CacheError(f"{file}: can't be read: {error}") from error
-    if header_digest(layout, parts) != expected:
+    if header_digest(layout, parts) != known[:DIGEST_BYTES]:
         raise CacheError(
             f"{file}: damaged: labels, paths, classes and provenance don't match their digest; "
             "delete it and extract again"
         )
     try:
-        return Contents(layout, decode_header(layout, parts), digests)
+        return Contents(layout, decode_header(layout, parts), known[DIGEST_BYTES:], digests)
     except (CacheError, ValueError, RecursionError) as error:
         raise CacheError(f"{file}: no usable feature cache: {error}; delete it and extract again") from error
 
@@ -88,6 +100,15 @@ def read_published(fd: int, file: str) -> Contents:
         raise CacheError(
             f"{file}: not complete: {contents.written.sum()} of {contents.layout.blocks} blocks have a digest"
             "; delete it and extract again"
+        )
+    try:
+        found = images_digest(fd, contents.layout)
+    except (OSError, EOFError) as error:
+        raise CacheError(f"{file}: can't be read: {error}") from error
+    if found != contents.images:
+        raise CacheError(
+            f"{file}: damaged: the digests of its images don't match the one over all of them; "
+            "delete it and extract again"
         )
     return contents
 

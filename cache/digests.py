@@ -5,6 +5,7 @@ error message and not a SIGBUS. The pieces stay in the processor's cache, so the
 and both pread and xxh3 let other threads run.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,14 @@ def header_digest(layout: Layout, parts: dict[str, bytes]) -> bytes:
     for name in HEADER_DATASETS:
         state.update(f"{name} {_listed(layout[name].shape)} {layout[name].item}\n".encode())
         state.update(parts[name])
+    return state.digest()
+
+
+def images_digest(fd: int, layout: Layout) -> bytes:
+    """32 bytes over the digests of all images. Raises: OSError, EOFError when the file can't be read."""
+    state, extent = hashlib.sha256(), layout[IMAGE_DIGESTS]
+    for piece in _pieces(fd, [(extent.offset, extent.nbytes)]):
+        state.update(piece)
     return state.digest()
 
 

@@ -24,15 +24,16 @@ from cache.header import CacheHeader
 SIGNATURE = "ten-crop-cache/1"  # the number is the version
 BLOCK_ROWS = 1024
 DIGEST_BYTES = 16
+IMAGES_DIGEST_BYTES = 32
 _PAGE = 4096
 MARK = "format"  # the root attribute that holds the signature
 MARK_BYTES = 512  # somewhere in these first bytes
 
 LABELS, PATHS, CLASSES, PROVENANCE = "labels", "paths", "classes", "provenance"
-HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digest", "digests", "image_digests", "features"
-DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE, HEADER_DIGEST, DIGESTS, IMAGE_DIGESTS, FEATURES)
+HEADER_DIGESTS, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digests", "digests", "image_digests", "features"
+DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE, HEADER_DIGESTS, DIGESTS, IMAGE_DIGESTS, FEATURES)
 LABEL_TYPES = {1: h5t.STD_I64LE, 2: h5t.STD_I8LE}  # by rank: one class to an image, or a column for each
-HEADER_DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE)  # what `header_digest` covers, in order
+HEADER_DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE)  # what the first header digest covers, in order
 
 
 def block_count(rows: int) -> int:
@@ -120,7 +121,7 @@ def _wanted(header: CacheHeader) -> dict[str, tuple[tuple[int, ...], h5t.TypeID]
         PATHS: ((rows,), _text_type(header.paths)),
         CLASSES: ((len(header.classes),), _text_type(header.classes)),
         PROVENANCE: ((len(header.provenance),), u8),
-        HEADER_DIGEST: ((DIGEST_BYTES,), u8),
+        HEADER_DIGESTS: ((DIGEST_BYTES + IMAGES_DIGEST_BYTES,), u8),
         DIGESTS: ((block_count(rows), DIGEST_BYTES), u8),
         IMAGE_DIGESTS: ((rows, DIGEST_BYTES), u8),
         FEATURES: (header.shape, DTYPES[header.dtype].hdf5()),

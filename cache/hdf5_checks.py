@@ -23,8 +23,9 @@ from cache.format import (
     DIGEST_BYTES,
     DIGESTS,
     FEATURES,
-    HEADER_DIGEST,
+    HEADER_DIGESTS,
     IMAGE_DIGESTS,
+    IMAGES_DIGEST_BYTES,
     LABEL_TYPES,
     LABELS,
     MARK_BYTES,
@@ -177,7 +178,7 @@ def _check_shapes(extents: dict[str, Extent]) -> None:
     expected = {
         LABELS: (rows,) if is_single_label else (rows, shapes[CLASSES][0]),
         PATHS: (rows,),
-        HEADER_DIGEST: (DIGEST_BYTES,),
+        HEADER_DIGESTS: (DIGEST_BYTES + IMAGES_DIGEST_BYTES,),
         DIGESTS: (block_count(rows), DIGEST_BYTES),
         IMAGE_DIGESTS: (rows, DIGEST_BYTES),
     }

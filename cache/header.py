@@ -74,7 +74,7 @@ class CacheHeader:
 
     @functools.cached_property
     def key(self) -> str:
-        """SHA-256 of the identity, in hexadecimal. Caches with equal keys hold equal features."""
+        """SHA-256 of the identity, in hexadecimal: with image contents equal too, features are equal."""
         return key(self.full_identity)
 
     def labelled_like(self, other: "CacheHeader") -> bool:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cache import disk
 from cache.contents import Contents, encode_header, read_contents
-from cache.digests import block_digest, block_spans, header_digest
+from cache.digests import block_digest, block_spans, header_digest, images_digest
 from cache.errors import CacheError
-from cache.format import DIGESTS, HEADER_DIGEST, Layout, create
+from cache.format import DIGEST_BYTES, DIGESTS, HEADER_DIGESTS, Layout, create
 from cache.header import CacheHeader
 
 TAIL_BYTES = 128  # behind the cache proper: who holds the lock. Cut off before publishing.
@@ -54,7 +54,7 @@ class Part:
         """
         structure, layout = create(header)
         parts = encode_header(header, layout)
-        parts[HEADER_DIGEST] = header_digest(layout, parts)
+        parts[HEADER_DIGESTS] = header_digest(layout, parts)
         new_path = layout_path(self.path)
         fd = os.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
@@ -83,9 +83,10 @@ class Part:
         _sign(self.fd, None)
         self.contents = None
 
-    def publish(self, path: Path, nbytes: int) -> None:
-        """Cut the file to its `nbytes` and rename it to its final name. Raises: OSError."""
-        os.ftruncate(self.fd, nbytes)
+    def publish(self, path: Path, layout: Layout) -> None:
+        """Say which images are in it, cut the tail off and rename it to its final name. Raises: OSError."""
+        disk.write_all(self.fd, images_digest(self.fd, layout), layout[HEADER_DIGESTS].offset + DIGEST_BYTES)
+        os.ftruncate(self.fd, layout.end)
         disk.sync(self.fd)
         disk.rename(self.path, path)
 

@@ -103,6 +103,11 @@ class FeatureCache:
         return self._contents.header.key
 
     @property
+    def images_digest(self) -> str:
+        """SHA-256 over `image_digests`, in hexadecimal: which image contents the features were made from."""
+        return self._contents.images.hex()
+
+    @property
     def block_rows(self) -> int:
         """Rows that share a digest."""
         return BLOCK_ROWS

@@ -26,7 +26,7 @@ def relabel(path: str | Path, header: CacheHeader) -> Path:
             refuse_if_stale(str(path), found.header, header)
             new = part.lay_out(relabelled(found.header, header), source=(fd, found))
             check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))
-            part.publish(path, new.layout.end)
+            part.publish(path, new.layout)
         finally:
             part.close()
     return path

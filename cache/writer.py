@@ -127,7 +127,7 @@ class CacheWriter:
             raise CacheError(f"{self.path}: {len(self._missing)} of {self._layout.blocks} blocks are missing")
         with disk.explained(self.path):
             self._syncing.finish()
-            self._part.publish(self.path, self._layout.end)
+            self._part.publish(self.path, self._layout)
         return self.path
 
     @staticmethod

@@ -150,7 +150,7 @@ def test_importing_cache_loads_neither_torch_nor_the_pipeline() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "cache").glob("*.py")), ids=lambda path: path.name)
 def test_only_format_spells_the_names_of_datasets(path: Path) -> None:
     """The others take them from its constants, so that a change of name is one line."""
-    names = {"header_digest", "image_digests", "provenance"}  # the ones that aren't everyday words
+    names = {"header_digests", "image_digests", "provenance"}  # the ones that aren't everyday words
     tree = ast.parse(path.read_text(encoding="utf-8"))
     spelled = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} & names
     assert bool(spelled) == (path.name == "format.py")

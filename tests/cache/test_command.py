@@ -46,6 +46,7 @@ def test_command_says_what_a_cache_holds(sample: Path, capsys: pytest.CaptureFix
         "blocks: 3 of 3",
         r'classes: 3, ["cat","dog","gr\u00f6\u00dfer"]',
         f"key: {FeatureCache(sample).key}",
+        f"images: {FeatureCache(sample).images_digest}",
         "identity.trunk.version: 1",
         'notes.skipped: ["train/0/broken.png"]',
     ):
@@ -55,7 +56,9 @@ def test_command_says_what_a_cache_holds(sample: Path, capsys: pytest.CaptureFix
 def test_command_shows_an_unfinished_cache_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     extract(tmp_path / "train.h5", header(), stop_after=2)
     assert main(["info", str(tmp_path / "train.h5.part")]) == 0
-    assert "blocks: 2 of 3 written" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "blocks: 2 of 3 written" in said
+    assert "images: " not in said
 
 
 def test_an_unfinished_cache_is_not_called_damaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

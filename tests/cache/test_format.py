@@ -19,7 +19,7 @@ from support.samples import IDENTITY, extract, features, header, image_digests
 from cache import DTYPES, CacheWriter, FeatureCache
 from cache.format import create
 
-NAMES = ["labels", "paths", "classes", "provenance", "header_digest", "digests", "image_digests", "features"]
+NAMES = ["labels", "paths", "classes", "provenance", "header_digests", "digests", "image_digests", "features"]
 
 
 def test_the_file_holds_these_datasets_and_one_attribute(sample: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_file_holds_these_datasets_and_one_attribute(sample: Path) -> None:
         "paths": ((2500,), "|S17", True, None),
         "classes": ((3,), "|S8", True, None),
         "provenance": ((found["provenance"][0][0],), "|u1", True, None),
-        "header_digest": ((16,), "|u1", True, None),
+        "header_digests": ((48,), "|u1", True, None),
         "digests": ((3, 16), "|u1", True, None),
         "image_digests": ((2500, 16), "|u1", True, None),
         "features": ((2500, 1, 2, 2, 2), "<f2", True, None),
@@ -76,7 +76,9 @@ def test_digests_are_those_that_the_format_prescribes(sample: Path) -> None:
         for name in NAMES[:4]:
             d = found[name]
             text += f"{name} {len(d)} {d.dtype.itemsize}\n".encode() + d[...].tobytes()
-        assert found["header_digest"][...].tobytes() == xxhash.xxh3_128(text).digest()
+        images = hashlib.sha256(found["image_digests"][...].tobytes()).digest()
+        assert found["header_digests"][...].tobytes() == xxhash.xxh3_128(text).digest() + images
+    assert FeatureCache(sample).images_digest == images.hex()
 
 
 def test_the_key_is_the_one_that_the_format_prescribes(tiny: Path) -> None:
@@ -100,7 +102,7 @@ def test_golden_contents_of_a_small_file(tmp_path: Path) -> None:
         writer.publish()
     with datasets(path) as found:
         contents = hashlib.sha256(b"".join(found[name][...].tobytes() for name in NAMES)).hexdigest()
-    assert contents == "9aa6240eee8ce36df1db3dccae2f4fc1b011382982ab38f84724f97b21c32e17"
+    assert contents == "7f076562f74f3658c9474955ef14e87dab73f932d89d5a79804034c0b110feaa"
     assert path.read_bytes()[:9] == b"\x89HDF\r\n\x1a\n\x02"
 
 

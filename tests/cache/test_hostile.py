@@ -131,7 +131,7 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
     "too many paths": ("paths", array((4,), text(5)), r"'paths': expected the shape \(3,\)"),
     "no class": ("classes", array((1, 1), text(5)), "'classes': expected a list of at least one name"),
     "two blocks": ("digests", array((2, 16), "u1"), r"'digests': expected the shape \(1, 16\)"),
-    "short digest": ("header_digest", array((15,), "u1"), r"expected the shape \(16,\), found \(15,\)"),
+    "short digest": ("header_digests", array((16,), "u1"), r"expected the shape \(48,\), found \(16,\)"),
     "provenance table": ("provenance", array((3, 3), "u1"), "expected 1 to 67,108,864 bytes of JSON"),
     "huge provenance": (
         "provenance",

@@ -10,7 +10,7 @@ from support.samples import extract, header, several_labels
 from cache import CacheError, FeatureCache
 from cache.contents import opened, read_contents
 from cache.digests import header_digest
-from cache.format import HEADER_DATASETS, HEADER_DIGEST
+from cache.format import DIGEST_BYTES, HEADER_DATASETS, HEADER_DIGESTS
 
 pytestmark = pytest.mark.fault("hostile HDF5: false bytes with right checksums")
 
@@ -24,8 +24,8 @@ def tamper(path: Path, dataset: str, content: bytes) -> None:
     assert len(content) == extent.nbytes
     data[extent.offset : extent.end] = content
     parts = {name: bytes(data[layout[name].offset : layout[name].end]) for name in HEADER_DATASETS}
-    digest = layout[HEADER_DIGEST]
-    data[digest.offset : digest.end] = header_digest(layout, parts)
+    at = layout[HEADER_DIGESTS].offset
+    data[at : at + DIGEST_BYTES] = header_digest(layout, parts)
     path.write_bytes(data)
 
 

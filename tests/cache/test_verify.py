@@ -1,6 +1,7 @@
 """Flipped bits are found, by `verify` and by training's first use."""
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -9,13 +10,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import xxhash
 from support.samples import extract, flip, header
 from support.tally import Tally
 
 from cache import CacheError, FeatureCache
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["features", "image_digests", "digests", "labels", "paths", "classes", "provenance", "header_digest"]
+PARTS = ["features", "image_digests", "digests", "labels", "paths", "classes", "provenance", "header_digests"]
 
 
 def extents(path: Path) -> dict[str, range]:
@@ -23,6 +25,16 @@ def extents(path: Path) -> dict[str, range]:
     with h5py.File(path) as file:
         found = {name: (d.id.get_offset(), d.id.get_storage_size()) for name, d in file.items()}
     return {name: range(offset, offset + size) for name, (offset, size) in found.items()}
+
+
+OTHER_IMAGES = "damaged: the digests of its images don't match the one over all of them; delete it"
+
+
+def mend_images_digest(path: Path) -> None:
+    data, where = bytearray(path.read_bytes()), extents(path)
+    images = data[where["image_digests"][0] : where["image_digests"][-1] + 1]
+    data[where["header_digests"][16] : where["header_digests"][47] + 1] = hashlib.sha256(images).digest()
+    path.write_bytes(data)
 
 
 def values(path: Path) -> list[object]:
@@ -115,8 +127,36 @@ def test_two_blocks_that_changed_places_are_found(tmp_path: Path) -> None:
         first, second = slice(extent[0], extent[half]), slice(extent[half], extent[-1] + 1)
         data[first], data[second] = data[second], data[first]
     path.write_bytes(data)
+    with pytest.raises(CacheError, match=OTHER_IMAGES):
+        FeatureCache(path)
+    mend_images_digest(path)
     with pytest.raises(CacheError, match="block 0 "):
         FeatureCache(path).verify()
+
+
+def test_image_digests_that_changed_places_are_found_under_right_digests_of_their_blocks(copy: Path) -> None:
+    """As after a copy of rows from another cache: blocks match their digests, the file its images no more."""
+    data, where = bytearray(copy.read_bytes()), extents(copy)
+    one, other = (where["image_digests"][0] + 16 * row for row in (3, 4))
+    data[one : one + 16], data[other : other + 16] = data[other : other + 16], data[one : one + 16]
+    rows = [
+        data[where[name][0] : where[name][1024 * size - 1] + 1]
+        for name, size in (("features", 16), ("image_digests", 16))
+    ]
+    data[where["digests"][0] : where["digests"][0] + 16] = xxhash.xxh3_128(b"".join(rows), seed=0).digest()
+    copy.write_bytes(data)
+    with pytest.raises(CacheError, match=rf"^{copy}: {OTHER_IMAGES}"):
+        FeatureCache(copy)
+    mend_images_digest(copy)
+    FeatureCache(copy).verify()
+
+
+def test_a_file_without_a_digest_of_its_images_is_not_complete(copy: Path) -> None:
+    data, where = bytearray(copy.read_bytes()), extents(copy)["header_digests"]
+    data[where[16] : where[47] + 1] = bytes(32)
+    copy.write_bytes(data)
+    with pytest.raises(CacheError, match=OTHER_IMAGES):
+        FeatureCache(copy)
 
 
 def test_a_file_cut_off_while_it_is_checked_is_an_error(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ HONEST: dict[str, Maker] = {
     "paths": array((3,), text(5)),
     "classes": array((2,), text(5)),
     "provenance": array((9,), "u1"),
-    "header_digest": array((16,), "u1"),
+    "header_digests": array((48,), "u1"),
     "digests": array((1, 16), "u1"),
     "image_digests": array((3, 16), "u1"),
     "features": array((3, 1, 2, 2, 2), "<f2"),

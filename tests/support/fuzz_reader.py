@@ -27,7 +27,7 @@ from typing import NamedTuple
 from cache import CacheError, FeatureCache
 from cache.contents import opened
 from cache.digests import header_digest
-from cache.format import HEADER_DATASETS, HEADER_DIGEST, Layout
+from cache.format import DIGEST_BYTES, HEADER_DATASETS, HEADER_DIGESTS, Layout
 from cache.hdf5_checks import locate
 from support import structure
 from support.samples import extract, header, several_labels
@@ -90,8 +90,8 @@ def changed(goods: list[Base], seed: int) -> bytes:
             new[at : at + length] = new[other : other + length]
     if in_header:
         parts = {name: bytes(new[layout[name].offset : layout[name].end]) for name in HEADER_DATASETS}
-        digest = layout[HEADER_DIGEST]
-        new[digest.offset : digest.end] = header_digest(layout, parts)
+        at = layout[HEADER_DIGESTS].offset
+        new[at : at + DIGEST_BYTES] = header_digest(layout, parts)
     elif rng.random() < 0.9:
         new = bytearray(structure.mended(bytes(new[: len(data)].ljust(len(data), b"\0")), spans))
     if rng.random() < 0.05:
