@@ -44,6 +44,12 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def cant_open(path: Path, error: OSError) -> str:
+    """The line for a file that can't be opened: the system's reason, and what helps if that is known."""
+    advice = "; ask its owner for the right to read it" if isinstance(error, PermissionError) else ""
+    return f"{path}: can't be opened: {error.strerror or error}{advice}"
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether numpy, CUDA or torch ran out of memory. (On a CPU torch has no class for it.)"""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

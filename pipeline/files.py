@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import RunError, naming
+from pipeline.errors import RunError, cant_open, naming
 
 
 @contextlib.contextmanager
@@ -15,13 +15,19 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path that is renamed to `path` at the end. If writing fails or is stopped, the old
     file stays as it was. Each process has its own temporary name, so two can't tear each other's file.
 
+    The file's mode is the one that the umask gives to new files, whatever the library that writes it thinks.
+
     Raises: OSError naming the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with naming(path):
+            part.touch()
+            mode = part.stat().st_mode
             yield part
+            if part.stat().st_mode != mode:
+                part.chmod(mode)
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -39,10 +45,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises: RunError when the file is missing or damaged."""
+    """Read a JSON object. Raises: RunError when the file is missing, damaged or may not be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise RunError(cant_open(path, error)) from error
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: can't be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise RunError(f"{path}: expected a JSON object, found a {type(value).__name__}")

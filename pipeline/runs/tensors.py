@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.errors import WeightsError
+from pipeline.errors import WeightsError, cant_open
 from pipeline.files import replacing
 
 _PYTHON = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
@@ -36,11 +36,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) 
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Read (tensors, facts). Raises: WeightsError when the file is missing or damaged."""
+    """Read (tensors, facts). Raises: WeightsError when the file is missing, damaged or may not be read."""
     try:
+        path.open("rb").close()  # for safetensors, a file that may not be read isn't there
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads((file.metadata() or {}).get("facts", "null"))
+    except PermissionError as error:
+        raise WeightsError(cant_open(path, error)) from error
     except DAMAGE as error:
         raise WeightsError(f"{path}: can't be read: {error}; train the head again") from error
 

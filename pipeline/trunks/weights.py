@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.errors import WeightsError
+from pipeline.errors import WeightsError, cant_open
 
 
 def load_weights(module: nn.Module, path: Path) -> str:
@@ -51,6 +51,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; check --weights, or make one with make pretrain")
     try:
+        path.open("rb").close()  # for safetensors, a file that may not be read isn't there
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
@@ -58,6 +59,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
                 "ignore"
             )  # about the pickle's protocol; what can't be read is refused below
             tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise WeightsError(cant_open(path, error)) from error
     except Exception as error:  # both loaders check little, and stumble in many ways over damaged files
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(

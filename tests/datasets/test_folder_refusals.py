@@ -2,19 +2,18 @@
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.folders import fill, open_folder, refusal, write
+from support.nobody import as_nobody
 
 from cache import CacheError, CacheHeader, CacheWriter
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError, DataError
 
-NOBODY = 65_534
 pytestmark = pytest.mark.fault("folder: links, permissions, names, empty, one class …")
 
 
@@ -55,26 +54,6 @@ def test_missing_folders_files_and_overlong_paths_are_named(tmp_path: Path) -> N
         open_dataset("folder")
     with pytest.raises(ConfigError, match="folder:PATH"):
         open_dataset("folder:")
-
-
-def as_nobody(folder: Path, action: Callable[[], str]) -> str:
-    """What `action` gives in a child that has `folder` as its own and may no more than anyone."""
-    folder.chmod(0o755)
-    ready, tell = os.pipe()
-    if not (pid := os.fork()):
-        os.chdir(folder)
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-        try:
-            os.write(tell, action().encode())
-        finally:
-            os._exit(0)
-    os.close(tell)
-    os.waitpid(pid, 0)
-    with os.fdopen(ready) as said:
-        return said.read()
 
 
 def test_a_folder_or_an_image_without_permission_is_named(tmp_path: Path) -> None:
