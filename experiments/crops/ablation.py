@@ -23,13 +23,16 @@ from pipeline.datasets.holdout import select_classes
 from pipeline.errors import ConfigError
 from pipeline.evaluation.predict import predict
 from pipeline.extraction.stage import extract
+from pipeline.heads import HEADS as TABLE
 from pipeline.pretraining.stage import pretrain
 from pipeline.runs.leaderboard import choose, drop_losers, head_folder
 from pipeline.runs.stack import Setting
 from pipeline.training.stage import train
 
-HEADS = ("linear", "center", "five", "ten", "ten-image", "full")
-"""Global average pooling with a linear layer; FullNet on each kind of crops."""
+POOLED = ("linear", "logistic")
+"""A linear layer on the average of the map: trained as the other heads are, and solved to convergence."""
+HEADS = (*POOLED, "center", "five", "ten", "ten-image", "full")
+"""The pooled ones, and FullNet on each kind of crops."""
 REDRAW_UP_TO = 10_000
 """With no more images than this, every seed draws its own training and validation images."""
 BATCH = 512
@@ -99,8 +102,9 @@ def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...],
 def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
     """Train a variant's heads, and score one per seed on the test split."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
-    grid = [Setting(lr, decay) for lr in config.lr for decay in config.weight_decay]
     base = dataclasses.replace(train_config(config, variant), lr=config.lr, weight_decay=config.weight_decay)
+    base, fitted = base.resolved(), TABLE[base.head].fitted
+    grid = [Setting(lr, decay) for lr in base.lr or () for decay in base.weight_decay]
     seeds = range(config.seeds)
     if variant.images <= REDRAW_UP_TO:
         runs = [train_seeds(base, f"grid-{seed}", (seed,), data_seed=seed) for seed in seeds]
@@ -110,14 +114,14 @@ def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
         runs = [train_seeds(base, "grid-0", (0,))]
         best = choose(runs, grid)
         heads = [head_folder(runs[0], best, 0)]
-        if config.seeds > 1:
+        if config.seeds > 1 and not fitted:  # seeds make no difference to a fitted head
             chosen = dataclasses.replace(base, lr=(best.lr,), weight_decay=(best.weight_decay,))
             rest = train_seeds(chosen, "seeds-0", tuple(seeds)[1:])
             heads += [head_folder(rest, best, seed) for seed in seeds[1:]]
     correct = [predict(folder, device=config.device).correct for folder in heads]
     for run in runs:
         drop_losers(run, heads)
-    return Result(variant, best, correct)
+    return Result(variant, None if fitted else best, correct)
 
 
 def train_config(config: CropsConfig, variant: Variant) -> TrainConfig:
@@ -128,8 +132,8 @@ def train_config(config: CropsConfig, variant: Variant) -> TrainConfig:
     return TrainConfig(
         cache=str(variant.cache),
         out=str(Path(config.out).joinpath("runs", *place)),
-        head="linear" if variant.head == "linear" else "fullnet",
-        crops="ten" if variant.head == "linear" else variant.head,  # type: ignore[arg-type]
+        head=variant.head if variant.head in POOLED else "fullnet",
+        crops="ten" if variant.head in POOLED else variant.head,  # type: ignore[arg-type]
         hidden=config.hidden,
         classes=variant.classes,
         per_class=variant.per_class or None,

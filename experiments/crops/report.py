@@ -14,7 +14,7 @@ from pipeline.files import write_json, write_text
 from pipeline.metrics.bootstrap import top1_interval
 from pipeline.runs.stack import Setting
 
-AGAINST = ("center", "five", "full", "linear")
+AGAINST = ("center", "five", "full", "linear", "logistic")
 """The heads that ten-crop is compared with, on the same test images."""
 LABEL = {"same": "(a) same classes", "transfer": "(b) other classes", "digits": "(c) digits"}
 
@@ -37,7 +37,8 @@ class Result(NamedTuple):
     """A variant's outcome."""
 
     variant: Variant
-    setting: Setting
+    setting: Setting | None
+    """The one that validation chose; None for logistic, which has its own."""
     correct: list[NDArray[np.bool_]]
     """Which test images are right, (N,) for each seed."""
 
@@ -95,7 +96,7 @@ def as_json(results: list[Result]) -> list[dict[str, Any]]:
             "regime": r.variant.regime,
             "images_per_class": r.variant.images_per_class,
             "head": head,
-            **r.setting._asdict(),
+            **(r.setting._asdict() if r.setting else dict.fromkeys(Setting._fields)),
             "top1": r.top1,
             "mean": float(np.mean(r.top1)),
             "deviation": deviation(r.top1),

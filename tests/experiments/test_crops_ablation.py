@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import accuracy_score
 
 from experiments.crops.ablation import HEADS, ablate
 from experiments.crops.config import CropsConfig
 from experiments.crops.report import Result, Variant, as_json, plot, tables
 from pipeline.errors import ConfigError
+from pipeline.evaluation.predict import predict
 from pipeline.runs.leaderboard import choose
 from pipeline.runs.stack import Setting
 
@@ -98,32 +100,55 @@ def test_values_given_twice_are_refused_before_anything_is_made(name: str) -> No
         CropsConfig(**{name: twice})
 
 
+def little(out: Path, **other: Any) -> CropsConfig:
+    """A quick run on digits in which no head learns anything at the first of two rates."""
+    fields: dict[str, Any] = {"regime": ("digits",), "seeds": 2, "lr": (1e-6, 0.1), "weight_decay": (5e-4,)}
+    short: dict[str, Any] = {"hidden": (8,), "epochs": 1, "min_steps": 30}
+    return CropsConfig(out=str(out), **fields | short | other)
+
+
+def described(out: Path, head: str, run: str) -> dict[str, Any]:
+    """What a run of a variant says of itself: that of its only head, or the one at the second rate."""
+    folder = out / "runs" / "digits" / "all" / head / run
+    return json.loads(next(iter(sorted(folder.glob("lr0.1*"))), folder).joinpath("config.json").read_text())
+
+
 def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = CropsConfig(
-        out=str(tmp_path), regime=("digits",), seeds=2, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
-        epochs=1, min_steps=1,
-    )  # fmt: skip
-    found = json.loads(ablate(config).read_text())
+    found = json.loads(ablate(little(tmp_path)).read_text())
     assert [line["head"] for line in found["variants"]] == list(HEADS)
-    assert all(len(line["top1"]) == 2 and 0 < line["mean"] < 100 for line in found["variants"])
     assert (tmp_path / "ablation.md").read_text() in capsys.readouterr().out
-    again = json.loads(ablate(config).read_text())
+    for line in found["variants"]:
+        fitted = line["head"] == "logistic"
+        assert line["lr"] == (None if fitted else 0.1), "the rate that learns, though it isn't the first"
+        runs = [tmp_path / "runs/digits/all" / line["head"] / f"grid-{seed}" for seed in (0, 1)]
+        heads = runs if fitted else [run / f"lr0.1-wd0.0005-seed{seed}" for seed, run in enumerate(runs)]
+        predictions = [predict(head) for head in heads]
+        expected = [100 * accuracy_score(p.labels, p.logits.argmax(1)) for p in predictions]
+        assert line["top1"] == pytest.approx(expected)
+        told = described(tmp_path, line["head"], "grid-1")
+        assert (told["val_fraction"], told["data_seed"], told["train_images"]) == (0.2, 1, 1151)
+    again = json.loads(ablate(little(tmp_path)).read_text())
     assert again["variants"] == found["variants"]
     assert "trained in" not in capsys.readouterr().out
 
 
-def test_one_seed_is_enough_where_all_images_are_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_where_all_images_are_used_the_first_seed_chooses_and_a_tenth_validates(
+    seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "experiments.crops.ablation.REDRAW_UP_TO", 100
     )  # as of a dataset of more than 10,000 images
-    config = CropsConfig(
-        out=str(tmp_path), regime=("digits",), seeds=1, hidden=(4,), lr=(0.03, 0.1), weight_decay=(5e-4,),
-        epochs=1, min_steps=1,
-    )  # fmt: skip
-    found = json.loads(ablate(config).read_text())
-    assert all(len(line["top1"]) == 1 for line in found["variants"])
+    monkeypatch.setattr("experiments.crops.ablation.HEADS", ("logistic", "ten"))
+    found = json.loads(ablate(little(tmp_path, seeds=seeds)).read_text())
+    lines = {line["head"]: line for line in found["variants"]}
+    assert {head: len(line["top1"]) for head, line in lines.items()} == {"logistic": 1, "ten": seeds}
+    assert lines["ten"]["lr"] == 0.1
+    assert lines["logistic"]["ten_minus_this"].startswith(
+        f"{lines['ten']['mean'] - lines['logistic']['mean']:+.2f} ["
+    )
+    told = described(tmp_path, "ten", "grid-0")
+    assert (told["val_fraction"], told["train_images"]) == (0.1, 1295)
 
 
 def write_images(folder: Path) -> str:
