@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cache.errors import StaleCacheError as StaleCacheError
     from cache.header import CacheHeader as CacheHeader
     from cache.header import Labels as Labels
+    from cache.paths import Paths as Paths
     from cache.reader import FeatureCache as FeatureCache
     from cache.relabelling import relabel as relabel
     from cache.writer import CacheWriter as CacheWriter
@@ -23,6 +24,7 @@ _MODULES = {
     "StaleCacheError": "errors",
     "CacheHeader": "header",
     "Labels": "header",
+    "Paths": "paths",
     "FeatureCache": "reader",
     "relabel": "relabelling",
     "CacheWriter": "writer",

@@ -29,6 +29,7 @@ from cache.format import (
 from cache.hdf5_checks import locate
 from cache.header import CacheHeader
 from cache.identity import canonical
+from cache.paths import Paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,7 @@ def encode_header(header: CacheHeader, layout: Layout) -> dict[str, bytes]:
     """The header's datasets as they lie in the file."""
     return {
         LABELS: header.labels.tobytes(),
-        PATHS: _pack(header.paths, layout[PATHS].item),
+        PATHS: Paths.of(header.paths).data,
         CLASSES: _pack(header.classes, layout[CLASSES].item),
         PROVENANCE: header.provenance,
     }
@@ -131,7 +132,7 @@ def decode_header(layout: Layout, parts: dict[str, bytes]) -> CacheHeader:
         shape=(n, v, c, h, w),
         dtype=layout.dtype.name,
         labels=np.frombuffer(parts[LABELS], f"<i{layout[LABELS].item}").reshape(layout[LABELS].shape),
-        paths=_unpack(parts[PATHS], layout[PATHS].item),
+        paths=Paths.stored(parts[PATHS]),
         classes=_unpack(parts[CLASSES], layout[CLASSES].item),
         identity=provenance["identity"],
         notes=provenance["notes"],

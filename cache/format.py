@@ -20,6 +20,7 @@ from h5py import h5a, h5d, h5f, h5fd, h5p, h5s, h5t
 from cache.dtypes import DTYPES, StorageDtype
 from cache.errors import CacheError
 from cache.header import CacheHeader
+from cache.paths import Paths
 
 SIGNATURE = "ten-crop-cache/1"  # the number is the version
 BLOCK_ROWS = 1024
@@ -118,7 +119,7 @@ def _wanted(header: CacheHeader) -> dict[str, tuple[tuple[int, ...], h5t.TypeID]
     rows, u8 = header.shape[0], h5t.STD_U8LE
     return {
         LABELS: (header.labels.shape, LABEL_TYPES[header.labels.ndim]),
-        PATHS: ((rows,), _text_type(header.paths)),
+        PATHS: ((len(Paths.of(header.paths).data),), u8),
         CLASSES: ((len(header.classes),), _text_type(header.classes)),
         PROVENANCE: ((len(header.provenance),), u8),
         HEADER_DIGESTS: ((DIGEST_BYTES + IMAGES_DIGEST_BYTES,), u8),

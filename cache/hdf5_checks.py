@@ -131,7 +131,7 @@ def _dataset(root: h5f.FileID, name: str) -> h5d.DatasetID:
 def _check_type(name: str, kind: h5t.TypeID) -> None:
     if name == FEATURES:
         expected, fits = " or ".join(DTYPES), any(kind.equal(d.hdf5()) for d in DTYPES.values())
-    elif name in (PATHS, CLASSES):
+    elif name == CLASSES:
         expected, fits = "NUL-padded UTF-8 strings of fixed length", _is_text(kind)
     elif name == LABELS:
         expected, fits = "little-endian int64 or int8", any(kind.equal(k) for k in LABEL_TYPES.values())
@@ -174,10 +174,12 @@ def _check_shapes(extents: dict[str, Extent]) -> None:
         _forbid(repr(CLASSES), "a list of at least one name", f"the shape {shapes[CLASSES]}")
     if len(shapes[PROVENANCE]) != 1 or not 0 < shapes[PROVENANCE][0] <= MAX_PROVENANCE:
         _forbid(repr(PROVENANCE), f"1 to {MAX_PROVENANCE:,} bytes of JSON", f"the shape {shapes[PROVENANCE]}")
+    least, most = 2 * features[0], (MAX_TEXT + 1) * features[0]  # a byte and a zero byte behind it, or more
+    if len(shapes[PATHS]) != 1 or not least <= shapes[PATHS][0] <= most:
+        _forbid(repr(PATHS), f"{least:,} to {most:,} bytes of text", f"the shape {shapes[PATHS]}")
     rows, is_single_label = features[0], extents[LABELS].item == LABEL_TYPES[1].get_size()
     expected = {
         LABELS: (rows,) if is_single_label else (rows, shapes[CLASSES][0]),
-        PATHS: (rows,),
         HEADER_DIGESTS: (DIGEST_BYTES + IMAGES_DIGEST_BYTES,),
         DIGESTS: (block_count(rows), DIGEST_BYTES),
         IMAGE_DIGESTS: (rows, DIGEST_BYTES),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cache.dtypes import DTYPES
 from cache.errors import CacheError, StaleCacheError
 from cache.identity import canonical, differences, first_difference, key, with_flags
+from cache.paths import Paths
 
 MAX_TEXT = 65_535  # bytes of a path or class name
 MAX_PROVENANCE = 64 << 20
@@ -26,7 +27,8 @@ class CacheHeader:
 
     shape: (N, V, C, H, W), images × views × map. dtype: a name in `cache.dtypes.DTYPES`.
     labels: (N,) integers, indices into `classes`, kept as int64; or, multi-label, (N, K) integers, a column
-    for each class: 1 present, 0 absent, -1 not counted, kept as int8. paths: N unique names of images.
+    for each class: 1 present, 0 absent, -1 not counted, kept as int8. paths: N unique names of images,
+    kept as `Paths`.
     identity: what the features are made from, as nested named fields. notes: facts about the making that
     don't change the key. flags: the flag that sets each field of the identity (`views`: `--views`), and notes
     that decide which images there are; not stored, messages name them.
@@ -47,11 +49,9 @@ class CacheHeader:
         self.shape = _checked_shape(self.shape)
         if self.dtype not in DTYPES:
             _refuse(f"dtype: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
-        self.paths = _checked_names("paths", "path", self.paths, may_be_empty=False)
-        self.classes = _checked_names("classes", "class", self.classes, may_be_empty=True)
+        self.paths = _checked_paths(self.paths, self.shape[0])
+        self.classes = _checked_classes(self.classes)
         self.labels = _checked_labels(self.labels, self.shape[0], self.classes)
-        if len(self.paths) != self.shape[0]:
-            _refuse(f"paths: expected {self.shape[0]}, one for each image, found {len(self.paths)}")
         self.identity = _checked_json("identity", self.identity)
         self.notes = _checked_json("notes", self.notes)
         if len(self.provenance) > MAX_PROVENANCE:
@@ -69,7 +69,7 @@ class CacheHeader:
     @functools.cached_property
     def full_identity(self) -> dict[str, Any]:
         """`identity` with shape, dtype and a digest of the paths: what the key is made from."""
-        known = {"shape": list(self.shape), "dtype": self.dtype, "paths": key(list(self.paths))}
+        known = {"shape": list(self.shape), "dtype": self.dtype, "paths": Paths.of(self.paths).sha256}
         return self.identity | known
 
     @functools.cached_property
@@ -119,27 +119,42 @@ def _checked_json(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return json.loads(canonical(fields))
 
 
-def _checked_names(field_name: str, one: str, names: Sequence[str], *, may_be_empty: bool) -> tuple[str, ...]:
-    names = tuple(names)
-    if not names:
-        _refuse(f"{field_name}: expected at least one, found none")
-    if len(set(names)) != len(names):
-        twice, _ = Counter(names).most_common(1)[0]
-        _refuse(f"{field_name}: {twice!r} stands there twice")
-    for row, name in enumerate(names):
-        if (problem := _text_problem(name)) or (not name and not may_be_empty):
-            _refuse(f"{field_name}: {one} {row}, {name[:80]!r}, {problem or 'is empty'}")
-    return names
+def _checked_paths(given: Sequence[str], images: int) -> Paths:
+    paths = Paths.of(given)
+    if len(paths) != images:
+        _refuse(f"paths: expected {images}, one for each image, found {len(paths)}")
+    sizes = paths.lengths
+    shortest, longest = int(sizes.argmin()), int(sizes.argmax())
+    if not sizes[shortest]:
+        _refuse(f"paths: path {shortest}, '', is empty")
+    if (size := sizes[longest]) > MAX_TEXT:
+        _refuse(f"paths: path {longest}, {paths[longest][:80]!r}, has {size} bytes; at most {MAX_TEXT} fit")
+    if (twice := paths.repeated()) is not None:
+        _refuse(f"paths: {twice!r} stands there twice")
+    return paths
+
+
+def _checked_classes(given: Sequence[str]) -> tuple[str, ...]:
+    classes = tuple(given)
+    if not classes:
+        _refuse("classes: expected at least one, found none")
+    if len(set(classes)) != len(classes):
+        twice, _ = Counter(classes).most_common(1)[0]
+        _refuse(f"classes: {twice!r} stands there twice")
+    for row, name in enumerate(classes):
+        if problem := _text_problem(name):
+            _refuse(f"classes: class {row}, {name[:80]!r}, {problem}")
+    return classes
 
 
 def _text_problem(name: str) -> str:
-    """Why the format can't hold a text; empty when it can."""
+    """Why the format can't hold a class name; empty when it can."""
     if "\0" in name:
         return "holds a NUL character"
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError:
-        return "is not valid Unicode; rename the file"
+        return "is not valid Unicode; rename the class"
     return f"has {size} bytes; at most {MAX_TEXT} fit" if size > MAX_TEXT else ""
 
 

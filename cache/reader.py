@@ -26,6 +26,7 @@ from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
 from cache.gather import gather
 from cache.header import Labels
+from cache.paths import Paths
 
 # Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
 # The mmap module knows the constant only from Python 3.13 on.
@@ -79,9 +80,9 @@ class FeatureCache:
         return self._contents.header.multi_label
 
     @property
-    def paths(self) -> list[str]:
-        """The N images, relative to the dataset's folder."""
-        return list(self._contents.header.paths)
+    def paths(self) -> Paths:
+        """The N images, relative to the dataset's folder. Indexes, iterates and compares as a list does."""
+        return Paths.of(self._contents.header.paths)
 
     @property
     def classes(self) -> tuple[str, ...]:

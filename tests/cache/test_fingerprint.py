@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.samples import header
 
 from cache import CacheError
 from cache.identity import canonical, differences, first_difference, key
@@ -38,6 +39,13 @@ def test_canonical_json_reads_back_and_has_one_spelling(value: Any) -> None:
 def test_canonical_json_is_this_very_text() -> None:
     value = {"b": [1, 2.5, True, None], "a": {"ü": "x y"}}
     assert canonical(value) == b'{"a":{"\\u00fc":"x y"},"b":[1,2.5,true,null]}'
+
+
+def test_golden_keys_of_whole_headers() -> None:
+    """Found with each header's paths in a list of `str` and Python's own JSON: no cache may change keys."""
+    assert header(2500).key == "11c3c040759e1e2b6a2525ed39be42492f833756fe2e0b6b474cc51b3d5eba47"
+    odd = ["a b/ü.png", '"\\\x7f\n', "名前/画像.png", "\U0001f600"]
+    assert header(4, paths=odd).key == "97d95f4a4d6e278b4842bf9d6f780322e77c41b69c8ca4af48e3acb842a2533c"
 
 
 def test_key_is_the_sha256_of_the_canonical_json() -> None:

@@ -99,6 +99,11 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
     "object paths": (
         "paths",
         lambda file, name: file.create_dataset(name, data=["a", "b", "c"], dtype=h5py.string_dtype()),
+        "'paths': expected uint8, found another type",
+    ),
+    "object classes": (
+        "classes",
+        lambda file, name: file.create_dataset(name, data=["a", "b"], dtype=h5py.string_dtype()),
         "expected NUL-padded UTF-8 strings of fixed length, found another type",
     ),
     "references": (
@@ -106,8 +111,9 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
         lambda file, name: file.create_dataset(name, (3,), h5py.ref_dtype),
         NO_LABEL_TYPE,
     ),
-    "ascii paths": ("paths", array((3,), "S5"), "expected NUL-padded UTF-8 strings"),
-    "endless paths": ("paths", array((3,), text(65_536)), "expected NUL-padded UTF-8 strings"),
+    "padded paths": ("paths", array((3,), text(5)), "'paths': expected uint8, found another type"),
+    "ascii classes": ("classes", array((2,), "S5"), "expected NUL-padded UTF-8 strings"),
+    "endless classes": ("classes", array((2,), text(65_536)), "expected NUL-padded UTF-8 strings"),
     "four sizes": ("features", array((3, 1, 2, 2), "<f2"), r"expected five sizes .*, found \(3, 1, 2, 2\)"),
     "six sizes": ("features", array((3, 1, 2, 2, 2, 1), "<f2"), "expected five sizes"),
     "too few labels": ("labels", array((2,), "<i8"), r"'labels': expected the shape \(3,\), found \(2,\)"),
@@ -128,7 +134,9 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
         low_level(None, h5t.STD_I64LE, EARLY),
         "expected an array, found a single value or none",
     ),
-    "too many paths": ("paths", array((4,), text(5)), r"'paths': expected the shape \(3,\)"),
+    "too few paths": ("paths", array((5,), "u1"), r"'paths': expected 6 to 196,608 bytes of text, found .*5"),
+    "endless paths": ("paths", array((196_609,), "u1"), r"'paths': expected 6 to 196,608 bytes of text"),
+    "table of paths": ("paths", array((3, 6), "u1"), r"'paths': expected 6 to .* the shape \(3, 6\)"),
     "no class": ("classes", array((1, 1), text(5)), "'classes': expected a list of at least one name"),
     "two blocks": ("digests", array((2, 16), "u1"), r"'digests': expected the shape \(1, 16\)"),
     "short digest": ("header_digests", array((16,), "u1"), r"expected the shape \(48,\), found \(16,\)"),
@@ -159,7 +167,7 @@ def test_a_dataset_under_two_names_is_refused(tmp_path: Path) -> None:
     """Both would be the same bytes."""
     one_row = {
         "labels": array((1,), "<i8"),
-        "paths": array((1,), text(5)),
+        "paths": array((6,), "u1"),
         "image_digests": lambda file, name: file.__setitem__(name, file["digests"]),
         "features": array((1, 1, 2, 2, 2), "<f2"),
     }

@@ -31,7 +31,7 @@ def test_any_row_read_with_h5py_is_the_trunks_map_of_that_image(
         assert isinstance(features, h5py.Dataset)
         assert features.shape == (80, 2, 256, 5, 5)
         for row in (0, 39, 40, 79):
-            image = Image.open(photos / paths[row].decode())
+            image = Image.open(photos / paths[...].tobytes().decode().split("\0")[row])
             for view, shown in enumerate(
                 (image, image.convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT))
             ):

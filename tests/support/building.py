@@ -42,7 +42,7 @@ def low_level(shape: tuple[int, ...] | None, kind: Any, *changes: tuple[str, Any
 
 HONEST: dict[str, Maker] = {
     "labels": array((3,), "<i8"),
-    "paths": array((3,), text(5)),
+    "paths": array((18,), "u1"),
     "classes": array((2,), text(5)),
     "provenance": array((9,), "u1"),
     "header_digests": array((48,), "u1"),

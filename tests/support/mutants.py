@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant("identity.py", 'separators=(",", ":")', 'separators=(", ", ": ")', "fingerprint"),
     Mutant("header.py", '"dtype": self.dtype', '"type": "x"', "fingerprint"),
     Mutant("header.py", '"shape": list(self.shape)', '"shape": list(self.shape)[1:]', "fingerprint"),
-    Mutant("header.py", "key(list(self.paths))", "key(sorted(self.paths))", "fingerprint"),
+    Mutant("header.py", "Paths.of(self.paths).sha256", "Paths(sorted(self.paths)).sha256", "fingerprint"),
     Mutant("identity.py", "old.keys() | new.keys()", "old.keys() & new.keys()", "fingerprint"),
     Mutant("identity.py", "min(len(old), len(new)))", "0)", "other_identity"),
     Mutant("identity.py", "if type(k) is not str:", "if False:", "fingerprint"),
