@@ -69,7 +69,7 @@ def pretrain(config: PretrainConfig) -> Path:
     first, log = loop.resume(out / CHECKPOINT), out / METRICS
     keep_lines(log, first)
     for epoch in range(first, config.epochs):
-        line: dict[str, Any] = {"epoch": epoch, **loop.epoch(epoch)}
+        line: dict[str, Any] = {"epoch": epoch + 1, **loop.epoch(epoch)}
         if len(val_rows):
             predicted = network.predict(images[val_rows], config.batch)
             line["val_top1"] = 100 * float((predicted == labels[val_rows]).mean())

@@ -64,7 +64,7 @@ def train_stack(
         write_head(head.folder, {name: v[m : m + 1] for name, v in trainer.best.items()}, normaliser)
         summary = {
             **head.facts(),
-            "best_epoch": int(trainer.best_epoch[m]),
+            "best_epoch": int(trainer.best_epoch[m]) + 1,
             trainer.score.key: float(trainer.best_score[m]),
             "val_loss": float(trainer.best_loss[m]),
             "seconds": round(seconds, 3),

@@ -68,7 +68,7 @@ class Trainer:
         self._keep_best(epoch, scores, val_loss)
         lines = []
         for m in range(len(train_loss)):
-            line: dict[str, Any] = {"epoch": epoch, "train_loss": float(train_loss[m])}
+            line: dict[str, Any] = {"epoch": epoch + 1, "train_loss": float(train_loss[m])}
             if self.val is not None:
                 line |= {"val_loss": float(val_loss[m]), self.score.key: float(scores[m])}
             lines.append(line | {"seconds": round(seconds, 4)})

@@ -38,7 +38,7 @@ def check_readable(run: Path) -> None:
     for path in run.rglob("*.json"):
         json.loads(path.read_text())
     for path in run.rglob("metrics.jsonl"):
-        assert [line["epoch"] for line in lines(path.parent)] == list(range(len(lines(path.parent))))
+        assert [line["epoch"] for line in lines(path.parent)] == list(range(1, 1 + len(lines(path.parent))))
     for path in run.rglob("*.safetensors"):
         read_tensors(path)
     try:

@@ -97,15 +97,19 @@ def test_training_is_torchs_own_sgd(tmp_path: Path, cache: Path) -> None:
     torch.testing.assert_close(found["head.bias"][0], layer.bias.detach(), rtol=0, atol=1e-6)
 
 
-def test_the_best_epoch_is_kept_and_without_validation_the_last(tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept_and_without_validation_the_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     noisy = write_cache(tmp_path / "noisy", noise=6.0)
     run = train(config(noisy, tmp_path / "run", epochs=6, val_fraction=0.3, lr=(0.3,)))
     scores = [(line["val_top1"], -line["val_loss"]) for line in lines(run)]
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["best_epoch"] == scores.index(max(scores))
+    assert f"after {summary['best_epoch']} of 6 epochs" in capsys.readouterr().out
+    assert [line["epoch"] for line in lines(run)] == [1, 2, 3, 4, 5, 6]
+    assert summary["best_epoch"] == 1 + scores.index(max(scores))
     assert (summary["val_top1"], -summary["val_loss"]) == max(scores)
     last = train(config(noisy, tmp_path / "last", epochs=6, val_fraction=0.0))
-    assert json.loads((last / "summary.json").read_text())["best_epoch"] == 5
+    assert json.loads((last / "summary.json").read_text())["best_epoch"] == 6
 
 
 def test_a_leaderboard_has_means_and_deviations_over_seeds(tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_a_leaderboard_has_means_and_deviations_over_seeds(tmp_path: Path) -> No
         assert setting["val_top1"] == pytest.approx(np.mean(scores))
         assert setting["val_top1_std"] == pytest.approx(np.std(scores, ddof=1))
     with pytest.raises(
-        RunError, match=f"holds a sweep; name one of its heads, .*{board['heads'][0]['folder']}"
+        RunError, match=r"holds a sweep; name the folder of one of its heads, leaderboard\.js"
     ):
         load_run(run)
     assert load_run(run / board["heads"][0]["folder"]).config.lr == (board["heads"][0]["lr"],)

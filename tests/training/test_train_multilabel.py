@@ -38,7 +38,7 @@ def test_the_best_epoch_is_that_with_the_highest_validation_map(tmp_path: Path, 
     run = train(config(cache, tmp_path / "run", head=head, val_fraction=0.3, epochs=6, lr=(0.3,)))
     summary = read_json(run / "summary.json")
     assert summary["val_map"] == max(line["val_map"] for line in lines(run))
-    assert summary["val_map"] == lines(run)[summary["best_epoch"]]["val_map"]
+    assert summary["val_map"] == lines(run)[summary["best_epoch"] - 1]["val_map"]
     assert summary["val_map"] == pytest.approx(
         validation_map(FeatureCache(cache / "train.h5"), run), abs=1e-3
     )
