@@ -17,7 +17,7 @@ from pipeline.evaluation.table import number, table
 from pipeline.files import write_json
 from pipeline.metrics import multilabel, single_label
 from pipeline.runs import leaderboard
-from pipeline.runs.folder import LEADERBOARD, read_config
+from pipeline.runs.folder import HEAD, LEADERBOARD, read_config
 from pipeline.runs.score import score_in
 
 ATTENTION = "recurrent-attention"
@@ -72,13 +72,23 @@ def evaluate(config: EvaluateConfig) -> Path:
 def find_run(folder: Path) -> Path:
     """The folder itself, or in a sweep's folder that of its best head by validation. Raises: RunError."""
     if (folder / LEADERBOARD).exists():
-        best = leaderboard.read(folder)[0]
+        heads = leaderboard.read(folder)
+        best = heads[0]
         score = best[score_in(best).key]
+        if all(head.get("diverged") for head in heads):
+            raise RunError(
+                f"{folder}: all heads of this sweep diverged; train with a smaller --lr and another --out"
+            )
         if score is None:
             raise RunError(f"{folder}: a sweep without validation has no best head; name one of its folders")
-        if not (folder / best["folder"] / "config.json").exists():
-            raise RunError(f"{folder}: a sweep whose best head, {best['folder']}, is gone; train it again")
-        print(f"{folder}: a sweep; {best['folder']} is best by validation ({score:.2f} %)")
+        left = [head["folder"] for head in heads if (folder / head["folder"] / HEAD).exists()]
+        if best["folder"] not in left:
+            other = f", or score the best that is left, --run {folder / left[0]}" if left else ""
+            raise RunError(
+                f"{folder}: its best head, {best['folder']}, is gone; run the same train_head.py command "
+                f"again to train it{other}"
+            )
+        print(f"best by validation in {folder}: {best['folder']} ({score:.2f} %)")
         return folder / best["folder"]
     if not (folder / "config.json").exists():
         raise RunError(f"{folder}: no run there; train_head.py --out {folder} makes one")

@@ -91,17 +91,24 @@ class LoadedHead(NamedTuple):
 def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedHead:
     """Load the trained head of a run folder, or of one head's folder in a sweep.
 
-    Raises: RunError when there is none or the run isn't finished, WeightsError when the weights are damaged.
+    Raises: RunError when there is none, the run isn't finished or the head diverged; WeightsError when the
+    weights are damaged.
     """
     run_dir = Path(run_dir)
     if (run_dir / LEADERBOARD).exists():
-        best = read_json(run_dir / LEADERBOARD)["heads"][0]["folder"]
-        raise RunError(f"{run_dir}: holds a sweep; name one of its heads, {run_dir / best} is the best")
+        raise RunError(
+            f"{run_dir}: holds a sweep; name the folder of one of its heads, {LEADERBOARD} has them"
+        )
     if not (run_dir / CONFIG).exists():
         raise RunError(f"{run_dir}: no run there; train_head.py --out {run_dir} makes one")
     described = read_config(run_dir, "train")
     if not (run_dir / SUMMARY).exists():
         raise RunError(f"{run_dir}: the run isn't finished; continue it with train_head.py --resume")
+    if read_json(run_dir / SUMMARY).get("diverged"):
+        raise RunError(
+            f"{run_dir}: the head diverged, so it has no score; train it again with a smaller --lr and "
+            "another --out"
+        )
     try:
         read = TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]})
         config = TrainConfig.from_json({name: described[name] for name in sorted(read)})

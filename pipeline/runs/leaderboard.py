@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from math import inf, isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,30 @@ def heads_in(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
-    """The heads of a leaderboard, best first. Raises: RunError."""
+    """The heads of a leaderboard, best first; their folders lie inside RUN.
+
+    Raises: RunError when it has none, or names a folder elsewhere.
+    """
     path = run_dir / LEADERBOARD
     heads = read_json(path).get("heads")
-    if not heads or not all("folder" in head and (TOP1.key in head or MAP.key in head) for head in heads):
+    if not isinstance(heads, list) or not heads or not all(map(_is_scored, heads)):
         raise RunError(f"{path}: expected the scored heads of a sweep, found none; train it again")
+    for folder in (head["folder"] for head in heads):
+        if not _is_inside(folder):
+            raise RunError(f"{path}: expected folders inside {run_dir}, found {folder!r}; train it again")
     return heads
+
+
+def _is_scored(head: Any) -> bool:
+    if not isinstance(head, dict) or not isinstance(head.get("folder"), str):
+        return False
+    return any(isinstance(head.get(key, ""), float | int | None) for key in (TOP1.key, MAP.key))
+
+
+def _is_inside(folder: str) -> bool:
+    """Whether a relative path names something below, by its words alone: it doesn't have to be there."""
+    place = PurePosixPath(folder)
+    return bool(place.parts) and not place.is_absolute() and ".." not in place.parts and "\0" not in folder
 
 
 def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:

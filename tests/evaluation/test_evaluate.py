@@ -103,4 +103,6 @@ def test_a_sweep_is_scored_as_its_best_head(
     sweep = head(made / "cache", tmp_path / "sweep", lr=(1e-6, 0.05))
     path = evaluate(settings(sweep))
     assert path.parent.parent == sweep / "lr0.05-wd0.0005-seed0"
-    assert "lr0.05-wd0.0005-seed0 is best by validation" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"\nbest by validation in {sweep}: lr0.05-wd0.0005-seed0 (" in said
+    assert sum(line.startswith(str(sweep)) for line in said.splitlines()) == 5  # trained, a row, three files

@@ -127,7 +127,7 @@ def test_a_sweep_is_scored_as_its_head_with_the_best_map(
 ) -> None:
     sweep = train(config(made / "cache", made / "sweep", **{**SETTINGS, "lr": (1e-6, 0.1)}))
     assert evaluate(settings(sweep)).parent.parent.name.startswith("lr0.1-")
-    assert "is best by validation" in capsys.readouterr().out
+    assert "best by validation in" in capsys.readouterr().out
 
 
 def test_the_table_shows_both_kinds_of_map_and_both_of_cf1(

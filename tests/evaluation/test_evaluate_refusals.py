@@ -10,7 +10,7 @@ import h5py
 import pytest
 from safetensors.torch import save_file
 from support.evaluating import IDENTITY, copy_of, settings, two_heads, write_split
-from support.trained import weights
+from support.trained import stamps, weights
 
 from cache import CacheError, StaleCacheError
 from pipeline.config import EvaluateConfig
@@ -98,11 +98,55 @@ def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> 
         evaluate(settings(run))
 
 
-@pytest.mark.parametrize("holds", ["{}", '{"heads": []}', '{"heads": [{}]}', '{"heads": [{"folder": "0"}]}'])
+@pytest.mark.parametrize(
+    "holds",
+    [
+        "{}",
+        '{"heads": []}',
+        '{"heads": [{}]}',
+        '{"heads": [{"folder": "0"}]}',
+        '{"heads": 3}',
+        '{"heads": ["a"]}',
+        '{"heads": [{"folder": 3, "val_top1": 9}]}',
+        '{"heads": [{"folder": "a", "val_top1": "9"}]}',
+    ],
+)
 def test_a_leaderboard_without_scored_heads_is_named(holds: str, tmp_path: Path) -> None:
     (tmp_path / "leaderboard.json").write_text(holds)
     with pytest.raises(RunError, match=r"leaderboard\.json: expected the scored heads of a sweep"):
         evaluate(settings(tmp_path))
+
+
+@pytest.mark.parametrize("folder", ["../ten", "/etc", "", ".", "a/../../ten", "a\0b"])
+def test_a_leaderboard_that_leads_out_of_its_sweep_is_refused(
+    folder: str, made: Path, tmp_path: Path
+) -> None:
+    before = stamps(made)
+    sweep = made / "hostile"
+    sweep.mkdir(exist_ok=True)
+    (sweep / "leaderboard.json").write_text(json.dumps({"heads": [{"folder": folder, "val_top1": 99.0}]}))
+    with pytest.raises(RunError, match=r"leaderboard\.json: expected folders inside .*hostile, found '"):
+        evaluate(settings(sweep))
+    shutil.rmtree(sweep)
+    assert stamps(made) == before
+
+
+def test_a_head_that_is_known_to_have_diverged_is_refused(made: Path, tmp_path: Path) -> None:
+    run = copy_of(made / "ten", tmp_path)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"diverged": True, "val_top1": None}))
+    (run / "head.safetensors").unlink()
+    with pytest.raises(
+        RunError, match="copy: the head diverged, so it has no score; train it again with a sm"
+    ):
+        evaluate(settings(run))
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / "leaderboard.json").write_text(
+        json.dumps({"heads": [{"folder": "a", "val_top1": None, "diverged": True}]})
+    )
+    with pytest.raises(RunError, match="sweep: all heads of this sweep diverged; train with a smaller --lr"):
+        evaluate(settings(sweep))
 
 
 def test_a_cache_without_a_test_split_names_the_command_that_makes_it(made: Path, tmp_path: Path) -> None:
