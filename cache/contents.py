@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from cache.digests import header_digest, images_digest
@@ -34,30 +35,47 @@ from cache.paths import Paths
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """A file's layout, its header, the digest over its images' digests, and that of each block, (B, 16); zero
-    where it isn't written yet."""
+    """A file's layout and header, the header's digests, and that of each block, (B, 16); zero where it isn't
+    written yet."""
 
     layout: Layout
     header: CacheHeader
-    images: bytes
+    header_digests: bytes
     digests: NDArray[np.uint8]
+
+    @property
+    def images(self) -> bytes:
+        """The digest over the digests of all images; zeros where the file isn't complete yet."""
+        return self.header_digests[DIGEST_BYTES:]
 
     @property
     def written(self) -> NDArray[np.bool_]:
         """Which blocks have a digest, (B,)."""
         return np.any(self.digests, axis=1)
 
+    @property
+    def fingerprint(self) -> bytes:
+        """16 bytes that are another file's if any byte of its header, features or image digests differs."""
+        return xxhash.xxh3_128_digest(self.header_digests + self.digests.tobytes())
 
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
+
+def open_file(path: Path) -> int:
     """A file descriptor for reading. Raises: CacheError when it can't be opened or is no regular file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would keep us waiting
     except OSError as error:
         raise CacheError(f"{path}: can't be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CacheError(f"{path}: expected a file, found a folder or a device")
+    return fd
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """The same, closed in the end."""
+    fd = open_file(path)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise CacheError(f"{path}: expected a file, found a folder or a device")
         yield fd
     finally:
         os.close(fd)
@@ -78,7 +96,7 @@ def read_contents(fd: int, file: str) -> Contents:
             "delete it and extract again"
         )
     try:
-        return Contents(layout, decode_header(layout, parts), known[DIGEST_BYTES:], digests)
+        return Contents(layout, decode_header(layout, parts), known, digests)
     except (CacheError, ValueError, RecursionError) as error:
         raise CacheError(f"{file}: no usable feature cache: {error}; delete it and extract again") from error
 

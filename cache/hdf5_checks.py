@@ -59,7 +59,7 @@ def locate(fd: int, file: str) -> Layout:
     """
     size = os.fstat(fd).st_size
     try:
-        with os.fdopen(os.dup(fd), "rb", buffering=0) as stream:
+        with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
             access = h5p.create(h5p.FILE_ACCESS)
             access.set_fileobj_driver(h5fd.fileobj_driver, stream)
             access.set_fclose_degree(h5f.CLOSE_STRONG)

@@ -10,8 +10,7 @@ h5py's fancy indexing costs 14 ms and more for a batch that takes 0.7 ms this wa
 import mmap
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cache.contents import opened, read_digests, read_published
+from cache.contents import Contents, read_digests, read_published
 from cache.digests import check_blocks
 from cache.dtypes import Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
 from cache.gather import gather
 from cache.header import Labels
+from cache.held import HeldFile
 from cache.paths import Paths
 
 # Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
@@ -34,28 +34,43 @@ _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" el
 
 
 class FeatureCache:
-    """A complete cache. Holds a path, no open file; pickles as the path; maps the features on first use.
+    """A complete cache; maps the features on first use.
+
+    Everything it gives is of the one file that was opened: while it lives it holds a descriptor, and where
+    another file has that name by now, or somebody wrote into it, what would have to be read anew is an error.
+    It pickles as the path and a digest; a copy opens the file when first used, and refuses another one.
 
     Raises: CacheError when the file is missing, incomplete, damaged in its structure or header, or forbidden
-    (FORMAT.md). Features are checked by `verify`.
+    (FORMAT.md), or is replaced. Features are checked by `verify`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        _refuse_absent(self.path)
-        with opened(self.path) as fd:
-            self._contents = read_published(fd, str(self.path))
-            self._file = _file_id(fd)
-        self._verified = np.zeros(self.blocks, np.bool_)
+        self._fingerprint: bytes | None = None
+        self._fingerprint = self._contents.fingerprint
 
-    def __reduce__(self) -> tuple[type["FeatureCache"], tuple[Path]]:
-        return type(self), (self.path,)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_fingerprint": self._fingerprint}
 
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.path)!r}: {self.dtype} {self.shape})"
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @cached_property
+    def _file(self) -> HeldFile:
+        _refuse_absent(self.path)
+        return HeldFile(self.path, self._fingerprint)
+
+    @property
+    def _contents(self) -> Contents:
+        return self._file.contents
+
+    @cached_property
+    def _verified(self) -> NDArray[np.bool_]:
+        """Which blocks were checked here, (B,)."""
+        return np.zeros(self.blocks, np.bool_)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -145,7 +160,8 @@ class FeatureCache:
         → (n, C, H, W); a slice of views, or None for all → (n, views, C, H, W). out: an array of that shape
         to gather into, which saves allocating one.
 
-        Raises: IndexError when a row or view is out of range, ValueError when `out` doesn't fit.
+        Raises: IndexError when a row or view is out of range, ValueError when `out` doesn't fit, CacheError
+        when the file was replaced or written into.
         """
         index = self._checked(rows)
         n, views, *map_shape = self.shape
@@ -163,6 +179,7 @@ class FeatureCache:
         elif out.shape != shape or out.dtype != source.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out: expected a contiguous {source.dtype} array of shape {shape}")
         gather(source, index, out.reshape(index.size, source.shape[1]))
+        self._file.refuse_changed()
         return out
 
     def release(self) -> None:
@@ -192,20 +209,8 @@ class FeatureCache:
             raise IndexError(f"{self.path}: rows: expected a list of integers from 0 to {len(self) - 1}")
         return index.astype(np.intp, copy=False)
 
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        """The file for reading, the one that was checked. Raises: CacheError when another took its place."""
-        with opened(self.path) as fd:
-            if _file_id(fd) != self._file:
-                raise CacheError(
-                    f"{self.path}: another file took its place since it was opened; open it again"
-                )
-            yield fd
-
-
-def _file_id(fd: int) -> tuple[int, int, int]:
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino, found.st_size
+    def _opened(self) -> AbstractContextManager[int]:
+        return self._file.opened()
 
 
 def _refuse_absent(path: Path) -> None:

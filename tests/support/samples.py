@@ -1,5 +1,6 @@
 """Small caches for the tests: their header and features follow from a few numbers, in every process alike."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,11 @@ def fill(writer: CacheWriter, header: CacheHeader, blocks: list[range]) -> None:
 
 
 def flip(path: Path, bit: int) -> None:
-    """Change one bit of a file."""
+    """Change one bit of a file as a failing disk does, which leaves no trace in the file's times."""
+    times = path.stat()
     with path.open("r+b") as file:
         file.seek(bit // 8)
         byte = file.read(1)[0]
         file.seek(bit // 8)
         file.write(bytes([byte ^ 1 << bit % 8]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
