@@ -9,7 +9,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
-from itertools import islice
+from itertools import chain, islice
 from typing import overload
 
 import numpy as np
@@ -82,6 +82,9 @@ class Paths(Sequence[str]):
         if isinstance(other, list | tuple):
             return len(self) == len(other) and all(map(operator.eq, self, other))
         return NotImplemented
+
+    def __add__(self, other: Iterable[str]) -> "Paths":
+        return Paths(chain(self, other))
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
+from cache import Paths
 from pipeline.checks import did_you_mean
 from pipeline.datasets import DATASETS
 from pipeline.errors import ConfigError
 from pipeline.images.decode import hush
 
 SplitName = Literal["train", "test"]
+
+Rows = Sequence[int] | NDArray[np.integer]
 
 Boxes = NDArray[np.float32]
 """(n, 5): class, x0, y0, x1, y1 of each object of an image, in pixels of the decoded image from its upper
@@ -48,8 +51,15 @@ class ImageReader(Protocol):
         """The digest that `read` gives, without decoding. Raises: DataError."""
         ...
 
-    def take(self, rows: Sequence[int]) -> "ImageReader":
+    def take(self, rows: Rows) -> "ImageReader":
         """A reader of these rows alone, in this order."""
+        ...
+
+    def statuses(self) -> NDArray[np.int64] | None:
+        """(N, 3): size, inode and time of the last change (ns) of each file; None where there are no files.
+
+        They are at least as old as what `read` gives. Raises: DataError.
+        """
         ...
 
 
@@ -62,7 +72,7 @@ class ImageSplit:
     split: SplitName
     classes: tuple[str, ...]
     """Names; a label is an index into them."""
-    paths: tuple[str, ...]
+    paths: Paths
     """(N,) unique, relative, with forward slashes."""
     sizes: np.ndarray
     """(N,) int64: stored bytes of each image."""
@@ -82,11 +92,11 @@ class ImageSplit:
         """An image may have any number of classes."""
         return self.labels.ndim == 2
 
-    def take(self, rows: Sequence[int]) -> "ImageSplit":
+    def take(self, rows: Rows) -> "ImageSplit":
         """These rows alone, in this order."""
         return dataclasses.replace(
             self,
-            paths=tuple(self.paths[row] for row in rows),
+            paths=self.paths.take(rows),
             sizes=self.sizes[rows],
             labels=self.labels[rows],
             images=self.images.take(rows),
@@ -95,8 +105,8 @@ class ImageSplit:
 
     def without(self, rows: Iterable[int]) -> "ImageSplit":
         """All other rows, in order."""
-        left_out = set(rows)
-        return self.take([row for row in range(len(self)) if row not in left_out])
+        kept = np.delete(np.arange(len(self)), list(rows))
+        return self if len(kept) == len(self) else self.take(kept)
 
 
 class ArrayReader:
@@ -113,8 +123,11 @@ class ArrayReader:
     def digest(self, row: int) -> bytes:
         return xxh3_128_digest(np.ascontiguousarray(self.pixels_NHWC[row]).data)
 
-    def take(self, rows: Sequence[int]) -> "ArrayReader":
+    def take(self, rows: Rows) -> "ArrayReader":
         return ArrayReader(self.pixels_NHWC[rows])
+
+    def statuses(self) -> None:
+        return None
 
 
 def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dict[str, ImageSplit]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache import Paths
 from pipeline.datasets.base import ArrayReader, ImageSplit, SplitName
 from pipeline.errors import DataError
 
@@ -41,7 +42,7 @@ def _split(source: "type[CIFAR10]", root: Path, name: SplitName) -> ImageSplit:
         dataset="cifar10",
         split=name,
         classes=tuple(data.classes),
-        paths=tuple(f"{name}/{i:05}" for i in range(len(data.targets))),
+        paths=Paths(f"{name}/{i:05}" for i in range(len(data.targets))),
         sizes=np.full(len(data.targets), data.data[0].nbytes, np.int64),
         labels=np.asarray(data.targets, np.int64),
         images=ArrayReader(data.data),

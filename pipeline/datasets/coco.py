@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cache import Paths
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.errors import DataError
@@ -66,7 +67,7 @@ def _annotations(base: str, part: str) -> str:
 def _split(base: str, name: SplitName, part: str) -> ImageSplit:
     listed = _annotations(base, part)
     found = read_instances(listed)
-    paths = tuple(f"{part}/{image}" for image in found.names)
+    paths = Paths(f"{part}/{image}" for image in found.names)
     return ImageSplit(
         dataset="coco",
         split=name,

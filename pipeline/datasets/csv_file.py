@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cache import Paths
 from pipeline.datasets.base import ImageSplit, SplitName
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.datasets.folder import TEST_NAMES
@@ -76,7 +77,7 @@ def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, 
     labels = np.zeros((len(rows), len(classes)), np.int8)
     for i, row in enumerate(rows):
         labels[i, [column[label] for label in row.names]] = 1
-    paths = tuple(row.path for row in rows)
+    paths = Paths(row.path for row in rows)
     return ImageSplit(
         dataset="csv",
         split=name,

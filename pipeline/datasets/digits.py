@@ -5,6 +5,7 @@ They have no test split; one is drawn by seed. Enlarging them to the trunk's inp
 
 import numpy as np
 
+from cache import Paths
 from pipeline.datasets.base import ArrayReader, ImageSplit, SplitName
 from pipeline.datasets.holdout import draw_test
 
@@ -17,7 +18,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     grey_NHW = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # of levels 0..16
     pixels_NHWC = np.repeat(grey_NHW[..., None], 3, axis=-1)
     labels = targets.astype(np.int64)
-    paths = tuple(f"digits/{i:04}" for i in range(len(labels)))
+    paths = Paths(f"digits/{i:04}" for i in range(len(labels)))
     train_rows, test_rows = draw_test(labels, test_fraction, seed)
 
     def split(name: SplitName, rows: np.ndarray) -> ImageSplit:
@@ -25,7 +26,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
             dataset="digits",
             split=name,
             classes=tuple(str(digit) for digit in range(10)),
-            paths=tuple(paths[row] for row in rows),
+            paths=paths.take(rows),
             sizes=np.full(len(rows), pixels_NHWC[0].nbytes, np.int64),
             labels=labels[rows],
             images=ArrayReader(pixels_NHWC[rows]),

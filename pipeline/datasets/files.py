@@ -2,11 +2,14 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from array import array
 
+import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
-from pipeline.datasets.base import ImageBytes
+from cache import Paths
+from pipeline.datasets.base import ImageBytes, Rows
 from pipeline.errors import DataError
 from pipeline.images.decode import ImageError, decode
 
@@ -16,8 +19,9 @@ class FileReader:
 
     in_memory = False
 
-    def __init__(self, base: str, paths: tuple[str, ...]) -> None:
-        self.base, self.paths = base, paths
+    def __init__(self, base: str, paths: Paths, statuses: NDArray[np.int64] | None = None) -> None:
+        """statuses: (N, 3), where they were asked for already; see `ImageReader`."""
+        self.base, self.paths, self._statuses = base, paths, statuses
 
     def read(self, row: int) -> ImageBytes:
         data = self._bytes(row)
@@ -26,8 +30,20 @@ class FileReader:
     def digest(self, row: int) -> bytes:
         return xxh3_128_digest(self._bytes(row))
 
-    def take(self, rows: Sequence[int]) -> "FileReader":
-        return FileReader(self.base, tuple(self.paths[row] for row in rows))
+    def take(self, rows: Rows) -> "FileReader":
+        statuses = None if self._statuses is None else self._statuses[rows]
+        return FileReader(self.base, self.paths.take(rows), statuses)
+
+    def statuses(self) -> NDArray[np.int64]:
+        if self._statuses is None:
+            found = array("q")
+            for path in self.paths:
+                try:
+                    found.extend(status_of(os.stat(self.base + path)))
+                except OSError as error:
+                    raise ImageError(self.base + path, f"can't be read: {error.strerror}") from error
+            self._statuses = np.frombuffer(found, np.int64).reshape(-1, 3)
+        return self._statuses
 
     def _bytes(self, row: int) -> bytes:
         path = self.base + self.paths[row]
@@ -36,6 +52,11 @@ class FileReader:
                 return file.read()
         except OSError as error:
             raise ImageError(path, f"can't be read: {error.strerror}") from error
+
+
+def status_of(found: os.stat_result) -> tuple[int, int, int]:
+    """Size, inode and time of the last change (ns), as int64 has room for."""
+    return found.st_size, found.st_ino & (1 << 63) - 1, found.st_ctime_ns
 
 
 def file_size(path: str, listed_in: str) -> int:

@@ -30,8 +30,8 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     train = scan(base, train_folder, "train")
     if test_folder is None:
         train_rows, test_rows = draw_test(train.labels, test_fraction, seed)
-        test = dataclasses.replace(train.take(test_rows.tolist()), split="test", ignored=())
-        return {"train": train.take(train_rows.tolist()), "test": test}
+        test = dataclasses.replace(train.take(test_rows), split="test", ignored=())
+        return {"train": train.take(train_rows), "test": test}
     test = scan(base, test_folder, "test")
     folders = train_folder, test_folder
     for folder, here, there in zip(folders, (train, test), (test, train), strict=True):

@@ -3,13 +3,16 @@
 import contextlib
 import os
 import stat
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cache import Paths
 from pipeline.datasets.base import ImageSplit, SplitName
-from pipeline.datasets.files import FileReader
+from pipeline.datasets.files import FileReader, status_of
 from pipeline.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
@@ -40,27 +43,32 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
     if len(classes) < 2:
         found = f"one: {classes[0]}" if classes else "none"
         raise DataError(f"{top}: expected a folder per class, at least two, found {found}")
-    rows: list[tuple[str, int, int]] = []
     ignored = Counter(
         f"{_suffix(entry.name)} outside of the classes"
         for entry in _entries(top)
         if _is_image(entry.name) and not entry.is_dir()
     )
-    for label, name in enumerate(classes):
-        images, others = _images(os.path.join(top, name))
-        ignored += others
-        rows += [(_utf8(path[len(base) :]), size, label) for path, size in images]
-    paths, sizes, labels = zip(*sorted(rows), strict=True)
-    listed = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
-    said = ", ".join(f"{count} {name}" for name, count in listed)
+    order = sorted(range(len(classes)), key=lambda label: f"{classes[label]}/")  # of the paths
+    statuses: list[NDArray[np.int64]] = []
+
+    def listed() -> Iterator[str]:
+        for label in order:
+            files, status_n3 = _images(os.path.join(top, classes[label]), ignored)
+            statuses.append(status_n3)
+            yield from (_utf8(path[len(base) :]) for path in files)
+
+    paths = Paths(listed())
+    status_N3 = np.concatenate(statuses)
+    unused = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    said = ", ".join(f"{count} {name}" for name, count in unused)
     return ImageSplit(
         dataset="folder",
         split=split,
         classes=tuple(classes),
         paths=paths,
-        sizes=np.array(sizes, np.int64),
-        labels=np.array(labels, np.int64),
-        images=FileReader(base, paths),
+        sizes=status_N3[:, 0].copy(),
+        labels=np.repeat(np.array(order, np.int64), [len(status_n3) for status_n3 in statuses]),
+        images=FileReader(base, paths, status_N3),
         ignored=(f"{folder or 'classes'}: {said}",) if said else (),
     )
 
@@ -74,9 +82,9 @@ def subfolders(folder: str) -> list[str]:
     return sorted(_utf8(entry.name) for entry in _entries(folder) if entry.is_dir())
 
 
-def _images(top: str) -> tuple[list[tuple[str, int]], Counter[str]]:
-    """(path, size) of every image below `top`, and how many other files have which suffix."""
-    images, others = [], Counter[str]()
+def _images(top: str, ignored: Counter[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The sorted paths of the images below `top`, and the `status_of` each, (n, 3); counts other suffixes."""
+    images, statuses, others = list[str](), array("q"), Counter[str]()
     stack = [(top, frozenset[tuple[int, int]]())]
     while stack:
         folder, above = stack.pop()
@@ -88,13 +96,16 @@ def _images(top: str) -> tuple[list[tuple[str, int]], Counter[str]]:
             if entry.is_dir():
                 stack.append((entry.path, above | {here}))
             elif _is_image(entry.name):
-                images.append((entry.path, _size(entry)))
+                images.append(entry.path)
+                statuses.extend(_status(entry))
             else:
                 others[_suffix(entry.name)] += 1
     if not images:
         found = f"{others.total()} other files" if others else "no file"
         raise DataError(f"{top}: expected images ({' '.join(SUFFIXES)}), found {found}")
-    return images, others
+    ignored += others
+    order = sorted(range(len(images)), key=images.__getitem__)
+    return [images[i] for i in order], np.frombuffer(statuses, np.int64).reshape(-1, 3)[order]
 
 
 def _is_image(name: str) -> bool:
@@ -111,11 +122,11 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _status(entry: os.DirEntry[str]) -> tuple[int, int, int]:
     status = entry.stat()
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{entry.path}: expected a file, found a device, pipe or socket; remove it")
-    return status.st_size
+    return status_of(status)
 
 
 def _utf8(path: str) -> str:

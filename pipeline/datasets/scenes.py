@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cache import Paths
 from pipeline.datasets.base import ArrayReader, Boxes, ImageSplit, SplitName
 
 SIZE = 64
@@ -109,7 +110,7 @@ def make(name: SplitName, ink_NHW: np.ndarray, digits: Sequence[int], count: int
         dataset="scenes",
         split=name,
         classes=tuple(str(digit) for digit in range(10)),
-        paths=tuple(f"{name}/{row:04}" for row in range(count)),
+        paths=Paths(f"{name}/{row:04}" for row in range(count)),
         sizes=np.full(count, SIZE * SIZE * 3, np.int64),
         labels=labels,
         images=ArrayReader(pixels_NHWC),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache import Paths
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.cifar10 import ROOT
 from pipeline.datasets.files import FileReader, file_size
@@ -35,7 +36,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
 
 def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
     stems = _stems(root, name, may_download)
-    paths = tuple(f"{INSIDE}JPEGImages/{stem}.jpg" for stem in stems)
+    paths = Paths(f"{INSIDE}JPEGImages/{stem}.jpg" for stem in stems)
     base = os.path.join(root, "")
     listed = f"{base}{INSIDE}ImageSets/Main/{SETS[name]}.txt"
     sizes = np.array([file_size(base + image, listed) for image in paths], np.int64)

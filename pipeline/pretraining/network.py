@@ -94,7 +94,7 @@ def open_split(config: PretrainConfig, name: SplitName) -> tuple[ImageSplit, Lab
         )
     classes = config.classes or split.classes
     rows, labels = select_classes(split.labels, split.classes, classes)
-    return split.take(rows.tolist()), labels, classes
+    return split.take(rows), labels, classes
 
 
 def load_images(split: ImageSplit, transform: Transform, workers: int | None) -> Tensor:

@@ -107,3 +107,8 @@ def test_a_hundred_thousand_paths_take_six_megabytes() -> None:
     assert kept < 4.5e6
     assert peak < 14e6
     assert paths[99_999] == "train/n00000099/n00099999.JPEG"
+
+
+@given(LISTS, LISTS)
+def test_one_after_the_other_is_one(first: list[str], second: list[str]) -> None:
+    assert Paths(first) + second == Paths(first) + Paths(second) == first + second

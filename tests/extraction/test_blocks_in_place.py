@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cache import CacheError, CacheHeader, CacheWriter, FeatureCache
+from cache import CacheError, CacheHeader, CacheWriter, FeatureCache, Paths
 from pipeline.datasets.base import ArrayReader, ImageSplit
 from pipeline.extraction.overlap import write_missing
 from pipeline.images.pool import Decoders
@@ -29,7 +29,7 @@ def scaled_pixels(white: float) -> PreparedTrunk:
 
 def split_of(pixels_NHWC: np.ndarray) -> ImageSplit:
     count = len(pixels_NHWC)
-    labels, paths = np.zeros(count, np.int64), tuple(f"{row:05}" for row in range(count))
+    labels, paths = np.zeros(count, np.int64), Paths(f"{row:05}" for row in range(count))
     return ImageSplit("pixels", "train", ("a",), paths, labels + 48, labels, ArrayReader(pixels_NHWC))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pipeline.images.blocks
+from cache import Paths
 from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
@@ -34,7 +35,7 @@ def counted(length: int) -> tuple[ImageSplit, list[int]]:
     count = [0]
     pixels = np.zeros((length, 8, 8, 3), np.uint8)
     labels = np.zeros(length, np.int64)
-    paths = tuple(map(str, range(length)))
+    paths = Paths(map(str, range(length)))
     reader = CountingReader(pixels, count)
     return ImageSplit("counted", "train", ("a",), paths, labels + 192, labels, reader), count
 
