@@ -27,6 +27,7 @@ from cache.gather import gather
 from cache.header import Labels
 from cache.held import HeldFile
 from cache.paths import Paths
+from cache.row_reads import read_rows
 
 # Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
 # The mmap module knows the constant only from Python 3.13 on.
@@ -163,22 +164,26 @@ class FeatureCache:
         Raises: IndexError when a row or view is out of range, ValueError when `out` doesn't fit, CacheError
         when the file was replaced or written into.
         """
-        index = self._checked(rows)
-        n, views, *map_shape = self.shape
-        view = slice(None) if view is None else view
-        if isinstance(view, slice) and range(views)[view] == range(views):
-            source, shape = self.features.reshape(n, -1), (index.size, views, *map_shape)
-        else:
-            # One view of every image isn't contiguous, and np.take would copy it all; rows × views is.
-            source = self.features.reshape(n * views, -1)
-            index = index[:, None] if isinstance(view, slice) else index
-            index = index * views + np.arange(views)[view]
-            index, shape = index.reshape(-1), (*index.shape, *map_shape)
-        if out is None:
-            out = np.empty(shape, source.dtype)
-        elif out.shape != shape or out.dtype != source.dtype or not out.flags.c_contiguous:
-            raise ValueError(f"out: expected a contiguous {source.dtype} array of shape {shape}")
-        gather(source, index, out.reshape(index.size, source.shape[1]))
+        index, out = self._places(rows, view, out)
+        if index.size:
+            gather(self.features.reshape(-1, out.size // index.size), index, out.reshape(index.size, -1))
+        self._file.refuse_changed()
+        return out
+
+    def read(
+        self, rows: ArrayLike, view: int | slice | NDArray[Any] | None = 0, out: Raw | None = None
+    ) -> Raw:
+        """As `take`, but read from the file: for rows that have to come from a disk, where a memory map waits
+        for one page after another. No pages are mapped, which would count as memory in use.
+
+        Raises: as `take`; CacheError when the file can't be read.
+        """
+        index, out = self._places(rows, view, out)
+        with self._opened() as fd:
+            try:
+                read_rows(fd, self._contents.layout[FEATURES].offset, index, out)
+            except (OSError, EOFError) as error:
+                raise CacheError(f"{self.path}: can't be read: {error}") from error
         self._file.refuse_changed()
         return out
 
@@ -200,6 +205,26 @@ class FeatureCache:
                 blocks = blocks[~self._verified[blocks]]
             check_blocks(fd, self._contents.layout, self._contents.digests, blocks.tolist(), str(self.path))
         self._verified[blocks] = True
+
+    def _places(
+        self, rows: ArrayLike, view: int | slice | NDArray[Any] | None, out: Raw | None
+    ) -> tuple[NDArray[np.intp], Raw]:
+        """What `take` gathers: positions of single maps, or of all maps of a row, and where they go."""
+        index, raw = self._checked(rows), self._contents.layout.dtype.raw
+        _, views, *map_shape = self.shape
+        view = slice(None) if view is None else view
+        if isinstance(view, slice) and range(views)[view] == range(views):
+            shape = (index.size, views, *map_shape)
+        else:
+            # One view of every image isn't contiguous, and np.take would copy it all; rows × views is.
+            index = index[:, None] if isinstance(view, slice) else index
+            index = index * views + np.arange(views)[view]
+            index, shape = index.reshape(-1), (*index.shape, *map_shape)
+        if out is None:
+            out = np.empty(shape, raw)
+        elif out.shape != shape or out.dtype != raw or not out.flags.c_contiguous:
+            raise ValueError(f"out: expected a contiguous {raw} array of shape {shape}")
+        return index, out
 
     def _checked(self, rows: ArrayLike) -> NDArray[np.intp]:
         index = np.asarray(rows)

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from joblib import Parallel, delayed
 from support.samples import extract, header
 
-from cache import FeatureCache
+from cache import CacheError, FeatureCache
 from cache.contents import opened
 from cache.format import create
 from cache.held import _id
@@ -46,13 +46,13 @@ ROWS = hnp.arrays(
 VIEW = st.none() | st.integers(-4, 3) | st.slices(4)
 
 
-@given(rows=ROWS, view=VIEW, into=st.booleans())
-def test_take_equals_numpy_indexing(
-    views: FeatureCache, expected: np.ndarray, rows: np.ndarray, view: Any, into: bool
+@given(rows=ROWS, view=VIEW, into=st.booleans(), how=st.sampled_from(["take", "read"]))
+def test_rows_equal_numpy_indexing(
+    views: FeatureCache, expected: np.ndarray, rows: np.ndarray, view: Any, into: bool, how: str
 ) -> None:
     wanted = expected[rows][:, slice(None) if view is None else view]
     out = np.empty(wanted.shape, np.float16) if into else None
-    taken = views.take(rows, view, out)
+    taken = getattr(views, how)(rows, view, out)
     assert taken.dtype == np.float16
     assert np.array_equal(taken, wanted)
     assert out is None or taken is out
@@ -61,6 +61,7 @@ def test_take_equals_numpy_indexing(
 def test_each_row_may_have_a_view_of_its_own(views: FeatureCache, expected: np.ndarray) -> None:
     rows, view = np.array([3, 29, 3, 0]), np.array([1, 0, -1, 3])
     assert np.array_equal(views.take(rows, view), expected[rows, view])
+    assert np.array_equal(views.read(rows, view), expected[rows, view])
     with pytest.raises(IndexError):
         views.take(rows, view + 1)
 
@@ -74,6 +75,23 @@ def test_released_pages_are_not_mapped_any_more(sample: Path) -> None:
     cache.release()
     assert str(sample) not in Path("/proc/self/maps").read_text()
     assert np.array_equal(cache.take([7, 2499]), before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists what is mapped")
+def test_reading_maps_no_pages(sample: Path) -> None:
+    cache = FeatureCache(sample)
+    assert np.array_equal(cache.read([7, 2499]), FeatureCache(sample).take([7, 2499]))
+    assert "features" not in vars(cache)
+    assert str(sample) not in Path("/proc/self/maps").read_text()
+
+
+def test_reading_a_file_that_changed_is_refused(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.h5"
+    path.write_bytes(sample.read_bytes())
+    cache = FeatureCache(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(CacheError, match=r"train\.h5: another file took its place .*, or somebody wrote"):
+        cache.read([0, 2499])
 
 
 def test_take_gives_the_first_view_unless_asked(views: FeatureCache, expected: np.ndarray) -> None:
