@@ -115,8 +115,9 @@ class LoopMaps(Maps):
         super().__init__(source, Part(np.arange(len(pixels)), source.cache.labels))
         self.trunk, self.pixels = trunk, pixels
 
-    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        for rows in torch.from_numpy(rng.permutation(len(self.labels))).split(len(memory.labels)):
+    def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        order = torch.from_numpy(rng.permutation(len(self.labels)))
+        for rows in order.split(len(memory.labels))[skip:]:
             maps = forward(self.trunk, self.pixels[rows])[:, None]
             yield Batch(self.source.inputs(maps), self.labels[rows])
 

@@ -115,9 +115,9 @@ class LoopMaps(Maps):
         """(B, 3, S, S) uint8 → (B, 1, C, H, W) float32."""
         return self.trunk.module(normalise(images, self.trunk.transform))[:, None]
 
-    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+    def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
         assert len(memory.labels) == BATCH
-        order = torch.from_numpy(rng.permutation(len(self.labels)))
+        order = torch.from_numpy(rng.permutation(len(self.labels)))[skip * BATCH :]
         for rows, images in zip(order.split(BATCH), self.read(order), strict=True):
             yield Batch(self.source.inputs(self.maps(images)), self.labels[rows])
 

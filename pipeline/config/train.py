@@ -45,8 +45,8 @@ class TrainingSettings(SharedSettings):
     """Share of the labelled images that is held out to choose the best epoch, or the setting of logistic and
     knn."""
     memory_budget_mb: Annotated[int, Range(1, 100_000_000)] | None = None
-    """Memory for maps; a larger cache is read from disk block by block, which logistic and knn can't do
-    (default: half of the free memory)."""
+    """Memory for maps, which has no effect on results; a cache that doesn't fit is read from disk in each
+    epoch, which logistic and knn can't do (default: half of the free memory)."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Precision of the matrix products; weights are updated in float32 at least."""
     verify: bool = True

@@ -2,10 +2,11 @@
 
     in memory   as the head's inputs (normalised, cropped, folded), prepared once for all epochs, on the
                 device; or as they are stored, in RAM, prepared batch by batch
-    on disk     read in each epoch into bounded pools, and shuffled within each. Caches are often sorted by
-                class, so a pool consists of short stretches from all over the file
+    on disk     read in each epoch, row by row, in the order of the batches
 
-In memory, the same seed gives the same batches either way.
+The same seed gives the same batches wherever the maps are, so that results don't depend on the memory that
+happens to be free. The order is drawn over the whole part: caches are often sorted by class. A disk that is
+asked for many rows at a time gives single ones at a third of its speed or more (not a spinning one).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +19,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cache import DTYPES
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Rows, Source, to_tensor
+from pipeline.maps.source import Rows, Source
 
-STRETCH_BYTES = 1 << 20  # read in one go: long for a disk, short beside a pool, which then has all classes
+PORTION_BYTES = 32 << 20  # read while batches are made of as much: enough requests for a disk
 
 
 class Batch(NamedTuple):
@@ -39,6 +39,9 @@ class Batch(NamedTuple):
 class Maps:
     """One part of a cache, in batches. A batch is good until the next one is asked for."""
 
+    nbytes: int
+    """Memory that it holds, or may take in a pass."""
+
     def __init__(self, source: Source, part: Part, drawn: int = 1) -> None:
         """`drawn`: how many views of an image there are to draw from, of which the first is the plain one."""
         self.source, self.part, self.drawn = source, part, drawn
@@ -50,16 +53,22 @@ class Maps:
         size = min(size, len(self.labels))
         return Batch(self.source.new_inputs(size), self.labels.new_empty((size, *self.labels.shape[1:])))
 
-    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        """Every image once, in the order and the views that `rng` draws.
+    def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        """Every image once, in the order and the views that `rng` draws, without the first `skip` batches.
 
         A full batch is `memory` itself, filled anew each time; only the last can be smaller, a part of it.
         """
         raise NotImplementedError
 
     def in_order(self, size: int) -> Iterator[Batch]:
-        """Every image's plain view, in the order of the rows."""
+        """Every image's plain view, in the order of the rows: `size` at a time, fewer of large ones."""
         raise NotImplementedError
+
+    def _drawn(self, rng: np.random.Generator, skip: int) -> tuple[Rows, Rows]:
+        """The images of an epoch, and the view that is drawn of each, but for the first `skip`."""
+        count = len(self.labels)
+        order = rng.permutation(count)
+        return order[skip:], rng.integers(self.drawn, size=count)[order[skip:]]
 
 
 class MapsInMemory(Maps):
@@ -70,18 +79,20 @@ class MapsInMemory(Maps):
         rows, views = np.repeat(part.rows, drawn), np.tile(np.arange(drawn), len(part.rows))
         self.prepared = prepared
         self.examples = source.new_inputs(len(rows)) if prepared else source.new_stored(len(rows))
+        self.nbytes = self.examples.nbytes
         chunks = range(0, len(rows), source.chunk)
         for start in tqdm(chunks, desc=f"reading {name}", unit="chunk", leave=False, disable=None):
-            chosen = slice(start, start + source.chunk)
+            chosen = slice(start, start + chunks.step)
             maps = source.take(rows[chosen], views[chosen])
             self.examples[chosen] = source.inputs(maps) if prepared else maps
 
-    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        size, count = len(memory.labels), len(self.labels)
-        order = rng.permutation(count)
-        drawn = order * self.drawn + rng.integers(self.drawn, size=count)[order]
+    def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        size = len(memory.labels)
+        order, views = self._drawn(rng, skip * size)
+        if not order.size:  # which torch would split into one empty batch
+            return
         images = torch.from_numpy(order).to(self.labels.device).split(size)
-        examples = torch.from_numpy(drawn).to(self.examples.device).split(size)
+        examples = torch.from_numpy(order * self.drawn + views).to(self.examples.device).split(size)
         stored = None if self.prepared else self.source.new_stored(size, self._on_gpu)
         for chosen, example in zip(images, examples, strict=True):
             batch = memory.first(len(chosen))
@@ -94,72 +105,67 @@ class MapsInMemory(Maps):
             yield batch
 
     def in_order(self, size: int) -> Iterator[Batch]:
+        size = min(size, self.source.chunk)
         plain = self.examples[:: self.drawn].split(size)
         inputs = plain if self.prepared else map(self.source.inputs, plain)
         return map(Batch, inputs, self.labels.split(size))
 
 
 class MapsOnDisk(Maps):
-    """Examples read in each epoch. A batch is drawn from one pool while a thread fills the next."""
+    """Examples read in each epoch, a portion while batches are made of the one before."""
 
     def __init__(self, source: Source, part: Part, drawn: int, memory_bytes: int) -> None:
+        """`memory_bytes`: for both portions. They hold a batch each at least."""
         super().__init__(source, part, drawn)
-        self._stretch = min(max(1, STRETCH_BYTES // source.stored_bytes(1)), source.cache.block_rows)
-        self._per_pool = max(1, memory_bytes // (2 * source.stored_bytes(self._stretch)))
+        self.nbytes = min(memory_bytes, 2 * PORTION_BYTES)
 
-    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        """A batch may span two pools."""
-        stretches = np.split(np.arange(len(self.labels)), self._ends(self.part.rows))
-        stretches = [stretches[i] for i in rng.permutation(len(stretches))]
-        starts, step = range(0, len(stretches), self._per_pool), self._per_pool
-        groups = [rng.permutation(np.concatenate(stretches[i : i + step])) for i in starts]
-        views = rng.integers(self.drawn, size=len(self.labels))
-        pools = _ahead(partial(self._read, images, views[images]) for images in map(np.sort, groups))
-        order = torch.from_numpy(np.concatenate(groups)).to(self.labels.device)
-        size, filled, done = len(memory.labels), 0, 0
-        stored = self.source.new_stored(size, self._on_gpu)
-        for images in groups:
-            pool, positions = next(pools), np.searchsorted(np.sort(images), images)
-            for chosen in np.split(positions, range(size - filled, len(positions), size)):
-                places = stored[filled : filled + len(chosen)]
-                torch.index_select(pool, 0, torch.from_numpy(chosen), out=places)
-                filled += len(chosen)
-                if filled == size or done + filled == len(order):
-                    batch = memory.first(filled)
-                    batch.inputs.copy_(self.source.inputs(stored[:filled]))
-                    torch.index_select(self.labels, 0, order[done : done + filled], out=batch.labels)
-                    yield batch
-                    filled, done = 0, done + filled
-            del pool  # before the next one is asked for
+    def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        size = len(memory.labels)
+        order, views = self._drawn(rng, skip * size)
+        for images, maps in self._read(order, views, size):
+            batch = memory.first(len(images))
+            batch.inputs.copy_(self.source.inputs(maps))
+            torch.index_select(self.labels, 0, images.to(self.labels.device), out=batch.labels)
+            yield batch
 
     def in_order(self, size: int) -> Iterator[Batch]:
-        images = np.split(np.arange(len(self.labels)), range(size, len(self.labels), size))
-        maps = _ahead(partial(self._read, some, np.zeros_like(some)) for some in images)
-        return map(Batch, map(self.source.inputs, maps), self.labels.split(size))
+        size, order = min(size, self.source.chunk), np.arange(len(self.labels))
+        inputs = (self.source.inputs(maps) for _, maps in self._read(order, np.zeros_like(order), size))
+        return map(Batch, inputs, self.labels.split(size))
 
-    def _read(self, images: Rows, views: Rows) -> Tensor:
-        """Examples of images (positions in the part, ascending), stretch by stretch."""
-        cache, rows = self.source.cache, self.part.rows[images]
-        raw, ends = np.empty(self.source.stored_shape(len(images)), DTYPES[cache.dtype].raw), self._ends(rows)
-        for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
-            self.source.take(rows[start:end], views[start:end], out=raw[start:end])
-        return to_tensor(raw, cache.dtype)
+    def _read(self, order: Rows, views: Rows, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images, `size` at a time, and their maps as they are stored."""
+        batches = max(1, self.nbytes // (2 * self.source.stored_bytes(size)))
+        step = size * min(batches, -(-len(order) // size))
+        portions = [self.source.new_stored(min(step, len(order)), self._on_gpu) for _ in range(2)]
+        starts = range(0, len(order), step)
+        rows = (self.part.rows[order[i : i + step]] for i in starts)
+        drawn = (views[i : i + step] for i in starts)
+        outs = (portions[k % 2][: len(order) - i] for k, i in enumerate(starts))
+        reads = (partial(self.source.read, *each) for each in zip(rows, drawn, outs, strict=True))
+        for start, maps in zip(starts, _ahead(reads), strict=True):
+            images = torch.from_numpy(order[start : start + step])
+            yield from zip(images.split(size), maps.split(size), strict=True)
 
-    def _ends(self, rows: Rows) -> Rows:
-        """Positions at which ascending rows pass from one stretch of the file into another."""
-        return np.flatnonzero(np.diff(rows // self._stretch)) + 1
 
+def place_maps(source: Source, part: Part, drawn: int, name: str, free: dict[str, int]) -> Maps:
+    """Prepared, if they fit into what is `free` on the device, else as stored in RAM, else read from disk.
 
-def place_maps(source: Source, part: Part, drawn: int, name: str, on_device: int, in_ram: int) -> Maps:
-    """Prepared, if it fits into `on_device` bytes, else as stored, in RAM if it fits into `in_ram` bytes."""
+    `free` holds bytes by type of device, "cpu" for RAM; the maps' share is taken away.
+    """
     inputs, stored = (count(len(part.rows) * drawn) for count in (source.input_bytes, source.stored_bytes))
-    prepared = inputs <= on_device
-    if not prepared and stored > in_ram:
+    where, device = "cpu", source.device.type
+    if inputs <= free[device]:
+        print(f"{name}: {inputs / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
+        maps, where = MapsInMemory(source, part, drawn, name), device
+    elif stored <= free[where]:
+        print(f"{name}: {stored / 1e6:,.0f} MB, as stored, kept in RAM")
+        maps = MapsInMemory(source, part, drawn, name, prepared=False)
+    else:
         print(f"{name}: {stored / 1e6:,.0f} MB as stored, read from disk in each epoch")
-        return MapsOnDisk(source, part, drawn, in_ram)
-    where = f"prepared once, in the memory of the {source.device}" if prepared else "as stored, kept in RAM"
-    print(f"{name}: {(inputs if prepared else stored) / 1e6:,.0f} MB, {where}")
-    return MapsInMemory(source, part, drawn, name, prepared)
+        maps = MapsOnDisk(source, part, drawn, free[where])
+    free[where] -= maps.nbytes
+    return maps
 
 
 def _ahead(reads: Iterable[Callable[[], Tensor]]) -> Iterator[Tensor]:

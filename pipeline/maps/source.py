@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from cache import FeatureCache
 from cache.dtypes import Raw
-from pipeline.errors import ConfigError
+from pipeline.errors import CacheError, ConfigError
 
 Rows = NDArray[np.int64]
 SAMPLE = 8192  # images that the normaliser learns from
-CHUNK = 256  # examples prepared at once
+CHUNK = 256  # examples prepared or validated at once
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}  # what their maps in float32, or their inputs, may take
 DEAD = 1e-2  # channels whose deviation is below this share of the typical one are not blown up further
 UPLOAD_BYTES = 24 << 20  # stored bytes sent to a GPU at once: small chunks aren't worth a launch
 
@@ -32,6 +33,11 @@ def to_tensor(raw: Raw, dtype: str) -> Tensor:
     """A tensor on the memory of maps from a cache of this dtype, which gives bfloat16 as its bits."""
     maps = torch.from_numpy(raw)
     return maps.view(torch.bfloat16) if dtype == "bfloat16" else maps
+
+
+def to_raw(maps: Tensor) -> Raw:
+    """A cache's array on the memory of a tensor: the other way round."""
+    return (maps.view(torch.uint16) if maps.dtype == torch.bfloat16 else maps).numpy()
 
 
 def drawn_views(cache: FeatureCache) -> int:
@@ -72,6 +78,10 @@ class Normaliser(nn.Module):
         self.mean.copy_(mean.view_as(self.mean))
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1.0).view_as(self.scale))
 
+    def is_finite(self) -> bool:
+        """Whether all that it learned from was finite."""
+        return bool((self.mean.isfinite() & self.scale.isfinite()).all())
+
     def forward(self, maps: Tensor) -> Tensor:
         """A new tensor, float32 at least."""
         return (maps - self.mean).mul_(self.scale)
@@ -92,26 +102,43 @@ class Source(NamedTuple):
     verify: bool
     """Whether to check the digests of blocks that are read for the first time."""
 
-    def take(self, rows: Rows, drawn: Rows | int = 0, out: Raw | None = None) -> Tensor:
+    def take(self, rows: Rows, drawn: Rows | int = 0) -> Tensor:
         """Maps (n, V, C, H, W) of these rows as they are stored; `drawn`: the drawn view of each row."""
+        maps = self._get(self.cache.take, rows, drawn)
+        self.cache.release()  # mapped pages count as memory in use
+        return maps
+
+    def read(self, rows: Rows, drawn: Rows | int = 0, out: Tensor | None = None) -> Tensor:
+        """As `take`, into `out` if it is given, for rows that are likely on a disk."""
+        return self._get(self.cache.read, rows, drawn, out)
+
+    def _get(
+        self, how: Callable[..., Raw], rows: Rows, drawn: Rows | int, out: Tensor | None = None
+    ) -> Tensor:
         if self.verify:
             self.cache.verify(rows)
+        raw = None if out is None else to_raw(out)
         if self.views > 1:
-            raw = self.cache.take(rows, slice(self.views), out)
-        else:
-            raw = self.cache.take(rows, drawn, None if out is None else out[:, 0])[:, None]
-        self.cache.release()  # mapped pages count as memory in use
-        return to_tensor(raw, self.cache.dtype)
+            return to_tensor(how(rows, slice(self.views), raw), self.cache.dtype)
+        return to_tensor(how(rows, drawn, None if raw is None else raw[:, 0])[:, None], self.cache.dtype)
 
     def inputs(self, maps_BVCHW: Tensor) -> Tensor:
         """Maps as they are stored → the head's inputs (B, ...) on the device."""
         return self.prepare(self.normaliser(maps_BVCHW.to(self.device))).to(self.dtype)
 
     def fit_normaliser(self, rows: Rows) -> None:
-        """Fit it to a sample spread evenly over these rows, without augmentation (view 0)."""
+        """Fit it to a sample spread evenly over these rows, without augmentation (view 0).
+
+        Raises: CacheError on numbers that are not finite, which no writer lets into a cache.
+        """
         picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64))]
-        chunks = np.array_split(picked, -(-len(picked) // 64))  # float64 takes memory
-        self.normaliser.fit(self.take(chunk)[:, 0] for chunk in chunks)
+        chunks = np.array_split(picked, -(-len(picked) // max(1, self.chunk // 4)))  # float64 takes memory
+        self.normaliser.fit(self.read(chunk)[:, 0] for chunk in chunks)
+        if not self.normaliser.is_finite():
+            raise CacheError(
+                f"{self.cache.path}: damaged: not all of its numbers are finite; delete the file and extract "
+                "again"
+            )
 
     def stored_shape(self, examples: int) -> tuple[int, ...]:
         """The shape (examples, V, C, H, W) of stored maps."""
@@ -138,11 +165,17 @@ class Source(NamedTuple):
 
     @property
     def chunk(self) -> int:
-        """Examples prepared at once."""
+        """Examples prepared or validated at once: not many of large ones."""
         on_gpu = self.device.type == "cuda"
-        return max(CHUNK, UPLOAD_BYTES // self.stored_bytes(1)) if on_gpu else CHUNK
+        count = max(CHUNK, UPLOAD_BYTES // self.stored_bytes(1)) if on_gpu else CHUNK
+        one = max(4 * int(np.prod(self.stored_shape(1))), self.input_bytes(1))
+        return max(1, min(count, CHUNK_BYTES["cuda" if on_gpu else "cpu"] // one))
 
     def working_bytes(self, batch: int) -> int:
         """Memory for making batches: maps and inputs of this one, of the last, and what malloc keeps."""
         examples = 3 * max(batch, self.chunk)
         return self.input_bytes(examples) + 4 * int(np.prod(self.stored_shape(examples)))
+
+    def streaming_bytes(self, batch: int) -> int:
+        """The least memory in which batches can be read from disk: this one's and the next one's maps."""
+        return 2 * self.stored_bytes(max(batch, self.chunk))

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
 from pipeline.files import append_line, keep_lines, write_json
 from pipeline.heads.base import Examples, FittedHead
 from pipeline.maps.batches import MapsInMemory
@@ -44,13 +43,3 @@ def fit(
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)
     said = f"validation {score.title} {lines[best][score.key]:.2f} % with " if len(val_part.rows) else ""
     print(f"{said}{setting}\n{run_dir}: computed in {seconds:.1f} s")
-
-
-def check_memory(name: str, source: Source, maps: int, budget_mb: int | None) -> None:
-    """Raises: ConfigError when inputs, and as much again for the head, don't fit into the memory budget."""
-    needed = 2 * source.input_bytes(maps) + source.working_bytes(0)
-    if budget_mb and needed > budget_mb << 20:
-        raise ConfigError(
-            f"--memory-budget-mb: {name} takes all maps at once, {needed / (1 << 20):,.0f} MB for "
-            f"{maps:,} of them, found {budget_mb}; raise it or take linear, which takes them batch by batch"
-        )

@@ -12,11 +12,11 @@ import torch
 
 from cache import FeatureCache
 from pipeline.config import TrainConfig
-from pipeline.device import free_bytes, pick_device, set_up
+from pipeline.device import pick_device, set_up
 from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
-from pipeline.maps.batches import Maps, place_maps
+from pipeline.maps.batches import place_maps
 from pipeline.maps.parts import Part, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 from pipeline.runs.claim import claim, held
@@ -24,7 +24,8 @@ from pipeline.runs.folder import CHECKPOINT
 from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.runs.tensors import shape_text
 from pipeline.training.epochs import train_stack
-from pipeline.training.fitting import check_memory, fit
+from pipeline.training.fitting import fit
+from pipeline.training.memory import check_all_fit, check_budget, free_for_maps
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.trainer import Plan, Trainer, default_batch
 
@@ -41,8 +42,12 @@ def train(config: TrainConfig) -> Path:
     stack = stack_of(config)
     maps = len(train_part.rows) * drawn_views(cache)
     head, source = open_head(config, cache, [head.seed for head in stack], maps)
+    images = len(train_part.rows)
+    plan = Plan(config.epochs, config.batch or default_batch(images), images, config.data_seed)
     if isinstance(head, FittedHead):
-        check_memory(config.head, source, maps + len(val_part.rows), config.memory_budget_mb)
+        check_all_fit(config.head, source, maps + len(val_part.rows), config.memory_budget_mb)
+    else:
+        check_budget(source, plan.batch, config.memory_budget_mb)
     if claim(run_dir, describe(config, cache, train_part)):
         print(f"{run_dir}: up to date")
         return run_dir
@@ -53,8 +58,6 @@ def train(config: TrainConfig) -> Path:
             )
         for member in stack:
             claim(member.folder, describe(member.config, cache, train_part))
-        images = len(train_part.rows)
-        plan = Plan(config.epochs, config.batch or default_batch(images), images, config.data_seed)
         announce(config.head, head, source, plan, *parts)
         source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
@@ -137,20 +140,13 @@ def make_trainer(
     stack: list[StackedHead],
     config: TrainConfig,
 ) -> Trainer:
-    """Bring the maps to where they will live, and make the optimizer."""
-    drawn, limit = drawn_views(source.cache), (config.memory_budget_mb or 0) << 20
-    working, examples = source.working_bytes(plan.batch), len(train_part.rows) * drawn + len(val_part.rows)
-    on_device, in_ram = (
-        max(0, (limit or free_bytes(device) // 2) - working)
-        for device in (source.device, torch.device("cpu"))
-    )
+    """Bring the maps to where they will live, and make the optimizer.
 
-    def place(part: Part, drawn: int, name: str) -> Maps:
-        share = len(part.rows) * drawn / examples
-        return place_maps(source, part, drawn, name, int(share * on_device), int(share * in_ram))
-
-    train_maps = place(train_part, drawn, "training maps")
-    val = place(val_part, 1, "validation maps") if len(val_part.rows) else None
+    Neither a batch nor the order of batches depends on where that is.
+    """
+    free = free_for_maps(source, plan.batch, config.memory_budget_mb)
+    train_maps = place_maps(source, train_part, drawn_views(source.cache), "training maps", free)
+    val = place_maps(source, val_part, 1, "validation maps", free) if len(val_part.rows) else None
     optimizer = make_optimizer(
         config.optimizer,
         dict(head.named_parameters()),

@@ -11,6 +11,7 @@ from torch import Tensor
 from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.fullnet import FullNet
 from pipeline.maps.batches import Maps, MapsInMemory, MapsOnDisk, place_maps
@@ -33,10 +34,10 @@ def part(cache: FeatureCache, step: int = 10) -> Part:
     return Part(rows, rows.copy())
 
 
-def epoch(maps: Maps, size: int, seed: int | None) -> tuple[list[int], Tensor, list[int]]:
+def epoch(maps: Maps, size: int, seed: int | None, skip: int = 0) -> tuple[list[int], Tensor, list[int]]:
     """Labels in order, inputs in order, sizes of the batches."""
     memory = maps.new_batch(size)
-    every = maps.in_order(size) if seed is None else maps.shuffled(memory, np.random.default_rng(seed))
+    every = maps.in_order(size) if seed is None else maps.shuffled(memory, np.random.default_rng(seed), skip)
     batches = []
     for batch in every:
         assert seed is None or (batch is memory) == (len(batch.labels) == min(size, len(maps.labels)))
@@ -51,10 +52,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cache(tmp_path_factory.mktemp("large"), images=6000, shape=(2, 3, 3))
 
 
-POOLS = {"the whole part": 10**9, "two blocks": 4 * 1024 * 2 * 9 * 4, "less than a block": 1}
-
-
-@pytest.mark.parametrize("memory", POOLS.values(), ids=POOLS.keys())
+@pytest.mark.parametrize("memory", [10**9, 4 * 700 * 2 * 9 * 4, 1], ids=["all", "two batches", "none"])
 @pytest.mark.parametrize("size", [64, 700, 10_000])
 def test_streamed_epochs_hold_every_image_once_with_its_label(large: Path, memory: int, size: int) -> None:
     maps = source(large)
@@ -72,48 +70,66 @@ def test_streamed_epochs_hold_every_image_once_with_its_label(large: Path, memor
     assert epoch(streamed, size, None)[0] == wanted.rows.tolist()
 
 
-def test_streamed_pools_mix_blocks(large: Path) -> None:
-    maps = source(large)
-    labels, _, _ = epoch(MapsOnDisk(maps, part(maps.cache), 1, POOLS["two blocks"]), 64, 0)
-    first_pool = {label // 1024 for label in labels[:1700]}
-    assert len(first_pool) == 2
-    assert len({label // 1024 for label in labels[:32]}) == 2
+HEAD_CROPS = [(name, "ten-image" if "crops" in info.reads else "ten") for name, info in HEADS.items()]
 
 
-def test_streamed_pools_are_drawn_anew_for_each_epoch(large: Path) -> None:
-    maps = source(large)
-    streamed = MapsOnDisk(maps, part(maps.cache), 1, POOLS["two blocks"])
-    pools = {frozenset(label // 1024 for label in epoch(streamed, 64, seed)[0][:1500]) for seed in range(5)}
-    assert len(pools) > 1
-
-
+@pytest.mark.parametrize("views", ["mirror", "augment:2"])
+@pytest.mark.parametrize(("name", "crops"), HEAD_CROPS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("views", ["plain", "mirror", "augment:2"])
-def test_batches_are_equal_whether_memory_holds_inputs_or_maps_as_they_are_stored(
-    tmp_path: Path, views: str, dtype: str
+def test_batches_are_equal_bit_by_bit_wherever_the_maps_are(
+    tmp_path: Path, name: str, crops: str, views: str, dtype: str
 ) -> None:
-    maps = source(write_cache(tmp_path, images=50, views=views, dtype=dtype))
-    wanted, drawn = part(maps.cache), drawn_views(maps.cache)
-    prepared, stored = (MapsInMemory(maps, wanted, drawn, "", prepared=p) for p in (True, False))
-    for seed in (None, 0, 1):
-        labels, inputs, sizes = epoch(prepared, 7, seed)
-        their_labels, their_inputs, their_sizes = epoch(stored, 7, seed)
-        assert (labels, sizes) == (their_labels, their_sizes)
-        assert torch.equal(inputs, their_inputs)
+    crops = crops if views == "mirror" else "ten"
+    cache = FeatureCache(write_cache(tmp_path, images=50, views=views, dtype=dtype) / "train.h5")
+    config = TrainConfig(head=name, crops=crops, hidden=(2,))  # pyright: ignore[reportArgumentType]
+    head = HEADS[name].load()(HeadSpec(config, (4, 5, 5), 3, (0,), 50))
+    maps, wanted, drawn = source(tmp_path, head), part(cache), drawn_views(cache)
+    row = maps.stored_bytes(1)
+    places = [
+        *(MapsInMemory(maps, wanted, drawn, "", prepared=p) for p in (True, False)),
+        *(MapsOnDisk(maps, wanted, drawn, memory) for memory in (1, 2 * 14 * row, 1 << 30)),
+    ]
+    for seed, skip in ((None, 0), (0, 0), (1, 0), (1, 3)):
+        labels, inputs, sizes = epoch(places[0], 7, seed)
+        for place in places[1:]:
+            their_labels, their_inputs, their_sizes = epoch(place, 7, seed, skip)
+            assert (labels[7 * skip :], sizes[skip:]) == (their_labels, their_sizes)
+            assert torch.equal(inputs[7 * skip :], their_inputs)
 
 
-def test_maps_are_where_they_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    maps = source(write_cache(tmp_path, images=50))
+@pytest.mark.parametrize("device", ["cpu", "meta"])  # which stands for a GPU
+def test_maps_are_where_they_fit(tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    maps = source(write_cache(tmp_path, images=50, dtype="float16"))
+    maps = maps._replace(device=torch.device(device), normaliser=maps.normaliser.to(device))
     wanted = part(maps.cache)
     prepared, stored = maps.input_bytes(len(wanted.rows)), maps.stored_bytes(len(wanted.rows))
     for on_device, in_ram, said in (
-        (prepared, 0, "prepared once, in the memory of the cpu"),
+        (prepared, 0, f"prepared once, in the memory of the {device}"),
         (prepared - 1, stored, "kept in RAM"),
-        (prepared - 1, stored - 1, "read from disk in each epoch"),
+        (stored - 1, stored - 1, "read from disk in each epoch"),
     ):
-        placed = place_maps(maps, wanted, 1, "maps", on_device, in_ram)
+        free = {device: on_device} if device == "cpu" else {device: on_device, "cpu": in_ram}
+        placed = place_maps(maps, wanted, 1, "maps", free)
         assert isinstance(placed, MapsOnDisk) == said.startswith("read")
         assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("views", ["plain", "augment:3"])
+def test_parts_never_hold_more_memory_than_is_free_for_both(tmp_path: Path, views: str) -> None:
+    """Whatever is free, from nothing to plenty; and nothing is read in each epoch that has room."""
+    maps = source(write_cache(tmp_path, images=60, views=views))
+    drawn, rows = drawn_views(maps.cache), np.arange(60)
+    train, val = Part(rows[:40], rows[:40]), Part(rows[40:], rows[40:])
+    both = maps.stored_bytes(40 * drawn) + maps.stored_bytes(20)
+    for free in range(0, 2 * maps.input_bytes(40 * drawn + 20), 997):
+        left = {"cpu": free}
+        placed = [place_maps(maps, train, drawn, "", left), place_maps(maps, val, 1, "", left)]
+        held = [each for each in placed if isinstance(each, MapsInMemory)]
+        assert sum(each.examples.nbytes for each in held) <= free - sum(
+            each.nbytes for each in placed if each not in held
+        )
+        assert left["cpu"] == free - sum(each.nbytes for each in placed) >= 0
+        assert free < both or placed == held
 
 
 @pytest.mark.parametrize("memory", [10**9, 1])

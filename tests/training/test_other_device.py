@@ -78,7 +78,9 @@ def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
     settings = TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0)
     head, source = head_and_source(write(tmp_path, 40), settings)
     cache = source.cache
-    maps = place_maps(source, Part(np.arange(len(cache)), cache.labels), 1, "maps", 1 << 30, 0)
+    maps = place_maps(
+        source, Part(np.arange(len(cache)), cache.labels), 1, "maps", {"meta": 1 << 30, "cpu": 0}
+    )
     assert isinstance(maps, MapsInMemory)
     optimizer = make_optimizer(kind, dict(head.named_parameters()), [0.1, 0.2], [1e-3, 0.0])
     memory, factor = maps.new_batch(16), torch.zeros((), device=META)
