@@ -18,8 +18,16 @@ IMMATERIAL = (
     *("cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
 )
 """Settings that don't decide what a run learns, and facts that follow from those below."""
-FACTS = {"cache_key": "key", "labels_sha256": "labels", "class_names": "classes"}
-"""Facts of the cache that decide what a run learns."""
+FACTS = {
+    "cache_key": "a --cache with the key",
+    "cache_images": "a --cache with the images",
+    "labels_sha256": "a --cache with the labels",
+    "class_names": "a --cache with the classes",
+    "dataset_images": "a --dataset with the images",
+    "dataset_labels": "a --dataset with the labels",
+    "weights_sha256": "--weights with the digest",
+}
+"""What decides what a run learns and is not a setting, in words: the contents behind a path."""
 
 
 def claim(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = IMMATERIAL) -> bool:
@@ -55,8 +63,10 @@ def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
         raise RunError(f"{run_dir}: holds a sweep over several groups; give another --out")
     differ = [n for n in wanted if n not in immaterial and (n not in found or found[n] != wanted[n])]
     if differ:
-        # Labels and classes differ along with a setting that says more, unless the cache was relabelled.
-        told = [name for name in differ if name not in ("labels_sha256", "class_names")] or differ
+        # Labels and classes differ along with a setting that says more, unless the cache was relabelled; so
+        # do images along with the key.
+        follow = {"labels_sha256", "class_names", *(["cache_images"] if "cache_key" in differ else [])}
+        told = [name for name in differ if name not in follow] or differ
         made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)
         raise RunError(f"{run_dir}: holds a run made with {made}; give another --out")
     return True
@@ -98,8 +108,8 @@ def held(run_dir: Path) -> Iterator[None]:
 
 
 def _named(setting: str) -> str:
-    """A setting in a message: its flag, or the fact of the cache."""
-    return f"a --cache with the {FACTS[setting]}" if setting in FACTS else flag(setting)
+    """A setting in a message: its flag, or the fact."""
+    return FACTS.get(setting) or flag(setting)
 
 
 def _short(value: Any) -> str:

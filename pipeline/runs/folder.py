@@ -63,6 +63,7 @@ class LoadedHead(NamedTuple):
     config: TrainConfig
     classes: tuple[str, ...]
     cache_key: str
+    cache_images: str
     map_shape: tuple[int, int, int]
     head: Head
     normaliser: Normaliser
@@ -113,6 +114,7 @@ def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedH
         read = TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]})
         config = TrainConfig.from_json({name: described[name] for name in sorted(read)})
         classes, key = tuple(described["class_names"]), str(described["cache_key"])
+        images = str(described["cache_images"])
         channels, height, width = map(int, described["map_shape"])
         shape, maps = (channels, height, width), int(described["train_maps"])
         spec = HeadSpec(config, shape, len(classes), config.seed[:1], maps, bool(described["multi_label"]))
@@ -126,7 +128,7 @@ def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedH
     wanted = grouped(head=head.state_dict(), normaliser=normaliser.state_dict())
     copy_tensors(run_dir / HEAD, read_tensors(run_dir / HEAD)[0], wanted)
     head.to(device).eval()
-    return LoadedHead(config, classes, key, shape, head, normaliser.to(device))
+    return LoadedHead(config, classes, key, images, shape, head, normaliser.to(device))
 
 
 def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normaliser) -> None:

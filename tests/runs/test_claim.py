@@ -1,6 +1,7 @@
 """What a run is: each setting and each fact that decides what is learned, changed alone, makes another."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,25 @@ def test_a_cache_of_something_else_makes_another_run(
     write(tmp_path / "train.h5", header, old.take(np.arange(90), None))
     with pytest.raises(RunError, match=rf"holds a run made with .*{what}"):
         train(dataclasses.replace(runs["fullnet"], cache=str(tmp_path)))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_cache_of_other_image_contents_makes_another_run(
+    finished: bool, cache: Path, runs: dict[str, TrainConfig], tmp_path: Path
+) -> None:
+    """Files of the same names and sizes have the same key, whatever is in them."""
+    old = FeatureCache(cache / "train.h5")
+    header = CacheHeader(old.shape, old.dtype, old.labels, list(old.paths), old.classes, old.identity)
+    write(tmp_path / "train.h5", header, old.take(np.arange(90), None), image=8)
+    new = FeatureCache(tmp_path / "train.h5")
+    assert new.key == old.key
+    run = Path(shutil.copytree(runs["fullnet"].run_dir, tmp_path / "run"))
+    if not finished:
+        (run / "summary.json").unlink()
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    found, given = old.images_digest[:12], new.images_digest[:12]
+    made = rf"a --cache with the images {found}, not {given}"
+    for resume in (True, False):
+        with pytest.raises(RunError, match=rf"^{run}: holds a run made with {made}; give another --out$"):
+            train(dataclasses.replace(runs["fullnet"], cache=str(tmp_path), out=str(run), resume=resume))
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before

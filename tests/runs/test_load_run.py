@@ -31,6 +31,7 @@ def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
     settings = config(noisy, tmp_path / "run", val_fraction=0.3, crops="five", dropout=0.5, hidden=(32,))
     run = train(settings)
     data, loaded = FeatureCache(noisy / "train.h5"), load_run(run)
+    assert (loaded.cache_key, loaded.cache_images) == (data.key, data.images_digest)
     _, val = stage.parts_of(settings, data)
     logits = loaded.logits(torch.from_numpy(data.take(val.rows, view=None)))
     top1 = 100 * float((logits.argmax(1).numpy() == val.labels).mean())

@@ -41,10 +41,11 @@ def write_cache(
     return folder
 
 
-def write(path: Path, header: CacheHeader, maps: np.ndarray) -> None:
+def write(path: Path, header: CacheHeader, maps: np.ndarray, image: int = 7) -> None:
+    """`image` stands for what is in the image files: each byte of their digests."""
     with CacheWriter(path, header) as writer:
         for rows in writer.missing:
-            digests = np.full((len(rows), 16), 7, np.uint8)
+            digests = np.full((len(rows), 16), image, np.uint8)
             writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
         writer.publish()
 
