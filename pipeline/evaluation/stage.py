@@ -96,26 +96,26 @@ def find_run(folder: Path) -> Path:
 
 
 def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> tuple[Predictions, dict[str, Any]]:
-    """Score one head; write predictions.npz, a picture and, last, metrics.json in RUN/eval; gives the first
-    and the last."""
+    """Score one head; write predictions.npz, metrics.json and, last, pictures in RUN/eval; gives the first
+    two. Pictures of an earlier evaluation, perhaps of another cache, go before anything is written."""
     found = predict(folder, cache=config.cache, batch=config.batch, device=config.device)
     classes, out = tuple(found.classes.tolist()), folder / "eval"
     metrics = multilabel if found.multi_label else single_label
     scores = metrics.score(found.logits, found.labels, classes)
-    for name in REGIONS:  # those of an earlier evaluation may belong to another cache
+    for name in (*REGIONS, "confusion.png", "ap.png"):
         (out / name).unlink(missing_ok=True)
+    found.save(out / "predictions.npz")
+    write_json(out / "metrics.json", scores | {"classes": list(classes), "units": metrics.UNITS})
     if config.show_regions and attends:
         from pipeline.evaluation.regions.sheet import show_regions  # reads the dataset's images
 
         sheet, listed = (out / name for name in REGIONS)
         cache, batch, device = config.cache, config.batch, config.device
         show_regions(folder, sheet, listed, config.show_regions, cache=cache, batch=batch, device=device)
-    found.save(out / "predictions.npz")
     if found.multi_label:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
-    write_json(out / "metrics.json", scores | {"classes": list(classes), "units": metrics.UNITS})
     return found, scores
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.multilabel import mean_average_precision, mean_over_classes
+from pipeline.metrics.multilabel import mean_average_precision, mean_over_classes, pieces
 from pipeline.metrics.ranking import Thresholds, rank, thresholds
 
 CHUNK = 1 << 20
@@ -96,7 +96,7 @@ def mean_ap_interval(
         )
     if not (labels_NK == 1).any():
         raise ValueError("no label is present")
-    sides = [[thresholds(rank(scores, labels_NK)) for scores in side] for side in (a_SNK, b_TNK)]
+    sides = [[_thresholds(scores, labels_NK) for scores in side] for side in (a_SNK, b_TNK)]
     differences = []
     for weights_NR in draws(len(labels_NK), resamples, np.random.default_rng(seed)):
         a_R, b_R = (np.mean([_mean_ap(head, weights_NR) for head in side], axis=0) for side in sides)
@@ -119,6 +119,15 @@ def _chunks(resamples: int, width: int) -> list[int]:
     """Numbers of resamples to draw at a time when each holds `width` numbers."""
     rows = max(1, CHUNK // width)
     return [min(rows, resamples - start) for start in range(0, resamples, rows)]
+
+
+def _thresholds(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> list[Thresholds]:
+    """The thresholds of all classes, of which some are ranked at a time."""
+    return [
+        found
+        for some in pieces(labels_NK)
+        for found in thresholds(rank(scores_NK[:, some], labels_NK[:, some]))
+    ]
 
 
 def _mean_ap(classes: list[Thresholds], weights_NR: NDArray[np.int32]) -> NDArray[np.float64]:

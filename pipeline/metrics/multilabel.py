@@ -8,6 +8,7 @@ a class that is rightly never predicted would have a precision of 0 there. Wrong
 OP. Rates are float64; `score` gives per cent.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from pipeline.errors import RunError
 from pipeline.metrics.ranking import rank
 
 TOP = 3
+CHUNK = 1 << 20
+"""Scores that are ranked at once, which takes some fifty times their bytes."""
 
 _RATES = (
     "per cent: CP, CR mean over classes of right/predicted (0 where nothing is) and right/present; "
@@ -60,7 +63,7 @@ def score(
     """
     if not logits_NK.shape == labels_NK.shape == (len(labels_NK), len(classes)):
         raise ValueError(f"logits {logits_NK.shape}, labels {labels_NK.shape}, {len(classes)} classes")
-    if not np.isin(labels_NK, (-1, 0, 1)).all():
+    if labels_NK.size and (labels_NK.min() < -1 or labels_NK.max() > 1):
         raise ValueError(f"labels from {labels_NK.min()} to {labels_NK.max()} for 1, 0 and -1")
     if not np.isfinite(logits_NK).all():
         raise ValueError("logits that are not finite")
@@ -87,7 +90,20 @@ def average_precision(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.int
     together, whatever their order. NaN for a class without present labels. A score that is NaN counts as the
     lowest.
     """
-    return rank(scores_NK, labels_NK).average_precision()
+    *heads, _, count = scores_NK.shape
+    found = np.empty((*heads, count))
+    for head in np.ndindex(*heads):
+        for columns in pieces(labels_NK):
+            ranking = rank(scores_NK[head][:, columns], labels_NK[:, columns])
+            found[(*head, columns)] = ranking.average_precision()
+    return found
+
+
+def pieces(array_NK: NDArray[Any], axis: int = 1) -> Iterator[slice]:
+    """Slices of an axis, each so long that it holds about `CHUNK` numbers."""
+    length = array_NK.shape[axis]
+    step = max(1, CHUNK * length // max(array_NK.size, 1))
+    return (slice(start, start + step) for start in range(0, length, step))
 
 
 def mean_average_precision(
@@ -115,6 +131,11 @@ def average_precision_11_point(
 
     Source: Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 2010, section 4.2.
     """
+    columns = [_11_points(scores_NK[:, some], labels_NK[:, some]) for some in pieces(labels_NK)]
+    return np.concatenate(columns)
+
+
+def _11_points(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> NDArray[np.float64]:
     order_NK = np.argsort(-scores_NK, axis=0, kind="stable")
     labels_NK = np.take_along_axis(labels_NK, order_NK, axis=0)
     right_NK = np.cumsum(labels_NK == 1, axis=0)
@@ -130,9 +151,10 @@ def average_precision_11_point(
 
 def top_labels(logits_NK: NDArray[np.floating], count: int = TOP) -> NDArray[np.bool_]:
     """The `count` highest labels of each image, (N, K); among equal ones the lower classes."""
-    order = np.argsort(-logits_NK, axis=1, kind="stable")[:, :count]
     predicted = np.zeros(logits_NK.shape, np.bool_)
-    np.put_along_axis(predicted, order, True, axis=1)
+    for rows in pieces(logits_NK, axis=0):
+        order = np.argsort(-logits_NK[rows], axis=1, kind="stable")[:, :count]
+        np.put_along_axis(predicted[rows], order, True, axis=1)
     return predicted
 
 

@@ -50,9 +50,9 @@ def rank(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Ran
 class Thresholds(NamedTuple):
     """One class under one head, for average precision of weighted images by sums instead of sorting."""
 
-    counted: NDArray[np.intp]  # rows with label 1 or 0 from the highest score to the lowest threshold
+    counted: NDArray[np.int32]  # rows with label 1 or 0 from the highest score to the lowest threshold
     counted_from: NDArray[np.intp]  # (T,) where in `counted` the rows of each threshold begin
-    present: NDArray[np.intp]  # rows with label 1, likewise
+    present: NDArray[np.int32]  # rows with label 1, likewise
     present_from: NDArray[np.intp]  # (T,)
 
     def average_precision(self, weights_NR: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -75,6 +75,8 @@ def thresholds(ranking: Ranking) -> list[Thresholds]:
         begins = np.concatenate([[0], ends + 1])[: len(ends)]
         counted_ranks = np.flatnonzero(counted[: ends[-1] + 1 if len(ends) else 0])
         present_ranks = np.flatnonzero(present)
-        parts = ((order[r], np.searchsorted(r, begins)) for r in (counted_ranks, present_ranks))
+        parts = (
+            (order[r].astype(np.int32), np.searchsorted(r, begins)) for r in (counted_ranks, present_ranks)
+        )
         found.append(Thresholds(*next(parts), *next(parts)))
     return found

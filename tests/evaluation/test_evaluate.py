@@ -1,13 +1,23 @@
 """Evaluation end to end: synthetic caches, heads trained on them, scores against h5py and scikit-learn."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
-from support.evaluating import CLASSES, head, predictions, reference, settings, two_heads, write_cache
+from support.evaluating import (
+    CLASSES,
+    copy_of,
+    head,
+    predictions,
+    reference,
+    settings,
+    two_heads,
+    write_cache,
+)
 
 from cache import FeatureCache
 from pipeline.evaluation.predict import predict
@@ -106,3 +116,21 @@ def test_a_sweep_is_scored_as_its_best_head(
     said = capsys.readouterr().out
     assert f"\nbest by validation in {sweep}: lr0.05-wd0.0005-seed0 (" in said
     assert sum(line.startswith(str(sweep)) for line in said.splitlines()) == 5  # trained, a row, three files
+
+
+def test_figures_are_kept_where_a_picture_fails(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(made / "ten", tmp_path)
+    evaluate(settings(run))
+    before = json.loads((run / "eval/metrics.json").read_text())
+    shutil.rmtree(run / "eval")
+
+    def fails(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr("pipeline.evaluation.stage.plot_confusion", fails)
+    with pytest.raises(OSError, match="no room"):
+        evaluate(settings(run))
+    assert json.loads((run / "eval/metrics.json").read_text()) == before
+    assert predictions(run).logits.shape == (150, 6)

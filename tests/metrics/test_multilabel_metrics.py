@@ -1,6 +1,7 @@
 """Multi-label metrics against scikit-learn, torchmetrics, loops over ranked lists, and figures by hand."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from support.ranked import Data, draw
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from pipeline.errors import RunError
+from pipeline.metrics import multilabel
+from pipeline.metrics.bootstrap import mean_ap_interval
 from pipeline.metrics.multilabel import (
     UNITS,
     average_precision,
@@ -156,3 +159,30 @@ def test_logits_that_are_not_finite_and_images_without_labels_are_refused() -> N
         score(logits, labels, ("a", "b", "c"))
     with pytest.raises(ValueError, match="of the same images"):
         average_precision(logits, labels[:2])
+
+
+@pytest.mark.parametrize("chunk", [1, 450, 1000])
+def test_scores_do_not_depend_on_how_many_are_ranked_at_once(
+    data: Data, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, labels = data
+    names = tuple(map(str, range(labels.shape[1])))
+    whole, interval = score(scores, labels, names), mean_ap_interval(scores, -scores, labels, resamples=100)
+    heads = average_precision(np.stack([scores, -scores]), labels)
+    monkeypatch.setattr(multilabel, "CHUNK", chunk)
+    assert score(scores, labels, names) == whole
+    assert mean_ap_interval(scores, -scores, labels, resamples=100) == interval
+    np.testing.assert_array_equal(average_precision(np.stack([scores, -scores]), labels), heads)
+
+
+def test_ranking_heads_together_takes_no_more_than_ranking_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As validation does after each epoch: 8 heads, 200 classes."""
+    scores, labels = draw(0, 2_000, 200, ties=False, masked=True)
+    heads = np.broadcast_to(scores, (8, *scores.shape))
+    monkeypatch.setattr(multilabel, "CHUNK", 1 << 14)
+    tracemalloc.start()
+    found = average_precision(heads, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (8, 200)
+    assert peak < 100 * (1 << 14)  # at once it would be 150 MB

@@ -1,6 +1,8 @@
 """Metrics against scikit-learn, torchmetrics, and numbers worked out by hand."""
 
 import json
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
 from pipeline.errors import RunError
+from pipeline.metrics import single_label
 from pipeline.metrics.single_label import UNITS, calibration_error, ranks, score
 
 Data = tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]
@@ -30,6 +33,14 @@ def data(request: pytest.FixtureRequest) -> Data:
     logits = rng.normal(size=(600, k)) + 2 * np.eye(k)[labels]
     logits *= rng.uniform(0.2, 5, (600, 1))
     return logits.astype(np.float32), labels, tuple(f"c{i}" for i in range(k))
+
+
+def dense(found: dict[str, Any]) -> NDArray[np.int64]:
+    """The whole confusion matrix."""
+    matrix = np.zeros((len(found["per_class"]),) * 2, np.int64)
+    cells = found["confusion"]
+    matrix[cells["label"], cells["prediction"]] = cells["count"]
+    return matrix
 
 
 def softmax(logits_NK: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -55,7 +66,8 @@ def test_every_metric_equals_scikit_learns(data: Data) -> None:
     assert found["top1"] == pytest.approx(100 * accuracy_score(labels, predicted))
     assert found["nll"] == pytest.approx(log_loss(labels, softmax(logits), labels=every), rel=1e-9)
     assert found["mean_class_accuracy"] == pytest.approx(100 * balanced_accuracy_score(labels, predicted))
-    assert found["confusion"] == confusion_matrix(labels, predicted, labels=every).tolist()
+    assert dense(found).tolist() == confusion_matrix(labels, predicted, labels=every).tolist()
+    assert min(found["confusion"]["count"]) > 0
     for i, name in enumerate(classes):
         mine = labels == i
         assert found["per_class"][name] == pytest.approx(100 * accuracy_score(labels[mine], predicted[mine]))
@@ -84,7 +96,7 @@ def test_calibration_error_and_confusion_equal_torchmetrics(data: Data) -> None:
     expected = binary_calibration_error(below_one, right.long(), n_bins=15).item()
     assert found["ece"] == pytest.approx(100 * expected, rel=1e-12)
     confusion = multiclass_confusion_matrix(predicted, torch.from_numpy(labels), len(classes))
-    assert found["confusion"] == confusion.tolist()
+    assert dense(found).tolist() == confusion.tolist()
 
 
 def test_a_confidence_between_two_bins_belongs_to_the_upper_one() -> None:
@@ -114,14 +126,14 @@ def test_of_equal_logits_the_lower_class_comes_first() -> None:
     assert found["top1"] == pytest.approx(100 / 7)
     assert found["top5"] == pytest.approx(500 / 7)
     assert found["per_class"]["a"] == 100.0
-    assert np.array(found["confusion"])[:, 0].tolist() == [1] * 7
+    assert dense(found)[:, 0].tolist() == [1] * 7
 
 
 def test_top1_rank_and_confusion_agree_on_ties() -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.integers(3, size=(500, 8)).astype(np.float32), rng.integers(8, size=500)
     found = score(logits, labels, tuple("abcdefgh"))
-    assert found["top1"] == pytest.approx(np.trace(found["confusion"]) / 5)
+    assert found["top1"] == pytest.approx(np.trace(dense(found)) / 5)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
     assert found["top5"] == pytest.approx(100 * (order == labels[:, None]).any(1).mean())
 
@@ -131,12 +143,16 @@ def test_a_class_without_images_is_null_and_left_out_of_the_mean() -> None:
     found = score(logits, np.array([0, 0, 0]), ("a", "b", "c"))
     assert found["per_class"] == {"a": pytest.approx(200 / 3), "b": None, "c": None}
     assert found["mean_class_accuracy"] == pytest.approx(200 / 3)
-    assert found["confusion"] == [[2, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert found["confusion"] == {"label": [0, 0], "prediction": [0, 2], "count": [2, 1]}
 
 
 def test_a_single_class_is_always_right() -> None:
     found = score(np.array([[3.0], [-1.0]]), np.array([0, 0]), ("only",))
-    assert (found["top1"], found["nll"], found["confusion"]) == (100, 0, [[2]])
+    assert (found["top1"], found["nll"], found["confusion"]) == (
+        100,
+        0,
+        {"label": [0], "prediction": [0], "count": [2]},
+    )
     assert found["ece"] == pytest.approx(0)
 
 
@@ -164,3 +180,26 @@ def test_logits_that_are_not_finite_and_an_empty_test_split_are_refused() -> Non
 def test_labels_that_do_not_fit_the_logits_are_refused(labels: NDArray[np.int64]) -> None:
     with pytest.raises(ValueError, match="for"):
         score(np.zeros((2, 2)), labels, ("a", "b"))
+
+
+def test_scores_do_not_depend_on_how_many_images_are_looked_at_at_once(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score(*data)
+    monkeypatch.setattr(single_label, "CHUNK", 7 * len(data[2]))
+    assert score(*data) == whole
+
+
+def test_many_classes_take_neither_their_square_nor_the_logits_again() -> None:
+    """21,000 classes: their matrix alone would be 3.5 GB, and 2 GB as JSON."""
+    rng = np.random.default_rng(0)
+    classes = tuple(map(str, range(21_000)))
+    labels = rng.integers(len(classes), size=400)
+    logits = rng.normal(size=(400, len(classes))).astype(np.float32)
+    tracemalloc.start()
+    found = score(logits, labels, classes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < logits.nbytes // 2  # of 34 MB; torch's part is not traced
+    assert sum(found["confusion"]["count"]) == 400
+    assert len(json.dumps(found["confusion"])) < 20_000
