@@ -103,6 +103,18 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def some(names: Iterable[str], count: int = 5) -> str:
+    """The first of some names for a message, and how many more there are: "a, b, c and 7 more"."""
+    names = list(names)
+    more = f" and {len(names) - count:,} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def shown(name: str) -> str:
+    """A name for a message: as it is, or in quotes where spaces or unprintable characters would be missed."""
+    return name if name.isprintable() and " ".join(name.split()) == name else repr(name)
+
+
 def flag(field: str) -> str:
     """The command line's name of a field: `weight_decay` → `--weight-decay`."""
     return "--" + field.replace("_", "-")

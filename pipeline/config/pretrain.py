@@ -49,8 +49,9 @@ class PretrainConfig(Checked):
     """Weight decay of the weight matrices; biases and batch norm have none."""
     label_smoothing: Fraction = 0.1
     """Label smoothing of the cross-entropy."""
-    val_fraction: Fraction = 0.1
-    """Share of the training split that is held out; train_head.py holds out the same images."""
+    val_fraction: Fraction | None = None
+    """Share of the training split that is held out; train_head.py holds out the same images (default: the
+    dataset's own validation images, or 0.1 where it has none beside its test split)."""
     test_fraction: Fraction = 0.2
     """Share of the images that becomes the test split, as in extract_features.py, and is not trained on."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -41,9 +41,9 @@ class TrainingSettings(SharedSettings):
     """Classes to train on (default: all)."""
     per_class: Annotated[int, Range(1, 10_000_000)] | None = None
     """Labelled images per class to train on, validation part included (default: all)."""
-    val_fraction: Fraction = 0.1
+    val_fraction: Fraction | None = None
     """Share of the labelled images that is held out to choose the best epoch, or the setting of logistic and
-    knn."""
+    knn (default: the dataset's own validation images, or 0.1 where it has none beside its test split)."""
     memory_budget_mb: Annotated[int, Range(1, 100_000_000)] | None = None
     """Memory for maps, which has no effect on results; a cache that doesn't fit is read from disk in each
     epoch, which logistic and knn can't do (default: half of the free memory)."""

@@ -83,6 +83,8 @@ class ImageSplit:
     """Files and folders in the dataset's folder that are not used, in words."""
     boxes: Sequence[Boxes] | None = None
     """The objects of each image: N arrays. None where the dataset has no boxes."""
+    val_rows: int = 0
+    """How many of the last rows of a training split are validation images that the dataset brings itself."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -93,7 +95,7 @@ class ImageSplit:
         return self.labels.ndim == 2
 
     def take(self, rows: Rows) -> "ImageSplit":
-        """These rows alone, in this order."""
+        """These rows alone, in this order: of a dataset's own validation images, the last again."""
         return dataclasses.replace(
             self,
             paths=self.paths.take(rows),
@@ -101,6 +103,7 @@ class ImageSplit:
             labels=self.labels[rows],
             images=self.images.take(rows),
             boxes=None if self.boxes is None else [self.boxes[row] for row in rows],
+            val_rows=int(np.sum(np.asarray(rows) >= len(self) - self.val_rows)),
         )
 
     def without(self, rows: Iterable[int]) -> "ImageSplit":
@@ -135,8 +138,7 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
 
     Args:
         spec: a name in `DATASETS`, with a path where the dataset takes one: `digits`, `folder:PATH`.
-        test_fraction: share of each class (`csv`: of the images) that becomes the test split of a dataset
-            without one.
+        test_fraction: share of each class that becomes the test split of a dataset without one.
         seed: random seed for drawing that share.
 
     Raises:

@@ -13,10 +13,11 @@ Classes are all names in the two splits, in code-point order; images are sorted 
 import csv
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache import Paths
 from pipeline.datasets.base import ImageSplit, SplitName
@@ -42,7 +43,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     path = os.path.expanduser(path)
     rows = sorted(read_rows(path), key=lambda row: row.path)
     parts = _by_column(path, rows) if rows[0].split else _drawn(rows, test_fraction, seed)
-    classes = tuple(sorted({name for part in parts.values() for row in part for name in row.names}))
+    classes = _classes(row for part in parts.values() for row in part)
     if not classes:
         raise DataError(f"{path}: expected names of classes in the column labels, found none in any line")
     base = os.path.join(os.path.dirname(path), "")
@@ -50,8 +51,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
 
 
 def _drawn(rows: Sequence[Row], test_fraction: float, seed: int) -> dict[SplitName, list[Row]]:
-    no_labels = np.zeros((len(rows), 0), np.int8)  # they would change nothing
-    train, test = draw_test(no_labels, test_fraction, seed)
+    train, test = draw_test(_labels(rows, _classes(rows)), test_fraction, seed)
     return {"train": [rows[i] for i in train], "test": [rows[i] for i in test]}
 
 
@@ -72,11 +72,20 @@ def _by_column(path: str, rows: Sequence[Row]) -> dict[SplitName, list[Row]]:
     return parts
 
 
-def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, ...]) -> ImageSplit:
+def _classes(rows: Iterable[Row]) -> tuple[str, ...]:
+    return tuple(sorted({name for row in rows for name in row.names}))
+
+
+def _labels(rows: Sequence[Row], classes: Sequence[str]) -> NDArray[np.int8]:
+    """(N, K): 1 present, 0 absent."""
     column = {label: i for i, label in enumerate(classes)}
     labels = np.zeros((len(rows), len(classes)), np.int8)
     for i, row in enumerate(rows):
         labels[i, [column[label] for label in row.names]] = 1
+    return labels
+
+
+def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, ...]) -> ImageSplit:
     paths = Paths(row.path for row in rows)
     return ImageSplit(
         dataset="csv",
@@ -84,7 +93,7 @@ def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, 
         classes=classes,
         paths=paths,
         sizes=np.array([file_size(base + row.path, row.place) for row in rows], np.int64),
-        labels=labels,
+        labels=_labels(rows, classes),
         images=FileReader(base, paths),
     )
 

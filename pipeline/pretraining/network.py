@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache import Labels
 from pipeline.config import PretrainConfig
 from pipeline.datasets.base import ImageSplit, SplitName, open_dataset
-from pipeline.datasets.holdout import select_classes
+from pipeline.datasets.holdout import select_classes, validation_rows
 from pipeline.errors import ConfigError
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
@@ -81,8 +82,11 @@ class Network(nn.Module):
         return torch.cat(found).numpy()
 
 
-def open_split(config: PretrainConfig, name: SplitName) -> tuple[ImageSplit, Labels, tuple[str, ...]]:
-    """The images of a split, their labels as positions in the classes, and the classes.
+def open_split(
+    config: PretrainConfig, name: SplitName
+) -> tuple[ImageSplit, Labels, tuple[str, ...], NDArray[np.bool_]]:
+    """The images of a split, their labels as positions in the classes, the classes, and which images (of a
+    training split) `train_head.py` holds out.
 
     Raises: DataError; ConfigError on an unknown class or where images have several labels.
     """
@@ -93,8 +97,9 @@ def open_split(config: PretrainConfig, name: SplitName) -> tuple[ImageSplit, Lab
             "whose images may have several; give digits, cifar10 or folder:PATH"
         )
     classes = config.classes or split.classes
+    is_held = validation_rows(split.labels, config.val_fraction, config.seed, split.val_rows)
     rows, labels = select_classes(split.labels, split.classes, classes)
-    return split.take(rows), labels, classes
+    return split.take(rows), labels, classes, is_held[rows]
 
 
 def load_images(split: ImageSplit, transform: Transform, workers: int | None) -> Tensor:

@@ -28,7 +28,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     Raises: RunError when the run is incomplete; DataError.
     """
     trained = read_settings(run)
-    split, labels, classes = open_split(trained, "test")
+    split, labels, classes, _ = open_split(trained, "test")
     network = load_network(run, trained, len(classes)).to(pick_device(config.device))
     images = load_images(split, network.transform, config.workers)
     policies: dict[str, dict[str, Any]] = {}

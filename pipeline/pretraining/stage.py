@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import PretrainConfig
-from pipeline.datasets.holdout import holdout
+from pipeline.datasets.holdout import share_drawn
 from pipeline.device import pick_device
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
@@ -41,18 +41,19 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     out, device = config.out_dir, pick_device(config.device)
     weights = out / "trunk.safetensors"
-    split, labels, classes = open_split(config, "train")
+    split, labels, classes, is_held = open_split(config, "train")
     torch.manual_seed(config.seed)
     trunk = TRUNKS[config.trunk].load_untrained()
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
     if config.weights:
         load_weights(trunk.module, Path(config.weights))
     # now that the flags are known to be good
-    claim(out, {"stage": "pretrain", **config.as_json()}, IMMATERIAL)
+    drawn = {"val_fraction": share_drawn(config.val_fraction, split.val_rows)}
+    claim(out, {"stage": "pretrain", **config.as_json(), **drawn}, IMMATERIAL)
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights
-    train_rows, val_rows = holdout(labels, config.val_fraction, config.seed)
+    train_rows, val_rows = np.flatnonzero(~is_held), np.flatnonzero(is_held)
     print(
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"

@@ -12,12 +12,13 @@ import torch
 
 from cache import FeatureCache
 from pipeline.config import TrainConfig
+from pipeline.datasets.holdout import share_drawn
 from pipeline.device import pick_device, set_up
 from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.maps.batches import place_maps
-from pipeline.maps.parts import Part, split
+from pipeline.maps.parts import Part, not_learned, own_rows, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 from pipeline.runs.claim import claim, held
 from pipeline.runs.folder import CHECKPOINT
@@ -59,6 +60,8 @@ def train(config: TrainConfig) -> Path:
         for member in stack:
             claim(member.folder, describe(member.config, cache, train_part))
         announce(config.head, head, source, plan, *parts)
+        if unlearned := not_learned(train_part, config.classes or cache.classes):
+            print(unlearned)
         source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
             fit(head, source, *parts, run_dir, {"group": config.group_name})
@@ -77,6 +80,7 @@ def parts_of(config: TrainConfig, cache: FeatureCache) -> tuple[Part, Part]:
         per_class=config.per_class,
         val_fraction=config.val_fraction,
         data_seed=config.data_seed,
+        own=own_rows(cache.identity),
     )
 
 
@@ -85,6 +89,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
     images = len(train_part.rows)
     return {
         **config.as_json(),
+        "val_fraction": share_drawn(config.val_fraction, own_rows(cache.identity)),
         "stage": "train",
         "cache_key": cache.key,
         "cache_images": cache.images_digest,

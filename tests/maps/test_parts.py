@@ -1,5 +1,6 @@
 """Which rows train and which validate."""
 
+import shlex
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.datasets.holdout import holdout
 from pipeline.errors import ConfigError
-from pipeline.maps.parts import split
+from pipeline.maps.parts import not_learned, own_rows, split
 
 NAMES = ("ant", "bee", "cow")
 parts = partial(split, val_fraction=0.1, data_seed=0)
@@ -84,7 +85,10 @@ def test_more_images_per_class_contain_the_fewer() -> None:
     [
         ({"classes": ("ant", "dog")}, "--classes: .*ant, bee, cow, found 'dog'"),
         ({"classes": ("ant", "ant")}, "--classes: .*'ant' twice"),
-        ({"per_class": 45}, "--per-class: needs 41 of ant's 36 images to train on; ask for fewer"),
+        ({"per_class": 45}, "--per-class: needs 41 images of each class to train on, found 36 of ant; ask"),
+        ({"per_class": 56}, "found 36 of ant, 45 of bee; ask for fewer, or leave these out with --classes"),
+        ({"classes": ("ant", "dog", "owl")}, "--classes: .*ant, bee, cow, found 'dog', 'owl'$"),
+        ({"classes": ("Bee",)}, "found 'Bee'; did you mean bee"),
         ({"per_class": 1}, "--val-fraction: .* holds out none"),
         ({"val_fraction": 0.005}, "--val-fraction: 0.005 of .* holds out none"),
     ],
@@ -94,6 +98,47 @@ def test_what_can_not_be_is_refused_by_flag(settings: dict, message: str) -> Non
         parts(MANY, NAMES, **settings)
 
 
-def test_a_class_without_images_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"dog has no image .* leave it out with train_head\.py --classes"):
-        parts(MANY, (*NAMES, "dog"))
+def test_classes_without_images_are_trained_without_and_all_named() -> None:
+    names = (*NAMES, "dog", "fire hydrant")
+    train, val = parts(MANY, names)
+    assert np.array_equal(val.rows, parts(MANY, NAMES)[1].rows)
+    said = not_learned(train, names)
+    assert "shows dog, fire hydrant, so" in said
+    advice = shlex.split(said.partition("--classes ")[2])
+    assert not_learned(parts(MANY, names, classes=advice)[0], advice) == ""
+    spaced = (*NAMES[:2], "sea cow", "dog")
+    assert shlex.split(not_learned(train, spaced).partition("--classes ")[2]) == ["ant", "bee", "sea cow"]
+    with pytest.raises(ConfigError, match="expected images of dog, fire hydrant to train on, found none"):
+        parts(MANY, names, classes=("dog", "fire hydrant"))
+
+
+def test_an_unknown_class_among_very_many_is_answered_in_a_short_line() -> None:
+    names = [f"class {i:04}" for i in range(1200)]
+    with pytest.raises(ConfigError) as caught:
+        parts(np.arange(1200).repeat(2), names, classes=("class 700", "x"))
+    said = str(caught.value)
+    assert "class 0004 and 1,195 more, found 'class 700', 'x'; did you mean class 0700?" in said
+    assert len(said) < 200
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_own_validation_images_are_the_last_rows_unless_a_fraction_is_given(several: bool) -> None:
+    labels = np.eye(3, dtype=np.int8)[MANY] if several else MANY
+    train, val = split(labels, NAMES, val_fraction=None, data_seed=0, own=30)
+    assert np.array_equal(val.rows, np.arange(120, 150))
+    assert np.array_equal(train.rows, np.arange(120))
+    given, _ = split(labels, NAMES, val_fraction=0.0, data_seed=0, own=30)
+    assert np.array_equal(given.rows, np.arange(150))
+    drawn = split(labels, NAMES, val_fraction=0.1, data_seed=0, own=30)[1]
+    assert np.array_equal(drawn.rows, parts(labels, NAMES)[1].rows)
+    assert np.array_equal(split(labels, NAMES, val_fraction=None, data_seed=0)[1].rows, drawn.rows)
+    if not several:
+        few = split(labels, NAMES, per_class=10, val_fraction=None, data_seed=0, own=30)
+        assert [np.bincount(part.labels).tolist() for part in few] == [[9] * 3, [1] * 3]
+        assert set(few[1].rows) <= set(val.rows)
+
+
+@pytest.mark.parametrize("found", ["3", -1, True, None, 1.5])
+def test_a_number_of_own_rows_that_is_none_is_refused(found: object) -> None:
+    with pytest.raises(ConfigError, match=r"--cache: expected a number of rows in identity\.val_rows"):
+        own_rows({"val_rows": found})
