@@ -87,6 +87,15 @@ class Head(nn.Module):
         seeds = [int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) for seed in self.seeds]
         self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
+    def random_states(self) -> list[Tensor]:
+        """Where the draws of each head's dropout are."""
+        return [generator.get_state() for generator in self._generators]
+
+    def set_random_states(self, states: list[Tensor]) -> None:
+        """Go back to where they were, in the same epoch."""
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
     def dropout(self, x_MBh: Tensor, probability: float) -> Tensor:
         """Drop out values; each head draws its own mask. Nothing is dropped outside of training."""
         if not (self.training and probability):

@@ -10,6 +10,7 @@ Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,11 @@ def check_views(cache: FeatureCache, views: int) -> None:
         raise ConfigError(
             f"--crops: ten-image needs a cache made with --views mirror, {cache.path} was made with {made}"
         )
+
+
+def damaged(path: Path) -> CacheError:
+    """What to say of numbers that no writer lets into a cache, and --no-verify doesn't look for."""
+    return CacheError(f"{path}: damaged: not all of its numbers are finite; delete it and extract again")
 
 
 class Normaliser(nn.Module):
@@ -135,10 +141,7 @@ class Source(NamedTuple):
         chunks = np.array_split(picked, -(-len(picked) // max(1, self.chunk // 4)))  # float64 takes memory
         self.normaliser.fit(self.read(chunk)[:, 0] for chunk in chunks)
         if not self.normaliser.is_finite():
-            raise CacheError(
-                f"{self.cache.path}: damaged: not all of its numbers are finite; delete the file and extract "
-                "again"
-            )
+            raise damaged(self.cache.path)
 
     def stored_shape(self, examples: int) -> tuple[int, ...]:
         """The shape (examples, V, C, H, W) of stored maps."""

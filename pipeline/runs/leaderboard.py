@@ -72,6 +72,8 @@ def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
         lr, decay = ("-" if setting[n] is None else f"{setting[n]:g}" for n in ("lr", "weight_decay"))
         spread = setting[score.key + "_std"]
         figure = f"{setting[score.key]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+        if not isfinite(setting[score.key]):
+            figure = f"{setting['diverged']} diverged" if setting["diverged"] else "-"
         print(f"{setting['group']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {figure:>20}")
 
 
@@ -81,15 +83,18 @@ def _mean(heads: list[dict[str, Any]]) -> dict[str, Any]:
     score, loss = (np.array([head[n] for head in heads], float) for n in (name, "val_loss"))  # None: NaN
     deviation = float(score.std(ddof=1)) if len(heads) > 1 else None
     figures = {name: float(score.mean()), f"{name}_std": deviation, "val_loss": float(loss.mean())}
-    return {**{key: heads[0][key] for key in KEYS}, "seeds": len(heads), **figures}
+    diverged = sum(head.get("diverged", False) for head in heads)  # a mean with one of them is none
+    return {**{key: heads[0][key] for key in KEYS}, "seeds": len(heads), "diverged": diverged, **figures}
 
 
-def rank(entry: dict[str, Any]) -> tuple[float, float]:
-    """Sort key: the higher score first, then the lower loss; an entry without a validation score is last."""
+def rank(entry: dict[str, Any]) -> tuple[float, float, float]:
+    """Sort key: the higher score first, then the lower loss; an entry without a validation score comes after
+    them, one that diverged last."""
+    diverged = bool(entry.get("diverged"))
     score, loss = (entry[name] for name in (score_in(entry).key, "val_loss"))
     if score is None or not isfinite(score):
-        return inf, inf
-    return -score, loss if loss is not None and isfinite(loss) else inf
+        return diverged, inf, inf
+    return diverged, -score, loss if loss is not None and isfinite(loss) else inf
 
 
 def choose(runs: list[Path], grid: list[Setting]) -> Setting:

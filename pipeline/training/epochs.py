@@ -11,12 +11,30 @@ from pipeline.errors import RunError
 from pipeline.files import append_line, keep_lines, write_json
 from pipeline.maps.source import Normaliser
 from pipeline.runs import leaderboard
-from pipeline.runs.folder import CHECKPOINT, METRICS, SUMMARY, write_head
+from pipeline.runs.folder import CHECKPOINT, HEAD, METRICS, SUMMARY, write_head
 from pipeline.runs.stack import StackedHead
 from pipeline.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 30.0
 """How much training a kill may cost."""
+CHECKPOINT_SHARE = 0.1
+"""What checkpoints may take of the time: those of large heads are written less often."""
+
+
+class Checkpoint:
+    """Saves the trainer's state whenever a kill would cost too much."""
+
+    def __init__(self, trainer: Trainer, path: Path) -> None:
+        self.trainer, self.path = trainer, path
+        self.saved, self.wait = time.perf_counter(), CHECKPOINT_SECONDS
+
+    def save_if_due(self) -> None:
+        """Raises: WeightsError."""
+        started = time.perf_counter()
+        if started - self.saved > self.wait:
+            self.trainer.save(self.path)
+            self.saved = time.perf_counter()
+            self.wait = max(CHECKPOINT_SECONDS, (self.saved - started) / CHECKPOINT_SHARE)
 
 
 def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) -> int:
@@ -24,29 +42,44 @@ def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) ->
 
     Raises: RunError when every head diverges.
     """
-    checkpoint, logs = run_dir / CHECKPOINT, [head.folder / METRICS for head in stack]
-    first = trainer.load(checkpoint) if checkpoint.exists() else 0
+    path, logs = run_dir / CHECKPOINT, [head.folder / METRICS for head in stack]
+    if path.exists():
+        trainer.load(path)
+    plan, (first, step), checkpoint = trainer.plan, trainer.done, Checkpoint(trainer, path)
     for log in logs:
         keep_lines(log, first)
-    plan, saved = trainer.plan, time.perf_counter()
-    total, done = plan.epochs * plan.rows, first * plan.rows
+    total, done = plan.epochs * plan.rows, first * plan.rows + min(step * plan.batch, plan.rows)
     with tqdm(
         total=total, initial=done, desc="training", unit=" images", unit_scale=True, disable=None
     ) as progress:
+
+        def on_step(images: int) -> None:
+            progress.update(images)
+            checkpoint.save_if_due()
+
         for epoch in range(first, plan.epochs):
-            lines = trainer.epoch(epoch, progress.update)
+            lines = trainer.epoch(epoch, on_step)
             for log, line in zip(logs, lines, strict=True):
                 append_line(log, line)
             if not any(np.isfinite(line["train_loss"]) for line in lines):
-                raise RunError(
-                    f"{logs[0].parent}: the loss is not finite after {epoch + 1} of {plan.epochs} epochs; "
-                    "give a smaller --lr and another --out"
-                )
+                how = f"the loss is not finite after {epoch + 1} of {plan.epochs} epochs"
+                raise diverged(run_dir, how, trainer.train.source.verify)
             progress.set_postfix(best=f"{trainer.best_score.max():.2f} %")
-            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
-                trainer.save(checkpoint, epoch + 1)
-                saved = time.perf_counter()
+            checkpoint.save_if_due()
+    if trainer.has_diverged.all():
+        raise diverged(run_dir, "no epoch ended with finite scores", trainer.train.source.verify)
     return total - done
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON, or nothing."""
+    return float(value) if np.isfinite(value) else None
+
+
+def diverged(run_dir: Path, how: str, verify: bool) -> RunError:
+    """What to say when all heads did. Where digests aren't checked, damaged maps may be the reason."""
+    unless = "" if verify else "; or leave out --no-verify, for the cache may be damaged"
+    return RunError(f"{run_dir}: diverged: {how}; give a smaller --lr and another --out{unless}")
 
 
 def train_stack(
@@ -54,19 +87,25 @@ def train_stack(
 ) -> None:
     """Run all epochs, then write each head's weights and summary, and the leaderboard of several.
 
-    Images and seconds in the summaries are this call's; a run that was continued took more.
+    A head that diverged has no weights and no score. Images and seconds in the summaries are this call's; a
+    run that was continued took more.
     """
     started = time.perf_counter()
     images = run_epochs(trainer, stack, run_dir)
     seconds = time.perf_counter() - started
     summaries = []
     for m, head in enumerate(stack):
-        write_head(head.folder, {name: v[m : m + 1] for name, v in trainer.best.items()}, normaliser)
+        has_diverged = bool(trainer.has_diverged[m])
+        if has_diverged:
+            (head.folder / HEAD).unlink(missing_ok=True)
+        else:
+            write_head(head.folder, {name: v[m : m + 1] for name, v in trainer.best.items()}, normaliser)
         summary = {
             **head.facts(),
-            "best_epoch": int(trainer.best_epoch[m]) + 1,
-            trainer.score.key: float(trainer.best_score[m]),
-            "val_loss": float(trainer.best_loss[m]),
+            "diverged": has_diverged,
+            "best_epoch": None if has_diverged else int(trainer.best_epoch[m]) + 1,
+            trainer.score.key: finite(trainer.best_score[m]),
+            "val_loss": finite(trainer.best_loss[m]),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds),
             "heads_at_once": len(stack),

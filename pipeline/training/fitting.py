@@ -1,6 +1,7 @@
 """Heads that are computed from all maps at once: all of them in memory, one call, the same run folder."""
 
 import time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from pipeline.files import append_line, keep_lines, write_json
 from pipeline.heads.base import Examples, FittedHead
 from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Source, drawn_views
+from pipeline.maps.source import Source, damaged, drawn_views
 from pipeline.runs.folder import METRICS, SUMMARY, write_head
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.score import score_of
@@ -21,15 +22,21 @@ def fit(
     """Compute the head in the setting that does best on the validation part, and fill the run folder.
 
     It learns from every drawn view of each image. `facts` go into the summary.
+
+    Raises: CacheError on maps that are not finite, which no writer lets into a cache.
     """
     started, drawn = time.perf_counter(), drawn_views(source.cache)
     maps = MapsInMemory(source, train_part, drawn, "training maps")
+    if not maps.examples.isfinite().all():
+        raise damaged(source.cache.path)
     examples = Examples(maps.examples, maps.labels.repeat_interleave(drawn, dim=0))
     lines, score = head.fit(examples, choose=len(val_part.rows) > 0), score_of(train_part.labels)
     if len(val_part.rows):
         scores, losses = validate(head, MapsInMemory(source, val_part, 1, "validation maps"))
         for line, value, loss in zip(lines, scores.tolist(), losses.tolist(), strict=True):
             line |= {score.key: value, "val_loss": loss}
+        if not any(isfinite(line[score.key]) for line in lines):
+            raise damaged(source.cache.path)
     none = dict.fromkeys((score.key, "val_loss", "lr", "weight_decay", "seed"))
     best = min(range(len(lines)), key=lambda m: rank(none | lines[m]))
     seconds = time.perf_counter() - started

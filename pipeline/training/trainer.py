@@ -1,7 +1,7 @@
 """The training loop: a stack of M heads over batches of their inputs.
 
 Losses and hits are added up on the device and read once per epoch. Everything random in an epoch comes from
-(data_seed, epoch) and each head's (seed, epoch), so a run can continue from the end of any epoch.
+(data_seed, epoch) and each head's (seed, epoch), or is saved, so a run can continue from any step.
 """
 
 import time
@@ -24,7 +24,7 @@ from pipeline.training.step import make_step
 from pipeline.training.validation import validate
 
 BEST = ("best_epoch", "best_score", "best_loss")
-"""Facts in a checkpoint about the best epoch so far."""
+"""Facts in a checkpoint about the best epoch so far; -1 and -inf where there is none."""
 
 
 class Plan(NamedTuple):
@@ -58,14 +58,26 @@ class Trainer:
         self.best_epoch = np.full(heads, -1)
         self.best_score = np.full(heads, -np.inf)
         self.best_loss = np.full(heads, np.inf)
+        self.done = (0, 0)
+        self.total_loss = torch.zeros(heads, device=self.device)  # of this epoch
+
+    @property
+    def has_diverged(self) -> np.ndarray:
+        """Which heads have no epoch to keep: a loss or a weight that isn't finite, or never a score, (M,)."""
+        return self.best_epoch < 0
 
     def epoch(self, epoch: int, on_step: Callable[[int], Any] = lambda images: None) -> list[dict[str, Any]]:
-        """One pass over the training part and one over the validation part; a line of figures per head."""
+        """One pass over the training part and one over the validation part; a line of figures per head.
+
+        Of an epoch that a checkpoint was made in, the rest is done. `on_step` is called with the number of
+        images after each step, where `save` may be called.
+        """
         started = time.perf_counter()
         train_loss = self._pass(epoch, on_step)
         seconds = time.perf_counter() - started
         scores, val_loss = self._validate()
-        self._keep_best(epoch, scores, val_loss)
+        self._keep_best(epoch, scores, val_loss, train_loss)
+        self.done = (epoch + 1, 0)
         lines = []
         for m in range(len(train_loss)):
             line: dict[str, Any] = {"epoch": epoch + 1, "train_loss": float(train_loss[m])}
@@ -76,17 +88,19 @@ class Trainer:
 
     def _pass(self, epoch: int, on_step: Callable[[int], Any]) -> np.ndarray:
         """Train for one epoch; gives the mean loss, (M,)."""
-        plan, head = self.plan, self.head
+        plan, head, first = self.plan, self.head, self.done[1]
         steps = plan.epochs * plan.steps_per_epoch
         rng = np.random.default_rng((plan.data_seed, epoch))
         head.train()
-        head.start_epoch(epoch)
-        total = torch.zeros(len(head.seeds), device=self.device)
-        for step, batch in enumerate(self.train.shuffled(self.memory, rng)):
+        if not first:
+            head.start_epoch(epoch)
+            self.total_loss.zero_()
+        for step, batch in enumerate(self.train.shuffled(self.memory, rng, first), first):
             losses = self.step(batch, schedule(epoch * plan.steps_per_epoch + step, steps))
-            total.add_(losses, alpha=len(batch.labels))
+            self.total_loss.add_(losses, alpha=len(batch.labels))
+            self.done = (epoch, step + 1)
             on_step(len(batch.labels))
-        return total.cpu().double().numpy() / plan.rows
+        return self.total_loss.cpu().double().numpy() / plan.rows
 
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
         """Scores in per cent and mean losses on the validation part, (M,) each; NaN without one."""
@@ -95,8 +109,9 @@ class Trainer:
             return unknown, unknown
         return validate(self.head, self.val)
 
-    def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray) -> None:
-        """Keep what is better by score, then by loss; without a validation part the last epoch counts."""
+    def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray, train_loss: np.ndarray) -> None:
+        """Keep what is better by score, then by loss; without a validation part the last epoch counts. Forget
+        all of a head that diverged."""
         if self.val is None:
             better = np.full(len(scores), True)
         else:
@@ -104,26 +119,38 @@ class Trainer:
             better = (scores > self.best_score) | ((scores == self.best_score) & (loss < self.best_loss))
         self.best_score[better], self.best_loss[better] = scores[better], loss[better]
         self.best_epoch[better] = epoch
-        for m in np.flatnonzero(better):
+        sums = [p.detach().flatten(1).sum(1) for p in self.head.parameters() if p.requires_grad]
+        lost = ~(np.isfinite(train_loss) & torch.stack(sums).isfinite().all(0).cpu().numpy())
+        self.best_epoch[lost], self.best_score[lost], self.best_loss[lost] = -1, -np.inf, np.inf
+        for m in np.flatnonzero(better & ~lost):
             for name, parameter in self.head.named_parameters():
                 self.best[name][m].copy_(parameter.detach()[m])
 
-    def save(self, path: Path, epoch: int) -> None:
-        """Write all that `load` needs to continue with `epoch`."""
+    def save(self, path: Path) -> None:
+        """Write all that `load` needs to go on after the last step. Raises: WeightsError."""
         best = {name: getattr(self, name).tolist() for name in BEST}
-        write_tensors(path, self._tensors(), {"epoch": epoch, **best})
+        write_tensors(path, self._tensors(), {"done": self.done, **best})
 
-    def load(self, path: Path) -> int:
-        """Go back to what was saved; gives the epoch to continue with. Raises: WeightsError."""
+    def load(self, path: Path) -> None:
+        """Go back to what was saved. Raises: WeightsError."""
         tensors, facts = read_tensors(path)
-        copy_tensors(path, tensors, self._tensors())
         try:
+            epoch, step = map(int, facts["done"])
             for name in BEST:
                 getattr(self, name)[:] = facts[name]
-            return int(facts["epoch"])
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path}: no checkpoint of this run ({error}); delete it") from error
+        self.head.start_epoch(epoch)  # makes generators, whose states then follow
+        copy_tensors(path, tensors, wanted := self._tensors())
+        self.head.set_random_states([wanted[f"random.{m}"] for m in range(len(self.best_epoch))])
+        self.done = (epoch, step)
 
     def _tensors(self) -> dict[str, Tensor]:
-        current = dict(self.head.named_parameters())
-        return grouped(head=current, best=self.best, **self.optimizer.state())
+        states = {str(m): state for m, state in enumerate(self.head.random_states())}
+        return grouped(
+            head=dict(self.head.named_parameters()),
+            best=self.best,
+            random=states,
+            epoch={"total_loss": self.total_loss},
+            **self.optimizer.state(),
+        )

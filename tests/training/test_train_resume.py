@@ -1,5 +1,6 @@
 """Training again into the same folder: gone on with, up to date, or refused as another run."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -29,64 +30,66 @@ class Killed(BaseException):
     """Stands for a signal."""
 
 
-@pytest.mark.parametrize("doing", ["epoch", "save"])
-@pytest.mark.parametrize("stop_at", [2, 5])
+@pytest.mark.parametrize("stop_at", [5, 12, 23, 34])
+@pytest.mark.parametrize("every", [1, 3, 5])
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str, stop_at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, stop_at: int
 ) -> None:
-    """Killed in an epoch, or after its line was logged and before its checkpoint was there."""
+    """Killed in an epoch of four steps, before its validation, or after its line was logged, with the last
+    checkpoint in this epoch or in another."""
     noisy = write_cache(tmp_path / "noisy", noise=6.0)
     settings = {"dropout": 0.3, "lr": (0.3, 0.05), "val_fraction": 0.3, "epochs": 7}
     whole = train(config(noisy, tmp_path / "whole", **settings))
-    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
-    done = []
+    moments, saved = itertools.count(1), [(0, 0)]
 
-    def dies(self: stage.Trainer, *args: object) -> object:
-        done.append(args)
-        if len(done) > stop_at:
+    def dies(self: epochs.Checkpoint) -> None:
+        """At a moment after a step, or after an epoch."""
+        moment = next(moments)
+        if moment % every == 0:
+            self.trainer.save(self.path)
+            saved.append(self.trainer.done)
+        if moment == stop_at:
             raise Killed
-        return works(self, *args)
 
     with monkeypatch.context() as patch:
-        works = getattr(stage.Trainer, doing)
-        patch.setattr(stage.Trainer, doing, dies)
+        patch.setattr(epochs.Checkpoint, "save_if_due", dies)
         with pytest.raises(Killed):
             train(config(noisy, tmp_path / "run", **settings))
     with pytest.raises(RunError, match="unfinished run; add --resume"):
         train(config(noisy, tmp_path / "run", **settings))
-    run = train(config(noisy, tmp_path / "run", resume=True, **settings))
-    best = []
+    run = train(config(noisy, tmp_path / "run", resume=True, memory_budget_mb=4, **settings))
+    epoch, step = saved[-1]
     for member in ("lr0.3-wd0.0005-seed0", "lr0.05-wd0.0005-seed0"):
         assert lines(run / member) == lines(whole / member)
         assert_same(run / member, whole / member)
         summary = json.loads((run / member / "summary.json").read_text())
-        trained_now = summary["images_per_second"] * summary["seconds"] / train_images(run / member)
-        assert trained_now == pytest.approx(7 - stop_at, rel=0.2)  # not the epochs before
-        best.append(summary["best_epoch"])
-    assert min(best) <= stop_at or stop_at == 2  # so that a best epoch comes out of the checkpoint
+        trained_now, images = summary["images_per_second"] * summary["seconds"], train_images(run / member)
+        before = epoch * images + min(16 * step, images)
+        assert trained_now == pytest.approx(7 * images - before, rel=0.1)
     assert not (run / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize(("trained", "counted"), [(1, 3), (4, 0)])
-def test_a_resumed_run_s_rate_counts_the_epochs_that_it_trained(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, trained: int, counted: int
+def test_a_checkpoint_is_written_within_an_epoch(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of four epochs on 81 images, in the seconds that the summary says."""
-    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
-    save = stage.Trainer.save
+    """As soon as the time has passed, whatever the length of an epoch; large ones less often."""
+    written, now = [], [0.0]
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: now[0])
 
-    def dies(self: stage.Trainer, path: Path, epoch: int) -> None:
-        save(self, path, epoch)
-        if epoch == trained:
-            raise Killed
+    def save(self: stage.Trainer, path: Path) -> None:
+        written.append((now[0], self.done))
+        now[0] += 20  # that long it takes
 
-    with monkeypatch.context() as patch:
-        patch.setattr(stage.Trainer, "save", dies)
-        with pytest.raises(Killed):
-            train(config(cache, tmp_path / "run", epochs=4))
-    run = train(config(cache, tmp_path / "run", epochs=4, resume=True))
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["images_per_second"] == pytest.approx(81 * counted / summary["seconds"], rel=0.1)
+    def step(self: epochs.Checkpoint) -> None:
+        now[0] += 10  # and that long a step
+        due(self)
+
+    due = epochs.Checkpoint.save_if_due
+    monkeypatch.setattr(stage.Trainer, "save", save)
+    monkeypatch.setattr(epochs.Checkpoint, "save_if_due", step)
+    train(config(cache, tmp_path / "run", batch=1, epochs=1))
+    assert written[0] == (40, (0, 4))
+    assert written[1] == (270, (0, 25))  # more than 200 s after the end of the first
 
 
 def test_a_finished_run_is_up_to_date_and_left_alone(
@@ -94,7 +97,7 @@ def test_a_finished_run_is_up_to_date_and_left_alone(
 ) -> None:
     run = train(config(cache, tmp_path / "run"))
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
-    train(config(cache, tmp_path / "run", memory_budget_mb=1, verify=False))
+    train(config(cache, tmp_path / "run", memory_budget_mb=4, verify=False))
     assert "up to date" in capsys.readouterr().out
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 

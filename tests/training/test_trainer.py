@@ -27,10 +27,10 @@ class Recorded(Maps):
     def new_batch(self, size: int) -> Batch:
         return Batch(self.inputs[:size].clone(), self.labels[:size].clone())
 
-    def shuffled(self, memory: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+    def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
         order = torch.tensor(rng.permutation(len(self.inputs)))
         self.orders.append(order.tolist())
-        for rows in order.split(len(memory.labels)):
+        for rows in order.split(len(memory.labels))[skip:]:
             yield Batch(self.inputs[rows], self.labels[rows])
 
     def in_order(self, size: int) -> Iterator[Batch]:
