@@ -48,6 +48,9 @@ class ExtractConfig(Checked):
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What to do about an image that can't be decoded. stop: name it and stop; skip: leave it out and record
     it."""
+    rehash: bool = False
+    """Read every image again before a cache is called up to date, also those whose size, inode and time of
+    change are as they were when they were last compared with it."""
     seed: Seed = 0
     """Random seed for the augmented views."""
     batch: Annotated[int, Range(1, 65_536)] | None = None

@@ -22,7 +22,8 @@ from pipeline.errors import CacheError, DataError, StaleCacheError
 from pipeline.extraction.identity import FLAGS, identity_of
 from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
-from pipeline.images.blocks import find_bad
+from pipeline.extraction.stamp import Files
+from pipeline.images.blocks import digests
 from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
@@ -39,6 +40,7 @@ class Job:
     split: ImageSplit
     header: CacheHeader
     views: Views
+    files: Files
     status: str
     """absent, partial, complete, or relabel (complete but for the labels)."""
 
@@ -50,9 +52,8 @@ def extract(config: ExtractConfig) -> Path:
         CacheError (disk full, another extraction at work).
     """
     splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
-    scans = config.on_bad_image == "skip"
     # A published cache has nothing to decode: it is up to date, or refused.
-    to_decode = [s for name, s in splits.items() if scans or not (config.cache_dir / f"{name}.h5").exists()]
+    to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode, config.workers) as decoders:
         trunk, device = load_trunk(config), pick_device(config.device)
@@ -63,12 +64,21 @@ def extract(config: ExtractConfig) -> Path:
         announce(config, prepared, jobs)
         for job in jobs:
             if job.status in ("complete", "relabel"):
-                refresh(job)
+                refresh(job, config.workers)
             else:
                 summary = make(job, prepared, decoders, config.batch)
                 worst = check_parity(job.path, job.split, trunk, job.views)
+                job.files.write(FeatureCache(job.path))
                 print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
     return config.cache_dir
+
+
+def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
+    """Whether images of a split will have to be decoded, as far as can be said before the trunk is there."""
+    path = config.cache_dir / f"{split.split}.h5"
+    if path.exists() and config.on_bad_image == "skip":
+        return not Files.of(path, split, rehash=config.rehash).unchanged.all()
+    return not path.exists()
 
 
 def load_trunk(config: ExtractConfig) -> Trunk:
@@ -84,10 +94,11 @@ def plan(
 ) -> Job:
     """Decide what is to be done for a split. Raises: StaleCacheError, DataError, ConfigError."""
     path, skipped = config.cache_dir / f"{split.split}.h5", []
+    files = Files.of(path, split, rehash=config.rehash)
     if config.on_bad_image == "skip":
-        bad = find_bad(split, trunk.transform, decoders)
-        skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad]
-        split = split.without(row for row, _ in bad)
+        bad = files.undecodable(split, decoders, trunk.transform)
+        skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad.items()]
+        split = split.without(bad)
         for image in skipped:
             print(f"left out: {image['path']}: {image['reason']}")
         if not len(split):
@@ -107,7 +118,10 @@ def plan(
         notes={"dataset": config.dataset, "test_fraction": float(config.test_fraction), "skipped": skipped},
         flags=FLAGS,
     )
-    return Job(path, split, header, views, CacheWriter.status(path, header))
+    status = CacheWriter.status(path, header)
+    if config.on_bad_image == "skip" and status in ("absent", "partial"):
+        files.write()  # it took a while
+    return Job(path, split, header, views, files, status)
 
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
@@ -141,7 +155,7 @@ def make(job: Job, prepared: PreparedTrunk, decoders: Decoders, batch: int | Non
     Raises: DataError (an image; names the flag that leaves it out), StaleCacheError, CacheError.
     """
     with CacheWriter(job.path, job.header) as writer:
-        refuse_changed_images(job, writer.image_digests)
+        refuse_changed_images(job, writer.image_digests, decoders)
         try:
             summary = write_missing(writer, job.split, job.views, prepared, decoders, batch)
         except ImageError as error:
@@ -155,22 +169,29 @@ def make(job: Job, prepared: PreparedTrunk, decoders: Decoders, batch: int | Non
     return summary
 
 
-def refresh(job: Job) -> None:
+def refresh(job: Job, workers: int | None) -> None:
     """Check that a complete cache's images are still the same, and give it new labels if they changed."""
-    refuse_changed_images(job, FeatureCache(job.path).image_digests)
+    cache = FeatureCache(job.path)
+    recorded = np.where(job.files.compared(cache)[:, None], 0, cache.image_digests)
+    with Decoders([job.split.take(np.flatnonzero(recorded.any(axis=1)))], workers) as readers:
+        refuse_changed_images(job, recorded, readers)
+    job.files.write(cache)
     if job.status == "relabel":
         relabel(job.path, job.header)
     print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
 
 
-def refuse_changed_images(job: Job, recorded: NDArray[np.uint8]) -> None:
+def refuse_changed_images(job: Job, recorded: NDArray[np.uint8], readers: Decoders) -> None:
     """Compare the images' bytes with the digests (N, 16) recorded when they were read; zeros are none.
 
     Raises: StaleCacheError naming the first image that has changed.
     """
-    for row in np.flatnonzero(recorded.any(axis=1)).tolist():
-        if job.split.images.digest(row) != recorded[row].tobytes():
+    rows = np.flatnonzero(recorded.any(axis=1))
+    for some, found in digests(job.split.take(rows), readers):
+        differ = (found != recorded[rows[some.start : some.stop]]).any(axis=1)
+        if differ.any():
+            path = job.split.paths[int(rows[some.start + int(differ.argmax())])]
             raise StaleCacheError(
-                f"{job.path}: made from another image: the bytes of {job.split.paths[row]} have changed; "
+                f"{job.path}: made from another image: the bytes of {path} have changed; "
                 f"delete {job.path.name}* or choose another --cache"
             )

@@ -49,6 +49,15 @@ def find_bad(split: ImageSplit, transform: Transform, decoders: Decoders) -> lis
         return [(rows[i], reason) for rows, bad in zip(ranges, found, strict=True) for i, reason in bad]
 
 
+def digests(split: ImageSplit, decoders: Decoders) -> Generator[tuple[range, np.ndarray]]:
+    """Yield the digests (n, 16) uint8 of some rows after the other, in order. Raises: DataError."""
+    step = min(max(TASK_BYTES * len(split) // max(int(split.sizes.sum()), 1), 1), TASK_IMAGES)
+    ranges = [range(len(split))[at : at + step] for at in range(0, len(split), step)]
+    tasks = ((split.take(rows),) for rows in ranges)
+    with contextlib.closing(decoders.in_order(_digests, tasks, 2 * decoders.count)) as found:
+        yield from zip(ranges, found, strict=True)
+
+
 def _tasks(rows: range, split: ImageSplit, transform: Transform) -> list[range]:
     image_bytes = max(3 * transform.image_px**2, int(split.sizes.mean()) if len(split) else 0)
     step = min(max(TASK_BYTES // image_bytes, 1), TASK_IMAGES)
@@ -63,6 +72,11 @@ def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.nda
         images_NCHW[row], digest = _decode_one(split, row, transform)
         digests += digest
     return images_NCHW, np.frombuffer(digests, np.uint8).reshape(-1, 16)
+
+
+def _digests(split: ImageSplit) -> np.ndarray:
+    joined = b"".join(map(split.images.digest, range(len(split))))
+    return np.frombuffer(joined, np.uint8).reshape(-1, 16)
 
 
 def _reasons(split: ImageSplit, transform: Transform) -> list[tuple[int, str]]:

@@ -86,11 +86,11 @@ def test_nothing_is_written_when_nothing_changed(
     photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     extract(settings(photos, weights, tmp_path / "c"))
-    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "c").iterdir()}
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "c").glob("*.h5")}
     capsys.readouterr()
     extract(settings(photos, weights, tmp_path / "c"))
     assert capsys.readouterr().out.count("up to date") == 2
-    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "c").iterdir()}
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "c").glob("*.h5")}
 
 
 def command(config: Sequence[str], weights: Path, cache: Path) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.extracting import map_of, settings
+from support.extracting import files, map_of, settings
 
 from cache import CacheWriter, FeatureCache
 from pipeline.errors import CacheError, ConfigError, DataError, WeightsError
@@ -76,7 +76,7 @@ def test_what_an_interrupted_run_left_counts_as_free(
     usage = shutil.disk_usage(tmp_path)._replace(free=3 << 20)  # of 5 MB needed, 4 MB of them for train.h5
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     extract(settings(photos, weights, tmp_path / "c", views="plain" if left.endswith("part") else "mirror"))
-    assert sorted(os.listdir(tmp_path / "c")) == ["test.h5", "train.h5"]
+    assert sorted(files(tmp_path / "c")) == ["test.h5", "train.h5"]
 
 
 def test_a_split_of_bad_images_alone_is_named(photos: Path, weights: Path, tmp_path: Path) -> None:

@@ -144,4 +144,4 @@ def test_other_labels_and_classes_keep_the_features(
     assert cache.classes == ("x", "y", "z")
     assert np.array_equal(cache.labels, np.arange(80) % 3)
     assert np.array_equal(cache.features, features)
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["test.h5", "train.h5"]
+    assert sorted(files(tmp_path / "c")) == ["test.h5", "train.h5"]

@@ -27,4 +27,5 @@ def map_of(weights: Path, image: Image.Image) -> Tensor:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Caches, finished and unfinished; their stamps hold times, which differ."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".stamp"}

@@ -15,6 +15,7 @@ from typing import Any
 from cache import CacheWriter
 from cache.contents import opened
 from cache.partial import read_part
+from support.extracting import files
 from support.running import Ended, run
 
 STOPS_PER_CACHE = 10
@@ -60,7 +61,7 @@ def main(stop: str, wanted: int, folder: Path, flags: list[str]) -> dict[str, fl
     moments, stops, rounds, redone = random.Random(0), 0, 0, 0
     first = extract([*flags, "--cache", str(folder / "whole")], folder / "whole.log")
     assert first.code == 0, first.said
-    whole = {path.name: path.read_bytes() for path in (folder / "whole").iterdir()}
+    whole = files(folder / "whole")
     blocks = (folder / "whole.log").stat().st_size
     while stops < wanted:
         cache, log = folder / f"{rounds}", folder / f"{rounds}.log"
@@ -74,7 +75,7 @@ def main(stop: str, wanted: int, folder: Path, flags: list[str]) -> dict[str, fl
             check_words(stop, ended)
             check_disk(cache, whole)
             here += code != 0
-        assert {path.name: path.read_bytes() for path in cache.iterdir()} == whole
+        assert files(cache) == whole
         lost = log.stat().st_size - blocks
         assert lost <= here, f"{lost} blocks were written again after {here} stops"
         stops, rounds, redone = stops + here, rounds + 1, redone + lost

@@ -1,0 +1,141 @@
+"""What was known of a split's image files when they were last read, so that few need to be read again.
+
+A file of the same size, inode and time of change has the contents that it had: every write moves that time,
+and nobody can set it. The stamp lies beside the cache, is bound to its key and to the digest over its images,
+and is never needed: without it, or with one that is damaged or about something else, every image is read.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
+
+from cache import FeatureCache
+from cache.identity import canonical
+from pipeline.datasets.base import ImageSplit
+from pipeline.files import replacing
+from pipeline.images.blocks import find_bad
+from pipeline.images.pool import Decoders
+from pipeline.images.transform import Transform
+
+MARK = b"ten-crop-stamp/1\n"
+FRESH_NS = 2_000_000_000
+"""A file that changed so shortly before it was read may change again within one tick of its file system's
+clock, which is 2 s at the coarsest. It is read again next time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """About the images of a split before any is left out, (N,)."""
+
+    paths: str
+    """Digest of the images' paths."""
+    statuses: NDArray[np.int64]
+    """(N, 3), `ImageReader.statuses`; -1 where a file was fresh, or couldn't be read."""
+    decoding: str = ""
+    """What decided, beside its bytes, whether an image can be decoded; empty where nobody looked."""
+    bad: dict[int, str] = field(default_factory=dict)
+    """Row → reason, of every image that can't be decoded."""
+    cache: str = ""
+    """Key and images digest of the cache that the images were compared with."""
+
+    def to_bytes(self) -> bytes:
+        bad = sorted(self.bad.items())
+        fields = {"paths": self.paths, "decoding": self.decoding, "bad": bad, "cache": self.cache}
+        content = canonical(fields) + b"\n" + self.statuses.astype("<i8").tobytes()
+        return MARK + xxh3_128_digest(content) + content
+
+
+def read(path: Path) -> Stamp | None:
+    """None where there is no stamp, or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content = data[len(MARK) + 16 :]
+    if data[: len(MARK) + 16] != MARK + xxh3_128_digest(content):
+        return None
+    head, _, statuses = content.partition(b"\n")
+    fields = json.loads(head)
+    return Stamp(
+        **fields | {"bad": dict(fields["bad"])}, statuses=np.frombuffer(statuses, "<i8").reshape(-1, 3)
+    )
+
+
+@dataclass(eq=False)
+class Files:
+    """What is known of a split's image files: from a stamp, and from this run, which read none before."""
+
+    path: Path
+    """Of the stamp."""
+    now: Stamp | None
+    """As it would be written; None for images that are in memory."""
+    before: Stamp | None
+    """As it was found, if it is about the same images."""
+    unchanged: NDArray[np.bool_]
+    """(N,) which files are as they were then."""
+    kept: NDArray[np.int64] = field(init=False)
+    """Rows of the images that aren't left out."""
+
+    def __post_init__(self) -> None:
+        self.kept = np.arange(len(self.unchanged))
+
+    @classmethod
+    def of(cls, cache: Path, split: ImageSplit, *, rehash: bool) -> "Files":
+        """Of the split that `cache` holds. `rehash` takes no notice of the stamp. Raises: DataError."""
+        path, statuses = cache.with_name(cache.name + ".stamp"), split.images.statuses()
+        nothing = np.zeros(len(split), np.bool_)
+        if statuses is None:
+            return cls(path, None, None, nothing)
+        is_fresh = statuses[:, 2:] > time.time_ns() - FRESH_NS
+        now = Stamp(split.paths.sha256, np.where(is_fresh, -1, statuses))
+        before = None if rehash else read(path)
+        if before is None or before.paths != now.paths:
+            return cls(path, now, None, nothing)
+        unchanged = (before.statuses == statuses).all(1)
+        return cls(path, before if unchanged.all() else now, before, unchanged)
+
+    def undecodable(self, split: ImageSplit, decoders: Decoders, transform: Transform) -> dict[int, str]:
+        """Row → reason of every image that can't be decoded, which is left out from now on; only those are
+        decoded of which it isn't known."""
+        decoding = canonical({"transform": transform.as_json(), "pillow": PIL.__version__}).decode()
+        rows, known = np.arange(len(split)), dict[int, str]()
+        if self.before and self.before.decoding == decoding:
+            known = {row: reason for row, reason in self.before.bad.items() if self.unchanged[row]}
+            rows = rows[~self.unchanged]
+        found = find_bad(split.take(rows), transform, decoders) if rows.size else []
+        bad = dict(sorted((known | {int(rows[i]): reason for i, reason in found}).items()))
+        self.kept = np.delete(self.kept, list(bad))
+        if self.now:
+            statuses = self.now.statuses.copy()
+            statuses[[row for row, reason in bad.items() if reason.startswith("can't be read")]] = -1
+            self.now = replace(self.now, statuses=statuses, decoding=decoding, bad=bad)
+        return bad
+
+    def compared(self, cache: FeatureCache) -> NDArray[np.bool_]:
+        """Which of the images that are kept have the digests that a cache recorded, as far as is known."""
+        is_about = self.before is not None and self.before.cache == _name(cache)
+        return self.unchanged[self.kept] & is_about
+
+    def write(self, cache: FeatureCache | None = None) -> None:
+        """Remember all this, and that the images are those of `cache`. Says so where that isn't possible."""
+        if not self.now:
+            return
+        self.now = replace(self.now, cache=_name(cache) if cache else "")
+        written = self.now.to_bytes()
+        if self.before and self.before.to_bytes() == written:
+            return
+        try:
+            with replacing(self.path) as part:
+                part.write_bytes(written)
+        except OSError as error:
+            print(f"{self.path}: can't be written: {error.strerror}; the next start reads all images again")
+
+
+def _name(cache: FeatureCache) -> str:
+    return f"{cache.key} {cache.images_digest}"
