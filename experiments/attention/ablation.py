@@ -23,6 +23,7 @@ from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look
 from pipeline.heads.settings import CONSTRAINTS, HeadSettings
 from pipeline.metrics import multilabel
+from pipeline.progress import over, say
 from pipeline.runs.leaderboard import choose, drop_losers, head_folder
 from pipeline.runs.stack import Setting
 from pipeline.training.stage import train
@@ -53,12 +54,12 @@ def ablate(config: AttentionConfig) -> Path:
     print(f"{len(listed)} variants, {config.seeds} seeds of each, into {config.out_dir}")
     settings: dict[tuple[str, str], Setting] = {}
     results = []
-    for variant in listed:
+    for variant in over(listed, "ablation", "variants"):
         own = (variant.head, variant.crops)
         if own not in settings:
             settings[own] = select(config, *own)
         results.append(score(config, variant, settings[own], images))
-        print(f"{variant.part}, {variant.name}: mAP {spread(results[-1].figures['map'])} %", flush=True)
+        say(f"{variant.part}, {variant.name}: mAP {spread(results[-1].figures['map'])} %")
     base = next(r for r in results if r.variant == BASE)
     return write_report(config.out_dir, results, base, config.as_json())
 

@@ -6,7 +6,6 @@ seed where all images are used. Then one head per seed is scored on the test spl
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ from experiments.crops.report import Result, Variant, write_report
 from pipeline.config import ExtractConfig, PretrainConfig, TrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.datasets.holdout import select_classes
+from pipeline.engines.processes import cores
 from pipeline.errors import ConfigError
 from pipeline.evaluation.predict import predict
 from pipeline.extraction.stage import extract
 from pipeline.heads import HEADS as TABLE
 from pipeline.pretraining.stage import pretrain
+from pipeline.progress import Progress, report_to
 from pipeline.runs.leaderboard import choose, drop_losers, head_folder
 from pipeline.runs.stack import Setting
 from pipeline.training.stage import train
@@ -44,10 +45,15 @@ def ablate(config: CropsConfig) -> Path:
     Raises: whatever the stages raise.
     """
     variants = [variant for regime in config.regime for variant in variants_of(config, regime)]
-    jobs = config.jobs or os.cpu_count() or 1
+    jobs = config.jobs or cores()
     print(f"ablation: {len(variants)} variants, {config.seeds} seeds, {jobs} at a time, into {config.out}")
-    results = Parallel(n_jobs=jobs)(delayed(score)(config, variant, jobs) for variant in variants)
-    return write_report(Path(config.out), [r for r in results if r is not None], config.as_json())
+    made: list[Result] = []
+    with Progress("ablation", len(variants), "variants") as progress:
+        parallel = Parallel(n_jobs=jobs, return_as="generator")
+        for result in parallel(delayed(score)(config, variant, jobs) for variant in variants):
+            made += [result] if result is not None else []  # as joblib is typed
+            progress.advance()
+    return write_report(Path(config.out), made, config.as_json())
 
 
 def variants_of(config: CropsConfig, regime: str) -> Iterator[Variant]:
@@ -101,7 +107,9 @@ def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...],
 
 def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
     """Train a variant's heads, and score one per seed on the test split."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    torch.set_num_threads(max(1, cores() // jobs))
+    if jobs > 1:
+        report_to()  # nobody: this is one of several processes
     base = dataclasses.replace(train_config(config, variant), lr=config.lr, weight_decay=config.weight_decay)
     base, fitted = base.resolved(), TABLE[base.head].fitted
     grid = [Setting(lr, decay) for lr in base.lr or () for decay in base.weight_decay]

@@ -8,6 +8,23 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from multiprocessing import resource_tracker
 
+from pipeline.checks import short
+from pipeline.errors import ConfigError
+from pipeline.progress import secure_output
+
+
+def cores() -> int:
+    """How many cores this process may use: as many as its affinity, its control group and LOKY_MAX_CPU_COUNT
+    leave it. Raises: ConfigError when that variable is no number.
+    """
+    from joblib import cpu_count
+
+    try:
+        return cpu_count()
+    except ValueError as error:
+        found = short(os.environ.get("LOKY_MAX_CPU_COUNT"))
+        raise ConfigError(f"LOKY_MAX_CPU_COUNT: expected a whole number, found {found}; unset it") from error
+
 
 def processes(count: int, start: Callable[[], None]) -> Executor:
     """A pool of fresh processes, without the modules that this one has loaded; each calls `start` first.
@@ -28,6 +45,7 @@ def processes(count: int, start: Callable[[], None]) -> Executor:
 
 def _begin(start: Callable[[], None], parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    secure_output()
     start()
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from cache import CacheError, FeatureCache, StaleCacheError
 from cache.identity import differences, with_flags
@@ -23,6 +22,7 @@ from pipeline.extraction.identity import FLAGS
 from pipeline.files import read_json, replacing
 from pipeline.maps.source import to_tensor
 from pipeline.metrics.single_label import ranks
+from pipeline.progress import over
 from pipeline.runs.folder import LoadedHead, load_run
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed"}
@@ -78,7 +78,7 @@ class Subject(NamedTuple):
         head, size = self.loaded.head, self.loaded.head.share_of(size)
         device = next(head.parameters()).device
         starts = range(0, len(self.rows), size)
-        for start in tqdm(starts, desc="scoring", unit="batch", leave=False, disable=None):
+        for start in over(starts, "scoring", "batches"):
             rows = self.rows[start : start + size]
             self.test.verify(rows)
             maps = to_tensor(self.test.take(rows, slice(head.views)), self.test.dtype)

@@ -17,13 +17,13 @@ from contextlib import closing, contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cache import CacheWriter
 from pipeline.datasets.base import ImageSplit
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
+from pipeline.progress import Progress
 from pipeline.trunks.prepare import PreparedTrunk
 
 UNDER_WAY = 2
@@ -52,13 +52,13 @@ def write_missing(
     kind = torch.float16 if halve else torch.float32  # numpy has no bfloat16
     on_gpu = prepared.device.type == "cuda"  # which reaches pinned memory by itself
     seconds = {"decode": 0.0, "trunk": 0.0, "disk": 0.0}
-    progress = tqdm(total=count, desc=split.split, unit=" images", leave=False)
+    progress = Progress(f"extracting {split.split}", count, "images")
     decoded = decode_blocks(split, blocks, prepared.transform, decoders)
-    streams = Streams(prepared, views, writer.encode)
+    streams = Streams(prepared, views, writer.encode, progress.advance)
 
     def write(rows: range, maps: Tensor, batches: list[Future[int]], digests: np.ndarray) -> None:
         for computed in batches:
-            progress.update(computed.result())
+            computed.result()
         with clocked(seconds, "disk"):
             writer.write(rows, maps.numpy(), digests)
 
@@ -100,10 +100,17 @@ class Streams:
     """
 
     def __init__(
-        self, prepared: PreparedTrunk, views: Views, encode: Callable[[range, np.ndarray], np.ndarray]
+        self,
+        prepared: PreparedTrunk,
+        views: Views,
+        encode: Callable[[range, np.ndarray], np.ndarray],
+        on_done: Callable[[int], object] = lambda images: None,
     ) -> None:
-        """encode: called for maps that don't fit where they belong, to refuse them (`CacheWriter.encode`)."""
-        self.prepared, self.views, self.encode = prepared, views, encode
+        """Args:
+        encode: called for maps that don't fit where they belong, to refuse them (`CacheWriter.encode`).
+        on_done: called after each batch, in its thread, with the number of its images.
+        """
+        self.prepared, self.views, self.encode, self.on_done = prepared, views, encode, on_done
         self.seconds: list[float] = []
         """The time that each batch took, from pixels to maps on the host."""
         self._threads = torch.get_num_threads()
@@ -144,6 +151,7 @@ class Streams:
         if computed.is_cuda:
             torch.cuda.current_stream(computed.device).synchronize()
         self.seconds.append(time.perf_counter() - started)
+        self.on_done(len(rows))
         return len(rows)
 
 

@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
+from pipeline.progress import Progress
 
 Decoded = tuple[range, np.ndarray, np.ndarray]
 
@@ -45,8 +46,15 @@ def find_bad(split: ImageSplit, transform: Transform, decoders: Decoders) -> lis
     """Every row whose image can't be read or decoded, with the reason (which names no path)."""
     ranges = _tasks(range(len(split)), split, transform)
     tasks = ((split.take(rows), transform) for rows in ranges)
-    with contextlib.closing(decoders.in_order(_reasons, tasks, 2 * decoders.count)) as found:
-        return [(rows[i], reason) for rows, bad in zip(ranges, found, strict=True) for i, reason in bad]
+    bad: list[tuple[int, str]] = []
+    with (
+        Progress(f"looking for bad images in {split.split}", len(split), "images") as progress,
+        contextlib.closing(decoders.in_order(_reasons, tasks, 2 * decoders.count)) as found,
+    ):
+        for rows, reasons in zip(ranges, found, strict=True):
+            bad += [(rows[i], reason) for i, reason in reasons]
+            progress.advance(len(rows))
+    return bad
 
 
 def digests(split: ImageSplit, decoders: Decoders) -> Generator[tuple[range, np.ndarray]]:

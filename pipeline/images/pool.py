@@ -11,10 +11,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Self, TypeVar
 
-import joblib
-
 from pipeline.datasets.base import ImageSplit
-from pipeline.engines.processes import processes
+from pipeline.engines.processes import cores, processes
 from pipeline.errors import DataError
 from pipeline.images.decode import hush
 
@@ -41,7 +39,7 @@ class Decoders:
             sum(map(len, encoded)) >= PROCESS_IMAGES
             or sum(int(split.sizes.sum()) for split in encoded) >= PROCESS_BYTES
         )
-        self.count = min(workers or joblib.cpu_count(), max(sum(map(len, splits)), 1))
+        self.count = min(workers or cores(), max(sum(map(len, splits)), 1))
         self.are_processes = self.count > THREADS and is_much
         if not self.are_processes:
             self.count = min(self.count, THREADS)

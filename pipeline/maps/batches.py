@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Rows, Source
+from pipeline.progress import over
 
 PORTION_BYTES = 32 << 20  # read while batches are made of as much: enough requests for a disk
 
@@ -81,7 +81,7 @@ class MapsInMemory(Maps):
         self.examples = source.new_inputs(len(rows)) if prepared else source.new_stored(len(rows))
         self.nbytes = self.examples.nbytes
         chunks = range(0, len(rows), source.chunk)
-        for start in tqdm(chunks, desc=f"reading {name}", unit="chunk", leave=False, disable=None):
+        for start in over(chunks, f"reading {name}", "chunks"):
             chosen = slice(start, start + chunks.step)
             maps = source.take(rows[chosen], views[chosen])
             self.examples[chosen] = source.inputs(maps) if prepared else maps

@@ -1,13 +1,13 @@
 """The training loop of a whole network, one epoch at a time, and its checkpoint."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from pipeline.config import PretrainConfig
 from pipeline.datasets.holdout import Rows
@@ -15,6 +15,7 @@ from pipeline.device import has_fast_bfloat16
 from pipeline.errors import RunError, WeightsError
 from pipeline.images import augment
 from pipeline.pretraining.network import Network
+from pipeline.progress import say
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.training.schedule import schedule
 
@@ -46,14 +47,13 @@ class PretrainingLoop:
         fast = config.precision == "auto" and has_fast_bfloat16(self.device)
         self.bfloat16 = fast or config.precision == "bfloat16"
 
-    def epoch(self, epoch: int) -> dict[str, float]:
+    def epoch(self, epoch: int, on_step: Callable[[int], object] = lambda images: None) -> dict[str, float]:
         """Pass once over the images; gives the mean loss and the seconds taken."""
         started, total = time.perf_counter(), torch.zeros((), device=self.device)
         self.network.train()
         rng = np.random.default_rng((self.config.seed, epoch))
         order, steps = rng.permutation(self.rows), len(self.starts)
-        progress = tqdm(self.starts, desc=f"epoch {epoch}", unit="step", leave=False)
-        for step, start in enumerate(progress, epoch * steps):
+        for step, start in enumerate(self.starts, epoch * steps):
             batch = order[start : start + self.config.batch]
             draws = augment.draw(len(batch), self.config.train_images, rng)
             inputs = augment.apply(self.images[batch].to(self.device), draws)
@@ -62,6 +62,7 @@ class PretrainingLoop:
             rate = schedule(step, self.config.epochs * steps, WARM_UP)
             loss = self._step(inputs, self.labels[batch].to(self.device), rate)
             total += loss * len(batch)
+            on_step(len(batch))
         seconds = time.perf_counter() - started
         return {"loss": total.item() / len(self.rows), "seconds": round(seconds, 1)}
 
@@ -91,7 +92,7 @@ class PretrainingLoop:
             epoch = int(facts["epoch"])
         except (WeightsError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path}: no checkpoint of this run; delete it to start again") from error
-        print(f"resuming after epoch {epoch - 1}")
+        say(f"resuming after epoch {epoch - 1}")
         return epoch
 
     def _tensors(self) -> dict[str, Tensor]:

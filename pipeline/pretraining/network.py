@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cache import Labels
 from pipeline.config import PretrainConfig
@@ -26,6 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
+from pipeline.progress import Progress
 from pipeline.trunks.base import Trunk, normalise
 
 WINDOW_CELLS = 3
@@ -107,7 +107,7 @@ def load_images(split: ImageSplit, transform: Transform, workers: int | None) ->
     blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
     size = transform.image_px
     images_NHWC = np.empty((len(split), size, size, 3), np.uint8)
-    progress = tqdm(total=len(split), desc="decode", unit="image", leave=False)
+    progress = Progress(f"decoding {split.split}", len(split), "images")
     with (
         progress,
         Decoders([split], workers) as decoders,
@@ -115,5 +115,5 @@ def load_images(split: ImageSplit, transform: Transform, workers: int | None) ->
     ):
         for rows, images_NCHW, _ in decoded:
             images_NHWC[rows.start : rows.stop] = images_NCHW.transpose(0, 2, 3, 1)
-            progress.update(len(rows))
+            progress.advance(len(rows))
     return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)

@@ -15,6 +15,7 @@ from pipeline.errors import RunError
 from pipeline.files import write_json
 from pipeline.images import augment
 from pipeline.pretraining.network import Network, load_images, open_split
+from pipeline.progress import over
 from pipeline.runs.folder import read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
@@ -34,7 +35,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     policies: dict[str, dict[str, Any]] = {}
     for policy in config.test_images:
         top1 = []
-        for draw in range(1 if policy == "plain" else config.draws):
+        for draw in over(range(1 if policy == "plain" else config.draws), f"scoring {policy}", "draws"):
             draws = augment.draw(len(labels), policy, np.random.default_rng((config.seed, draw)))
             found = network.predict(images, config.batch, lambda b, rows, d=draws: augment.apply(b, d[rows]))
             top1.append(100 * float((found == labels).mean()))

@@ -19,6 +19,7 @@ from pipeline.device import pick_device
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network, load_images, open_split
+from pipeline.progress import Progress, say
 from pipeline.runs.claim import claim
 from pipeline.runs.folder import CHECKPOINT, METRICS
 from pipeline.runs.tensors import write_tensors
@@ -69,14 +70,16 @@ def pretrain(config: PretrainConfig) -> Path:
     loop = PretrainingLoop(network, config, images, torch.from_numpy(labels), train_rows)
     first, log = loop.resume(out / CHECKPOINT), out / METRICS
     keep_lines(log, first)
-    for epoch in range(first, config.epochs):
-        line: dict[str, Any] = {"epoch": epoch + 1, **loop.epoch(epoch)}
-        if len(val_rows):
-            predicted = network.predict(images[val_rows], config.batch)
-            line["val_top1"] = 100 * float((predicted == labels[val_rows]).mean())
-        append_line(log, line)
-        print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
-        loop.save(out / CHECKPOINT, epoch + 1)
+    size = len(train_rows)
+    with Progress("pretraining", config.epochs * size, "images", first * size) as progress:
+        for epoch in range(first, config.epochs):
+            line: dict[str, Any] = {"epoch": epoch + 1, **loop.epoch(epoch, progress.advance)}
+            if len(val_rows):
+                predicted = network.predict(images[val_rows], config.batch)
+                line["val_top1"] = 100 * float((predicted == labels[val_rows]).mean())
+            append_line(log, line)
+            say("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
+            loop.save(out / CHECKPOINT, epoch + 1)
     write_tensors(out / "classifier.safetensors", _half_matrices(network.classifier))
     write_tensors(weights, _half_matrices(network.trunk))
     (out / CHECKPOINT).unlink()

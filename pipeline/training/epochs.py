@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.errors import RunError
 from pipeline.files import append_line, keep_lines, write_json
 from pipeline.maps.source import Normaliser
+from pipeline.progress import Progress
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import CHECKPOINT, HEAD, METRICS, SUMMARY, write_head
 from pipeline.runs.stack import StackedHead
@@ -37,6 +37,11 @@ class Checkpoint:
             self.wait = max(CHECKPOINT_SECONDS, (self.saved - started) / CHECKPOINT_SHARE)
 
 
+def name_of(run_dir: Path) -> str:
+    """What the training of a run is called while it goes on."""
+    return f"training {run_dir.name}"
+
+
 def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) -> int:
     """Train to the end, from the checkpoint if there is one; gives how many images the heads were shown.
 
@@ -49,12 +54,10 @@ def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) ->
     for log in logs:
         keep_lines(log, first)
     total, done = plan.epochs * plan.rows, first * plan.rows + min(step * plan.batch, plan.rows)
-    with tqdm(
-        total=total, initial=done, desc="training", unit=" images", unit_scale=True, disable=None
-    ) as progress:
+    with Progress(name_of(run_dir), total, "images", done) as progress:
 
         def on_step(images: int) -> None:
-            progress.update(images)
+            progress.advance(images)
             checkpoint.save_if_due()
 
         for epoch in range(first, plan.epochs):
@@ -64,7 +67,7 @@ def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) ->
             if not any(np.isfinite(line["train_loss"]) for line in lines):
                 how = f"the loss is not finite after {epoch + 1} of {plan.epochs} epochs"
                 raise diverged(run_dir, how, trainer.train.source.verify)
-            progress.set_postfix(best=f"{trainer.best_score.max():.2f} %")
+            progress.note(f"best {trainer.best_score.max():.2f} %")
             checkpoint.save_if_due()
     if trainer.has_diverged.all():
         raise diverged(run_dir, "no epoch ended with finite scores", trainer.train.source.verify)

@@ -7,30 +7,33 @@ process is killed, costs the others nothing.
 import contextlib
 import dataclasses
 import io
-import os
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from cache import FeatureCache
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import free_bytes, pick_device
-from pipeline.engines.processes import processes
+from pipeline.engines.processes import cores, processes
+from pipeline.engines.reports import Reports, send_to
 from pipeline.errors import RunError, UserError, out_of_memory
+from pipeline.progress import say
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import check, claim_sweep, held
 from pipeline.runs.folder import LEADERBOARD, write_config
 from pipeline.runs.score import score_in
+from pipeline.training.epochs import name_of
 from pipeline.training.stage import describe, parts_of, train
 
 Outcome = tuple[TrainConfig, UserError | None]
+LOOK_SECONDS = 0.5
+"""How often the progress of other processes is looked at."""
 
 
 def sweep(config: SweepConfig) -> Path:
@@ -51,7 +54,7 @@ def sweep(config: SweepConfig) -> Path:
         names = [group.group_name for group in groups]
         write_config(out, {**config.as_json(), "stage": "train", "groups": names})
         (out / LEADERBOARD).unlink(missing_ok=True)
-        train_groups(groups, min(config.jobs or os.cpu_count() or 1, len(groups)))
+        train_groups(groups, min(config.jobs or cores(), len(groups)))
         leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group.run_dir)])
     return out
 
@@ -63,7 +66,7 @@ def train_groups(groups: list[TrainConfig], jobs: int) -> None:
     failed = []
     for count, (group, error) in enumerate(outcomes, 1):
         result = "failed" if error else _best_score(group.run_dir)
-        print(f"{group.group_name}: {result} ({count} of {len(groups)})", flush=True)
+        say(f"{group.group_name}: {result} ({count} of {len(groups)})")
         failed += [f"{group.group_name}: {error}"] if error else []
     if failed:
         raise RunError(f"{len(failed)} of {len(groups)} groups failed: {'; '.join(failed)}")
@@ -73,33 +76,38 @@ def _in_processes(groups: list[TrainConfig], jobs: int) -> Iterator[Outcome]:
     """Groups as they end. Each process is a pool of its own, for the end of one ends all of a pool."""
     megabytes = groups[0].memory_budget_mb or (free_bytes(pick_device(groups[0].device)) // 2 >> 20)
     share = max(1, megabytes // jobs)
-    begin = partial(_begin_process, max(1, (os.cpu_count() or 1) // jobs))
-    waiting, idle = deque(groups), list[Executor]()
-    running: dict[Future[UserError | None], tuple[TrainConfig, Executor]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                pool = idle.pop() if idle else processes(1, begin)
-                with contextlib.suppress(BrokenProcessPool):  # killed while it was idle: take another
-                    task = pool.submit(_quietly, dataclasses.replace(waiting[0], memory_budget_mb=share))
-                    running[task] = waiting.popleft(), pool
-            for task in wait(running, return_when=FIRST_COMPLETED).done:
-                group, pool = running.pop(task)
-                if isinstance(task.exception(), BrokenProcessPool):
-                    yield group, RunError("its process was killed; add --resume to train what is missing")
-                else:
-                    idle.append(pool)
-                    yield group, task.result()
-    finally:
-        for pool in idle:
-            pool.shutdown()
-        for _, pool in running.values():  # after an interruption: they continue from their checkpoints
-            pool.shutdown(kill_workers=True)  # pyright: ignore[reportCallIssue]
+    tasks = {name_of(group.run_dir): group for group in groups}
+    waiting, idle = deque(tasks), list[Executor]()
+    running: dict[Future[UserError | None], tuple[str, Executor]] = {}
+    with Reports("training", tasks, "groups") as reports:
+        begin = partial(_begin_process, max(1, cores() // jobs), reports.sender)
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    pool = idle.pop() if idle else processes(1, begin)
+                    group = dataclasses.replace(tasks[waiting[0]], memory_budget_mb=share)
+                    with contextlib.suppress(BrokenProcessPool):  # killed while it was idle: take another
+                        running[pool.submit(_quietly, group)] = waiting.popleft(), pool
+                done = wait(running, LOOK_SECONDS, FIRST_COMPLETED).done
+                reports.read(ended=[running[task][0] for task in done])
+                for task in done:
+                    name, pool = running.pop(task)
+                    if isinstance(task.exception(), BrokenProcessPool):
+                        lost = RunError("its process was killed; add --resume to train what is missing")
+                        yield tasks[name], lost
+                    else:
+                        idle.append(pool)
+                        yield tasks[name], task.result()
+        finally:
+            for pool in idle:
+                pool.shutdown()
+            for _, pool in running.values():  # after an interruption: they continue from their checkpoints
+                pool.shutdown(kill_workers=True)  # pyright: ignore[reportCallIssue]
 
 
-def _begin_process(threads: int) -> None:
+def _begin_process(threads: int, sender: Connection) -> None:
     torch.set_num_threads(threads)
-    tqdm.set_lock(threading.RLock())  # its own would be left behind in the system when the process is killed
+    send_to(sender)
 
 
 def _quietly(group: TrainConfig) -> UserError | None:

@@ -15,6 +15,7 @@ from torchvision import models
 
 from pipeline.errors import WeightsError
 from pipeline.images.transform import Transform
+from pipeline.progress import on_terminal
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.weights import load_weights, weights_digest
 
@@ -50,7 +51,7 @@ def _load(
 
 def _download(published: models.WeightsEnum, path: Path) -> None:
     try:
-        published.get_state_dict(progress=True, check_hash=True)
+        published.get_state_dict(progress=on_terminal(), check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
         raise WeightsError(
