@@ -141,6 +141,8 @@ class Checked:
             is empty.
     """
 
+    prints_results = False  # whether the stage is run for what it prints
+
     def __init_subclass__(cls) -> None:
         """Python keeps no docstrings of fields: `help()` finds them as a list in the class's own."""
         if cls.__doc__ and (own := texts(cls)):

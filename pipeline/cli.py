@@ -2,7 +2,11 @@
 
     0    done
     2    what the user can fix, a wrong flag or a full disk: one line on stderr, no traceback
-    130  Ctrl-C        143  SIGTERM        141  the reader of the output left before the end, as `| head` does
+    130  Ctrl-C        143  SIGTERM
+
+Output that can't be written, because it is closed, its disk is full or its reader left, stops no stage: the
+work is done, and the exit code is 0. Only evaluate.py was asked for what it prints: when a disk is too full
+for the table, a line on stderr says so, and the exit code is 2. The figures are in its files all the same.
 
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
 """
@@ -11,8 +15,6 @@ import argparse
 import dataclasses
 import gc
 import inspect
-import io
-import os
 import shutil
 import signal
 import sys
@@ -27,6 +29,7 @@ from pipeline import __version__
 from pipeline.checks import Checked, Kind, OneOf, did_you_mean, flag, kinds, one_of, short, texts
 from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
 from pipeline.errors import ConfigError, UserError, out_of_memory
+from pipeline.progress import lost, secure_output
 
 C = TypeVar("C", bound=Checked)
 AGAIN = "run the same command again"
@@ -52,6 +55,7 @@ class Terminated(BaseException):
 
 def tencrop() -> int:
     """Run the console command: `tencrop COMMAND [--FLAG VALUE ...]`. Returns the exit code."""
+    secure_output()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     sys.argv[:2] = [f"tencrop {name}"]
     if name in COMMANDS:
@@ -80,17 +84,15 @@ def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: s
     Returns the exit code.
     """
     program = _program()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 stops no stage
+    secure_output()
     try:
         signal.signal(signal.SIGTERM, _terminate)
         config = parse(config_class, program, sys.argv[1:])
-        load(stage)(config)
-        sys.stdout.flush()
-        return 0
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
-        return 141  # as of a program that SIGPIPE ended: what was asked for isn't done
+        made = load(stage)(config)
+        error = lost(sys.stdout) if config_class.prints_results else None
+        if error is None:
+            return 0
+        message = f"standard output: {error.strerror}; what should be there is beside {made}"
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"\n{program}: interrupted; {again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
@@ -125,7 +127,7 @@ def load(stage: str) -> Callable[..., Any]:
 
 def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
     """Flags → configuration. Raises: ConfigError on a wrong one; SystemExit after --help."""
-    width = shutil.get_terminal_size().columns - 2
+    width = max(20, shutil.get_terminal_size().columns - 2)
     about = [textwrap.fill(" ".join(part.split()), width) for part in _about(config_class).split("\n\n")]
     parser = _Parser(
         prog=program,

@@ -128,23 +128,114 @@ def test_memory_that_runs_out_is_one_line(allocate: str, tmp_path: Path) -> None
     assert done.stderr == f"-c: out of memory; {advice}\n"
 
 
-@pytest.mark.parametrize("reads", [0, 1])
-def test_a_reader_that_leaves_ends_a_stage_quietly_but_not_as_done(reads: int, tmp_path: Path) -> None:
-    (tmp_path / "stage.py").write_text("def begin(config):\n    while True: print('line', flush=True)\n")
+NOISY = """
+import sys, warnings
+from pathlib import Path
+from pipeline.cli import main
+from pipeline.config import EvaluateConfig, TrainConfig
+from pipeline.progress import over, say
+
+def stage(config):
+    print("first")
+    for _ in over(range(2000), "work", "steps"):
+        print("a line that nobody may want, " * 3)
+        print("a line of a library", file=sys.stderr)
+        warnings.warn("a warning")
+    say("last")
+    opened = open("opened", "w")
+    assert opened.fileno() > 2, "what is printed would go into this file"
+    Path("done").touch()
+    return Path("done")
+
+sys.modules["noisy"] = sys.modules["__main__"]
+sys.exit(main(globals()[sys.argv.pop()], "noisy:stage"))
+"""
+CLOSED = ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full", ">/dev/full 2>&1", "| head -1"]
+
+
+@pytest.mark.fault("standard output or error that is closed, full or left by its reader")
+@pytest.mark.parametrize("redirection", CLOSED)
+def test_output_that_can_t_be_written_stops_no_stage(redirection: str, tmp_path: Path) -> None:
+    done = redirected(redirection, "TrainConfig", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "done").exists()
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr
+
+
+@pytest.mark.parametrize("redirection", CLOSED)
+def test_only_a_table_that_a_full_disk_lacks_is_told_and_not_done(redirection: str, tmp_path: Path) -> None:
+    done = redirected(redirection, "EvaluateConfig", tmp_path)
+    assert (tmp_path / "done").exists()
+    is_full = ">/dev/full" in redirection.split()
+    assert done.returncode == (2 if is_full else 0)
+    told = "noisy.py: standard output: No space left on device; what should be there is beside done\n"
+    assert done.stderr.endswith(told) == (redirection == ">/dev/full")
+
+
+def redirected(redirection: str, config: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run NOISY in a folder, in a shell that sends its output elsewhere."""
+    (folder / "noisy.py").write_text(NOISY)
+    line = f"set -o pipefail; {sys.executable} noisy.py {config} {redirection}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["bash", "-c", line]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=False, timeout=60
+    )
+
+
+@pytest.mark.fault("standard output or error that is closed, full or left by its reader")
+@pytest.mark.parametrize("redirection", [">&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_real_stages_and_their_processes_need_no_output(redirection: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_cache(tmp_path / "cache", split=split)
+    train = "train_head.py --cache cache --epochs 2 --device cpu --head linear knn --jobs 2 --out heads"
+    scripts = [train, "evaluate.py --run heads/linear --device cpu"]
+    line = " && ".join(f"{sys.executable} {ROOT}/{script} {redirection}" for script in scripts)
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, check=False, timeout=120)
+    assert done.returncode == (2 if "full" in redirection else 0)
+    assert (tmp_path / "heads/linear/eval/metrics.json").exists()
+
+
+def test_a_process_without_streams_has_none_that_fail() -> None:
+    """As under pythonw: the streams are None from the start."""
+    program = (
+        "import sys; sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = None\n"
+        "from pipeline.progress import *\n"
+        "for _ in over(range(3), 'work', 'steps'): pass\n"
+        "say('line'); secure_output(); print('seen', file=sys.stderr)"
+    )
+    assert run("-c", program).stderr == "seen\n"
+
+
+@pytest.mark.parametrize("found", ["abc", "", "2.5"])
+def test_a_number_of_cores_that_is_none_is_one_line(found: str, tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text(
+        "from pipeline.engines.processes import cores\ndef begin(config): cores()\n"
+    )
     program = (
         "import sys; from pipeline.cli import main; from pipeline.config import TrainConfig\n"
         f"sys.path.insert(0, {str(tmp_path)!r}); sys.exit(main(TrainConfig, 'stage:begin'))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"LOKY_MAX_CPU_COUNT": found},
+        check=False,
     )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    for _ in range(reads):
-        process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 141
+    expected = f"-c: LOKY_MAX_CPU_COUNT: expected a whole number, found {found!r}; unset it\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
+@pytest.mark.parametrize("columns", ["1", "2", "3"])
+def test_help_is_shown_however_narrow_the_terminal(columns: str) -> None:
+    command = [sys.executable, str(ROOT / "train_head.py"), "--help"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"COLUMNS": columns}, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_rename_that_fails_names_the_file_that_was_to_be(tmp_path: Path) -> None:

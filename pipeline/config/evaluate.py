@@ -16,6 +16,8 @@ class EvaluateConfig(Checked):
     policy of --test-images.
     """
 
+    prints_results = True
+
     run: tuple[str, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)
     """Run folders. With two or more, each is compared with the first on the same images."""
     cache: str | None = None
