@@ -75,6 +75,44 @@ def test_augmented_views_start_with_the_plain_image_and_do_not_depend_on_blocks(
     assert not torch.equal(whole[:, 1], other[:, 1])
 
 
+def test_draws_differ_from_image_to_image_and_from_view_to_view() -> None:
+    """Any shift and either side come as often as chance has it, whatever the image or view before had."""
+    spots = torch.zeros(2000, 1, 8, 8, dtype=torch.uint8).expand(-1, 3, -1, -1).clone()
+    spots[:, :, 3, 2] = 255
+    views = Views("augment:2", 2000, seed=5).of(spots, range(2000)).unflatten(0, (2000, 3))[:, 1:, 0]
+    row, column = views.amax(3).argmax(2).numpy(), views.amax(2).argmax(2).numpy()  # (2000, 2) each
+    for found in (row[:, 0], row[:, 1], column[:, 0], column[:, 1]):
+        assert np.unique(found).size >= 3
+        assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.1
+    assert abs(np.corrcoef(np.concatenate([row.T, column.T])) - np.eye(4)).max() < 0.1
+
+
+def test_nothing_is_drawn_before_a_view_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million images the draws take a while, and a cache that is up to date needs none."""
+    images, calls = random_images(3), []
+    draw = augment.draw
+    monkeypatch.setattr(augment, "draw", lambda *given: (calls.append(given), draw(*given))[1])
+    for spec in ("plain", "mirror"):
+        Views(spec, 3, seed=0).of(images, range(3))
+    views = Views("augment:4", 3, seed=0)
+    assert calls == []
+    views.of(images, range(3))
+    views.of(images, range(3))
+    assert len(calls) == 5
+
+
+def test_golden_draws_of_augmented_views() -> None:
+    """What a key stands for doesn't change: shifts and sides of three images, as they were first drawn."""
+    rng = np.random.default_rng(7)
+    rng.integers(0, (9, 9, 2), size=(3, 3))
+    images = random_images(3)
+    expected = [images.numpy()] + [
+        crops_by_hand(images.numpy(), rng.integers(0, (9, 9, 2), size=(3, 3))) for _ in range(2)
+    ]
+    found = Views("augment:2", 3, seed=7).of(images, range(3)).unflatten(0, (3, 3))
+    assert np.array_equal(found.numpy(), np.stack(expected, 1))
+
+
 def test_augmented_views_are_shifted_and_mirrored_independently_of_each_other() -> None:
     """Each view of each image is found among all 81 shifts, mirrored or not, and all kinds occur."""
     ramp = torch.arange(32 * 32, dtype=torch.int32).view(1, 1, 32, 32).expand(1, 3, 32, 32).float()
