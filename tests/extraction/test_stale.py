@@ -63,6 +63,17 @@ def test_every_field_of_the_identity_is_guarded_and_named(
     assert files(tmp_path / "c") == kept
 
 
+def test_another_seed_of_augmented_views_is_refused_by_its_flag(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    """And of plain ones it is not: nothing is drawn for them."""
+    extract(settings(photos, weights, tmp_path / "c", views="augment:1"))
+    with pytest.raises(StaleCacheError, match=r"else: views_seed: 0 → 1 \(--seed\); delete it"):
+        extract(settings(photos, weights, tmp_path / "c", views="augment:1", seed=1))
+    extract(settings(photos, weights, tmp_path / "plain"))
+    extract(settings(photos, weights, tmp_path / "plain", seed=1))
+
+
 @pytest.mark.parametrize("published", [True, False])
 def test_another_test_fraction_is_refused_by_its_flag(
     published: bool, photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

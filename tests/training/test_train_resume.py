@@ -1,5 +1,6 @@
 """Training again into the same folder: gone on with, up to date, or refused as another run."""
 
+import hashlib
 import itertools
 import json
 import shutil
@@ -9,6 +10,7 @@ import pytest
 from support.toy import config, write_cache
 from support.trained import assert_same, lines
 
+from cache import CacheHeader, FeatureCache, relabel
 from pipeline.errors import RunError
 from pipeline.evaluation.stage import find_run
 from pipeline.runs.claim import held
@@ -118,6 +120,20 @@ def test_a_run_on_other_labels_or_classes_is_refused_by_what_differs(tmp_path: P
     described = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**described, "labels_sha256": "ab" * 32}))
     with pytest.raises(RunError, match="made with a --cache with the labels abababababab, not "):
+        train(config(cache, run))
+
+
+def test_a_run_is_of_the_labels_that_its_cache_had(tmp_path: Path) -> None:
+    """A cache that is relabelled keeps its key: one label of one image makes another run."""
+    cache = write_cache(tmp_path / "cache")
+    run, before = train(config(cache, tmp_path / "run")), FeatureCache(cache / "train.h5")
+    labels = before.labels.copy()
+    labels[7] = (labels[7] + 1) % len(before.classes)
+    fields = (before.shape, before.dtype, labels, before.paths, before.classes, before.identity)
+    relabel(cache / "train.h5", CacheHeader(*fields))
+    assert FeatureCache(cache / "train.h5").key == before.key
+    told = [hashlib.sha256(each.astype("<i8").tobytes()).hexdigest()[:12] for each in (before.labels, labels)]
+    with pytest.raises(RunError, match=f"a --cache with the labels {told[0]}, not {told[1]}"):
         train(config(cache, run))
 
 
