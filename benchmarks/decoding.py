@@ -24,7 +24,8 @@ from PIL import Image, ImageOps
 from torchvision.io import decode_image
 
 from benchmarks.alone import main, row
-from pipeline.images.decode import decode, hush
+from pipeline.images.decode import decode
+from pipeline.images.pillow import hush
 from pipeline.images.transform import Transform
 
 HEIGHT, WIDTH = 375, 500

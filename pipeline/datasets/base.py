@@ -15,7 +15,7 @@ from cache import Paths
 from pipeline.checks import did_you_mean
 from pipeline.datasets import DATASETS
 from pipeline.errors import ConfigError
-from pipeline.images.decode import hush
+from pipeline.images.pillow import hush
 
 SplitName = Literal["train", "test"]
 

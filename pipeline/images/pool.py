@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 from pipeline.datasets.base import ImageSplit
 from pipeline.engines.processes import cores, processes
 from pipeline.errors import DataError
-from pipeline.images.decode import hush
+from pipeline.images.pillow import hush
 
 T = TypeVar("T")
 

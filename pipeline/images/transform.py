@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.errors import DataError
 
-VERSION = 1
+VERSION = 2
 """Part of every cache's identity; raise it when a change here or in the decoding changes a pixel."""
 
 Resize = Literal["exact", "shorter-side-then-center-crop", "squash"]

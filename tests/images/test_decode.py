@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 from support.encoding import NOISE, SMOOTH, encoded
 
-from pipeline.images.decode import decode, hush
+from pipeline.images.decode import decode
+from pipeline.images.pillow import hush
 
 PHOTOS = Path(__file__).parents[3] / "shared/cifar10-jpeg"
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from support.encoding import NOISE, RNG, SMOOTH, chunk, encoded, png
 
-from pipeline.images.decode import decode, hush
+from pipeline.images.decode import decode
+from pipeline.images.pillow import hush
 
 
 @pytest.fixture(autouse=True)

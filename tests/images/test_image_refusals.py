@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.encoding import NOISE, SMOOTH, chunk, encoded
 
-from pipeline.images.decode import MAX_PIXELS, ImageError, decode, hush
+from pipeline.images.decode import ImageError, decode
+from pipeline.images.pillow import MAX_PIXELS, hush
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +47,7 @@ def test_every_truncation_is_refused_unless_all_pixels_are_there(kind: str) -> N
     assert refused > 0.8 * len(data)
 
 
-@pytest.mark.parametrize(
-    "data", [b"not an image", b"\0" * 100, b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
-)
+@pytest.mark.parametrize("data", [b"not an image", b"\0" * 100, b"BZh91AY", b"RIFF\0\0\0\0WAVE", b"MM"])
 def test_what_is_no_image_is_refused_in_words_that_are_always_the_same(data: bytes) -> None:
     assert refusal(data) == ("expected an image (JPEG, PNG, BMP, GIF, WEBP, TIFF, PPM), found something else")
 

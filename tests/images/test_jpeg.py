@@ -1,7 +1,5 @@
 """JPEG files take a faster way than Pillow's: the pixels, and the refusals, are those that Pillow gives."""
 
-import contextlib
-import io
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
+from support.jpegs import assert_as_pillow, by_pillow, encoded, exif, noise, photo, with_segment
 
-from pipeline.images.decode import MAX_PIXELS, ImageError, decode, hush
+from pipeline.images.decode import ImageError, decode
+from pipeline.images.pillow import MAX_PIXELS, hush
 
-RNG = np.random.default_rng(0)
 JUNK = b"\xff\xd8\xff\xd9 junk \xff\xe1\x00\x08Exif\0\0"
 PHOTOS = Path(__file__).parents[3] / "shared/cifar10-jpeg"
 
@@ -24,57 +23,6 @@ PHOTOS = Path(__file__).parents[3] / "shared/cifar10-jpeg"
 @pytest.fixture(autouse=True)
 def hushed() -> None:
     hush()
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return RNG.integers(0, 256, (height, width, 3), np.uint8)
-
-
-def photo(height: int, width: int) -> np.ndarray:
-    """Smooth at several scales, with a little noise."""
-    pixels = RNG.normal(128, 3, (height, width, 3))
-    for cells, contrast in ((3, 60), (10, 30), (40, 10)):
-        coarse = RNG.integers(0, 256, (cells, cells, 3), np.uint8)
-        fine = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        pixels += (np.asarray(fine) / 255 - 0.5) * contrast
-    return pixels.clip(0, 255).astype(np.uint8)
-
-
-def encoded(image: Image.Image | np.ndarray, kind: str = "JPEG", **options: Any) -> bytes:
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    image.save(file := io.BytesIO(), kind, **options)
-    return file.getvalue()
-
-
-def with_segment(data: bytes, marker: int, content: bytes) -> bytes:
-    """The file with a segment more, right after its start."""
-    return data[:2] + bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
-
-
-def by_pillow(data: bytes) -> np.ndarray | None:
-    """The pixels as Pillow alone gives them; None where it refuses."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
-        image.load()
-    except Exception:  # noqa: BLE001  # of a damaged file Pillow raises whatever comes
-        return None
-    with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
-    return np.asarray(image.convert("RGB"))
-
-
-def assert_as_pillow(data: bytes) -> bool:
-    """Whether the file can be decoded."""
-    expected = by_pillow(data)
-    if expected is None:
-        with pytest.raises(ImageError):
-            decode(data, "x")
-        return False
-    found = decode(data, "x")
-    assert found.dtype == np.uint8
-    assert found.flags.c_contiguous
-    np.testing.assert_array_equal(found, expected)
-    return True
 
 
 @pytest.fixture
@@ -120,12 +68,6 @@ def test_real_photos_decode_as_pillow_decodes_them() -> None:
     paths = sorted(PHOTOS.glob("test/*/*0.jpg"))
     assert len(paths) == 1000
     assert all(assert_as_pillow(path.read_bytes()) for path in paths)
-
-
-def exif(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[274], exif[271] = orientation, "maker"
-    return exif
 
 
 def test_a_photo_with_exif_that_is_not_turned_takes_the_fast_way(without_pillow: None) -> None:
@@ -204,26 +146,6 @@ def test_a_jpeg_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
     assert MAX_PIXELS < 65_500**2
     with pytest.raises(ImageError, match="decompression bomb"):
         decode(SMALL.replace(b"\0\x0c\0\x14\3", side + side + b"\3"), "x")
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}], ids=str)
-def test_every_truncation_is_refused_but_that_of_the_end_s_own_two_bytes(options: dict) -> None:
-    data = encoded(noise(12, 20), quality=40, **options)
-    decoded = [assert_as_pillow(data[:length]) for length in range(1, len(data))]
-    assert not any(decoded[:-2])
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}], ids=str)
-def test_damaged_bytes_come_out_as_pillow_shows_them(options: dict) -> None:
-    rng = np.random.default_rng(1)
-    sound = encoded(noise(12, 20), quality=40, exif=exif(6), **options)
-    decoded = 0
-    for _ in range(1500):
-        data = bytearray(sound)
-        for at in rng.integers(0, len(data), rng.integers(1, 4)):
-            data[at] = (0, 0xFF, int(rng.integers(256)))[rng.integers(3)]
-        decoded += assert_as_pillow(bytes(data))
-    assert 0.1 < decoded / 1500 < 0.9
 
 
 def shuffled_files() -> Iterator[bytes]:
