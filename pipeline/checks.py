@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import linecache
+import os
 import re
 import sys
 import types
@@ -50,6 +51,19 @@ class OneOf:
         return (value.partition(":")[0] if self.paths else value) in self.choices
 
 
+@dataclasses.dataclass(frozen=True)
+class AnyPath:
+    """A path, absolute or from the working directory. A ~ at its beginning is the home folder, which a shell
+    puts there in `--cache ~/c`, but neither in `--cache=~/c` nor in `folder:~/photos`."""
+
+    def __contains__(self, value: str) -> bool:
+        return bool(value)
+
+    def __str__(self) -> str:
+        return "that names a file or folder"
+
+
+FilePath = Annotated[str, AnyPath()]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Count = Annotated[int, Range(1, 1_000_000)]
 Fraction = Annotated[float, Range(0, 0.95)]
@@ -62,7 +76,7 @@ class Kind:
     """The values that a field takes, as its annotation says."""
 
     type: type
-    rule: Range | OneOf | None = None
+    rule: Range | OneOf | AnyPath | None = None
     many: bool = False
     optional: bool = False
 
@@ -83,6 +97,16 @@ class Kind:
             right and isinstance(value, bool) == (self.type is bool) and (not self.rule or value in self.rule)
         )
 
+    def at_home(self, value: Any) -> Any:
+        """A value that is right, with the home folder for a ~ where a path begins."""
+        is_name = isinstance(self.rule, OneOf) and self.rule.paths
+        if value is None or not (is_name or isinstance(self.rule, AnyPath)):
+            return value
+        if self.many:
+            return tuple(map(_at_home, value))
+        name, colon, path = value.partition(":") if is_name else ("", "", value)
+        return name + colon + _at_home(path)
+
     def refusal(self, value: Any) -> str:
         """What was expected instead of one value, and the nearest of the choices if there are any."""
         if isinstance(self.rule, OneOf):
@@ -90,6 +114,17 @@ class Kind:
         names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
         expected = f"{names[self.type]} {self.rule}" if self.rule else names[self.type]
         return f"expected {expected}, found {short(value)}"
+
+
+def _at_home(path: str) -> str:
+    """Raises: ValueError when the path begins with the home folder of a user that there is not."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ValueError(
+            f"expected the path of a file or folder, found {short(path)}, whose {path.partition('/')[0]} is "
+            f"no user's home; write ./{path} if it is a name"
+        )
+    return expanded
 
 
 def one_of(choices: Iterable[str], found: Any) -> str:
@@ -128,7 +163,7 @@ def short(value: Any) -> str:
 
 def slug(*parts: str | None) -> str:
     """A folder name: letters, digits, dots and dashes out of the parts that are given."""
-    names = (re.sub(r"[^\w.]+", "-", p.removeprefix("folder:")).strip("-") for p in parts if p)
+    names = (re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts if part)
     return "-".join(n for n in names if n)
 
 
@@ -152,11 +187,16 @@ class Checked:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            problem = kinds(type(self))[field.name].problem(value)
+            kind = kinds(type(self))[field.name]
+            problem = kind.problem(value)
             if value == () != field.default:
                 problem = "expected at least one value, found none"
             if problem:
                 raise self.refused(field.name, problem)
+            try:
+                object.__setattr__(self, field.name, kind.at_home(value))  # the one change to a frozen value
+            except ValueError as error:
+                raise self.refused(field.name, str(error)) from error
 
     def refused(self, field: str, problem: str) -> ConfigError:
         """An error about a field: Python shows TrainConfig.weight_decay, the command line --weight-decay."""

@@ -16,8 +16,10 @@ import pytest
 from experiments.attention.config import AttentionConfig
 from experiments.crops.config import CropsConfig
 from pipeline import config as stages
-from pipeline.checks import Checked, OneOf, Range, flag, texts
+from pipeline.checks import AnyPath, Checked, OneOf, Range, flag, kinds, texts
 from pipeline.cli import main, parse
+from pipeline.config import EvaluateConfig
+from pipeline.config.extract import name_of_dataset
 from pipeline.errors import ConfigError
 
 STAGES = [getattr(stages, name) for name in stages.__all__] + [CropsConfig, AttentionConfig]
@@ -44,6 +46,11 @@ def ranges() -> list[tuple[type[Checked], str, Range]]:
 
 def default(stage: type[Checked], name: str) -> Any:
     return next(f.default for f in dataclasses.fields(stage) if f.name == name)
+
+
+def is_path(stage: type[Checked], field: dataclasses.Field) -> bool:
+    rule = kinds(stage)[field.name].rule
+    return isinstance(rule, AnyPath) or (isinstance(rule, OneOf) and rule.paths)
 
 
 def takes_several(stage: type[Checked], name: str) -> bool:
@@ -299,3 +306,48 @@ def test_a_heads_own_settings_are_written_down_unless_others_are_asked_for() -> 
     assert (asked["lr"], asked["batch"]) == ([0.5], 7)
     usual = stages.TrainConfig().resolved()
     assert (usual.lr, usual.batch, usual.crop_cells) == ((0.1,), None, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [(stage, field.name) for stage in STAGES for field in dataclasses.fields(stage) if is_path(stage, field)],
+)
+def test_a_tilde_is_the_home_folder_in_every_path(
+    config: type[Checked], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves it as it is behind --cache= and folder:."""
+    monkeypatch.setenv("HOME", "/home/me")
+    kind, name = kinds(config)[field], "folder:" if field == "dataset" else ""
+    two = ["--run", "a", "b"] if config is EvaluateConfig and field == "out" else []
+    for given, meant in [("~/c", "/home/me/c"), ("~", "/home/me"), ("a/~", "a/~"), ("./~", "./~")]:
+        made = parse(config, "p", [*two, f"{flag(field)}={name}{given}"])
+        found = getattr(made, field)
+        assert found == ((name + meant,) if kind.many else name + meant)
+        assert config.from_json(made.as_json()) == made
+    for wrong in ("~nobody-at-all/c", *([] if name else [""])):
+        with pytest.raises(ConfigError, match=f"{field}: expected .* found '{wrong}'"):
+            parse(config, "p", [*two, f"{flag(field)}={name}{wrong}"])
+
+
+def test_every_text_that_is_a_path_is_known_as_one() -> None:
+    """Were one of them typed as plain text, the test above would leave it out."""
+    found = {field.name for stage in STAGES for field in dataclasses.fields(stage) if is_path(stage, field)}
+    assert found == {"dataset", "weights", "cache", "out", "run", "trunk_out"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits", "digits"),
+        ("folder:photos", "photos"),
+        ("folder:/elsewhere/my photos/", "my-photos"),
+        ("folder:../../photos", "photos"),
+        ("folder:/", ""),
+        ("csv:/data/birds/labels.csv", "csv-birds-labels"),
+        ("csv:/moved/birds/labels.csv", "csv-birds-labels"),
+        ("coco:/data/coco2017", "coco-coco2017"),
+        ("voc2007", "voc2007"),
+    ],
+)
+def test_the_name_of_a_dataset_stays_when_its_folder_moves(dataset: str, name: str) -> None:
+    assert name_of_dataset(dataset) == name

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.checks import Checked, Count, Device, Fraction, OneOf, Range, slug
+from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, slug
 from pipeline.config.train import Crops
 
 PARTS = ("heads", "steps", "start", "constraints", "loss")
@@ -20,9 +20,9 @@ class AttentionConfig(Checked):
     images. Writes OUT/attention.json and attention.md. After an interruption run the same command again.
     """
 
-    cache: str = "artifacts/demo/scenes"
+    cache: FilePath = "artifacts/demo/scenes"
     """Folder that extract_features.py made of a multi-label dataset."""
-    out: str | None = None
+    out: FilePath | None = None
     """Folder for runs and results (default: artifacts/ablation/CACHE)."""
     parts: tuple[Annotated[str, OneOf(PARTS)], ...] = PARTS
     """heads: each head on --crops; steps: 1 to --max-steps regions instead of 5; start: regions start as the

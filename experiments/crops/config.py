@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from pipeline.checks import Checked, Count, Device, OneOf, Range, Seed, Workers
+from pipeline.checks import Checked, Count, Device, FilePath, OneOf, Range, Seed, Workers
 from pipeline.config.extract import Dataset
 
 
@@ -17,7 +17,7 @@ class CropsConfig(Checked):
 
     dataset: Dataset = "cifar10"
     """Images with one label each: NAME or NAME:PATH, not a multi-label one."""
-    out: str = "artifacts/ablation"
+    out: FilePath = "artifacts/ablation"
     """Folder for runs and results."""
     regime: tuple[Annotated[str, OneOf(("same", "transfer", "digits"))], ...] = ("same", "transfer", "digits")
     """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on half of
@@ -25,7 +25,7 @@ class CropsConfig(Checked):
     trunk_classes: tuple[str, ...] = ()
     """Classes that the trunk of the regime `transfer` is trained on; the heads get the others (default: the
     first half)."""
-    trunk_out: str = "artifacts/trunks/first-half"
+    trunk_out: FilePath = "artifacts/trunks/first-half"
     """Folder in which the trunk of the regime `transfer` is pretrained, if it is not there yet."""
     pretrain_epochs: Count = 24
     """Passes over the training part when that trunk is pretrained."""

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from pipeline.checks import Checked, Device, Range, Seed, Workers
+from pipeline.checks import Checked, Device, FilePath, Range, Seed, Workers
 from pipeline.config.pretrain import ImagePolicy
 
 
@@ -18,11 +18,11 @@ class EvaluateConfig(Checked):
 
     prints_results = True
 
-    run: tuple[str, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)
+    run: tuple[FilePath, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)
     """Run folders. With two or more, each is compared with the first on the same images."""
-    cache: str | None = None
+    cache: FilePath | None = None
     """Cache to score on (default: the one that the run was trained on)."""
-    out: str | None = None
+    out: FilePath | None = None
     """File for a comparison of two runs or more (default: artifacts/comparison.json)."""
     resamples: Annotated[int, Range(100, 1_000_000)] = 10_000
     """Bootstrap resamples of the paired intervals."""

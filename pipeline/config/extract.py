@@ -1,11 +1,12 @@
 """The configuration of stage one."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pipeline.checks import Checked, Device, Fraction, OneOf, Range, Seed, Workers, slug
+from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
 from pipeline.datasets import DATASETS
 from pipeline.trunks import TRUNKS
 
@@ -25,11 +26,11 @@ class ExtractConfig(Checked):
     """Images with their labels: NAME or NAME:PATH."""
     trunk: Annotated[str, OneOf(TRUNKS)] = "alexnet-cifar"
     """The frozen network."""
-    weights: str | None = None
+    weights: FilePath | None = None
     """File with the trunk's weights, .safetensors or .pth (default: the weights that it ships with)."""
-    cache: str | None = None
-    """Folder of the cache (default: artifacts/cache/DATASET-TRUNK-VIEWS, with --image-px and --resize where
-    given)."""
+    cache: FilePath | None = None
+    """Folder of the cache (default: artifacts/cache/DATASET-TRUNK-VIEWS, where DATASET is the last name of a
+    path, with --image-px and --resize where given)."""
     views: str = "plain"
     """What is stored of a training image. plain: the image; mirror: the image and its mirror image;
     augment:K: the image and K versions of it, shifted by up to an eighth of the side and mirrored, both at
@@ -72,8 +73,19 @@ class ExtractConfig(Checked):
     def cache_dir(self) -> Path:
         """The folder that is written: --cache, or one named after what is in it."""
         size = f"{self.image_px}px" if self.image_px else None
-        name = slug(self.dataset, self.trunk, self.views, size, self.resize)
+        name = slug(name_of_dataset(self.dataset), self.trunk, self.views, size, self.resize)
         return Path(self.cache or Path("artifacts/cache") / name)
+
+
+def name_of_dataset(spec: str) -> str:
+    """A dataset in the name of a folder: `folder:../photos` → photos, `coco:coco2017` → coco-coco2017.
+
+    Of a path it has the last name only, so that it stays when the data move; of a CSV file, which is often
+    called labels.csv, the folder's name as well.
+    """
+    kind, _, path = spec.removesuffix(".csv").partition(":")
+    parts = Path(os.path.abspath(path)).parts[1:] if path else ()
+    return slug("" if kind == "folder" else kind, *parts[-2 if kind == "csv" else -1 :])
 
 
 def view_count(views: str) -> int:

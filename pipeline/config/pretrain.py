@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pipeline.checks import Checked, Count, Device, Fraction, OneOf, Range, Seed, Workers, slug
-from pipeline.config.extract import Dataset
+from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
+from pipeline.config.extract import Dataset, name_of_dataset
 from pipeline.trunks import TRUNKS
 
 TRAINABLE = {name: trunk for name, trunk in TRUNKS.items() if trunk.untrained}
@@ -24,9 +24,9 @@ class PretrainConfig(Checked):
     """Images with one label each: NAME or NAME:PATH, not a multi-label one."""
     trunk: Annotated[str, OneOf(TRAINABLE)] = "alexnet-cifar"
     """The network to train."""
-    weights: str | None = None
+    weights: FilePath | None = None
     """File with weights to start from, to train a trunk further (default: random weights)."""
-    out: str | None = None
+    out: FilePath | None = None
     """Folder for the weights (default: artifacts/trunks/TRUNK-DATASET)."""
     classes: tuple[str, ...] = ()
     """Classes to train on (default: all)."""
@@ -66,4 +66,7 @@ class PretrainConfig(Checked):
     @property
     def out_dir(self) -> Path:
         """The folder that is written: --out, or one named after trunk, dataset and classes."""
-        return Path(self.out or Path("artifacts/trunks") / slug(self.trunk, self.dataset, *self.classes))
+        return Path(
+            self.out
+            or Path("artifacts/trunks") / slug(self.trunk, name_of_dataset(self.dataset), *self.classes)
+        )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pipeline.checks import Count, Device, Fraction, OneOf, Range, Seed, slug
+from pipeline.checks import Count, Device, FilePath, Fraction, OneOf, Range, Seed, slug
 from pipeline.heads import HEADS
 from pipeline.heads.settings import MAX_WIDTH, Crops, HeadSettings, SharedSettings, refuse_unread, unread_by
 
@@ -17,9 +17,9 @@ HeadName = Annotated[str, OneOf(HEADS)]
 class TrainingSettings(SharedSettings):
     """Settings that all groups of a sweep have in common."""
 
-    cache: str = "artifacts/cache/digits-alexnet-cifar-plain"
+    cache: FilePath = "artifacts/cache/digits-alexnet-cifar-plain"
     """Folder that extract_features.py made."""
-    out: str | None = None
+    out: FilePath | None = None
     """Folder of the run (default: artifacts/runs/CACHE-HEAD-CROPS)."""
     optimizer: Literal["auto", "sgd", "adam"] = "auto"
     """sgd: with Nesterov momentum. adam: with decoupled weight decay. auto: adam for recurrent-attention, sgd
