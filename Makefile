@@ -6,11 +6,13 @@ TRUNK ?= alexnet-cifar
 VIEWS ?= plain
 HEAD ?= fullnet
 CROPS ?= ten
-SPACE := $() $()
-# the folder that extract_features.py takes by default: folder:../photos/ is ..-photos
-DASHED = $(subst $(SPACE),-,$(strip $(subst -, ,$(subst /,-,$(subst :,-,$(patsubst folder:%,%,$(1)))))))
-CACHE ?= artifacts/cache/$(call DASHED,$(DATASET))-$(TRUNK)-$(subst :,-,$(VIEWS))
-RUN ?= artifacts/runs/$(notdir $(CACHE))-$(subst $(SPACE),-,$(HEAD) $(CROPS))
+IMAGE_PX ?=
+EXTRACTED = --dataset '$(DATASET)' --trunk '$(TRUNK)' --views '$(VIEWS)'$(if $(IMAGE_PX), --image-px $(IMAGE_PX))
+TRAINED = --cache '$(CACHE)' --head $(HEAD) --crops $(CROPS)
+# the folders that the scripts take by default
+WHERE = $(PY) -c 'import sys; from pipeline.cli import tencrop; sys.exit(tencrop())' where
+CACHE ?= $(shell $(WHERE) extract $(EXTRACTED))
+RUN ?= $(shell $(WHERE) train $(TRAINED))
 ARGS ?=
 
 PY := .venv/bin/python
@@ -22,9 +24,8 @@ TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo
-	@echo 'Variables: DATASET=$(DATASET) TRUNK=$(TRUNK) VIEWS=$(VIEWS) HEAD=$(HEAD) CROPS=$(CROPS)'
-	@echo '           CACHE=$(CACHE)'
-	@echo '           RUN=$(RUN)'
+	@echo 'Variables: DATASET=$(DATASET) TRUNK=$(TRUNK) VIEWS=$(VIEWS) IMAGE_PX=$(IMAGE_PX) HEAD=$(HEAD) CROPS=$(CROPS)'
+	@echo '           CACHE, RUN: the folders that the scripts choose for these, unless given'
 	@echo '           ARGS="any further flags of the script; see SCRIPT --help"'
 
 setup: $(INSTALLED)  ## install into .venv what requirements.lock names
@@ -37,30 +38,30 @@ $(INSTALLED): requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
 
-demo: setup  ## digits from images to a table, in a minute
+demo: setup  ## digits from images to a table, 1 to 2 minutes on two cores
 	$(PY) extract_features.py --dataset digits --cache artifacts/demo/cache
 	$(PY) train_head.py --cache artifacts/demo/cache --crops ten --out artifacts/demo/ten
 	$(PY) train_head.py --cache artifacts/demo/cache --crops center --out artifacts/demo/center
 	$(PY) train_head.py --cache artifacts/demo/cache --crops full --out artifacts/demo/full
 	$(PY) evaluate.py --run artifacts/demo/ten artifacts/demo/center artifacts/demo/full --out artifacts/demo/comparison.json
 
-demo-multilabel: setup  ## scenes of several digits: attention beside pooling, and where it looked
+demo-multilabel: setup  ## scenes of several digits: attention beside pooling, and where it looked; 4 to 7 minutes
 	$(PY) extract_features.py --dataset scenes --image-px 64 --cache artifacts/demo/scenes
 	$(PY) train_head.py --cache artifacts/demo/scenes --head gap gmp csra --crops full --lr 0.3 --out artifacts/demo/pooling
 	$(PY) train_head.py --cache artifacts/demo/scenes --head recurrent-attention --crops full --hidden 128 --localisation 1 --dropout 0.1 --weight-decay 1e-2 --epochs 12 --out artifacts/demo/attention
 	$(PY) evaluate.py --run artifacts/demo/attention $(addprefix artifacts/demo/pooling/,gap-full gmp-full csra-full) --show-regions 16 --out artifacts/demo/multilabel.json
 
 pretrain: setup  ## train the trunk as a whole network (DATASET=cifar10)
-	$(PY) pretrain_trunk.py --dataset $(DATASET) --trunk $(TRUNK) $(ARGS)
+	$(PY) pretrain_trunk.py --dataset '$(DATASET)' --trunk '$(TRUNK)' $(ARGS)
 
 extract: setup  ## stage one: images -> trunk -> CACHE
-	$(PY) extract_features.py --dataset $(DATASET) --trunk $(TRUNK) --views $(VIEWS) --cache $(CACHE) $(ARGS)
+	$(PY) extract_features.py $(EXTRACTED) --cache '$(CACHE)' $(ARGS)
 
 train-head: setup  ## stage two: CACHE -> crops -> head -> RUN
-	$(PY) train_head.py --cache $(CACHE) --head $(HEAD) --crops $(CROPS) --out $(RUN) $(ARGS)
+	$(PY) train_head.py $(TRAINED) --out '$(RUN)' $(ARGS)
 
 eval: setup  ## score RUN on the test split
-	$(PY) evaluate.py --run $(RUN) $(ARGS)
+	$(PY) evaluate.py --run '$(RUN)' $(ARGS)
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
 	$(PY) -m experiments.crops $(ARGS)
@@ -69,7 +70,7 @@ ablate-attention: setup  ## does attention help on several labels? every head, 1
 	$(PY) -m experiments.attention $(ARGS)
 
 verify: setup  ## check every block of CACHE against its digest
-	$(PY) -m cache verify $(or $(wildcard $(CACHE)/*.h5),$(CACHE)/train.h5) $(ARGS)
+	$(PY) -m cache verify '$(CACHE)' $(ARGS)
 
 bench: setup  ## benchmarks: one table, JSON beside it
 	$(PY) -m benchmarks $(ARGS)

@@ -49,6 +49,10 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
 """The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""
 
 
+FOLDERS = {"extract": "cache_dir", "train": "run_dir", "pretrain": "out_dir"}
+"""The commands that write a folder, and the property of the configuration that names it."""
+
+
 class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed on the way out."""
 
@@ -60,6 +64,13 @@ def tencrop() -> int:
     sys.argv[:2] = [f"tencrop {name}"]
     if name in COMMANDS:
         return main(*COMMANDS[name])
+    if name == "where":
+        command = sys.argv[1] if len(sys.argv) > 1 else ""
+        if command in FOLDERS:
+            sys.argv[:2] = [f"tencrop where {command}"]
+            return main(COMMANDS[command][0], "pipeline.cli:show_folder")
+        print(f"tencrop where: {one_of(FOLDERS, command)}", file=sys.stderr)
+        return 2
     if name == "cache":
         return resolve_name("cache.__main__:main")(program="tencrop cache")
     if name == "--version":
@@ -69,9 +80,10 @@ def tencrop() -> int:
         for command, (config_class, *_) in COMMANDS.items():
             print(f"  {command:10}{_about(config_class).splitlines()[0]}")
         print("  cache     Check caches and say what they hold.")
+        print("  where     Say which folder a command would write: tencrop where COMMAND [--FLAG VALUE ...]")
         print("\ntencrop COMMAND --help lists the flags of a command, tencrop --version prints the version.")
     else:
-        problem = one_of([*COMMANDS, "cache"], name) if name else "expected a command"
+        problem = one_of([*COMMANDS, "cache", "where"], name) if name else "expected a command"
         print(f"tencrop: {problem}; see tencrop --help", file=sys.stderr)
         return 2
     return 0
@@ -111,6 +123,11 @@ def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: s
         message = f"{where}{error.strerror}; fix that, then {again}"
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def show_folder(config: Checked) -> None:
+    """Print which folder a stage would write."""
+    print(next(getattr(config, name) for name in FOLDERS.values() if hasattr(config, name)))
 
 
 def load(stage: str) -> Callable[..., Any]:

@@ -252,7 +252,7 @@ def tencrop(*words: str) -> subprocess.CompletedProcess[str]:
 def test_tencrop_lists_its_commands() -> None:
     done = run("-X", "importtime", "-c", "from pipeline.cli import tencrop; tencrop()", "--help")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert listed == ["extract", "train", "evaluate", "pretrain", "cache"]
+    assert listed == ["extract", "train", "evaluate", "pretrain", "cache", "where"]
     assert "numpy" not in done.stderr
 
 
@@ -269,11 +269,21 @@ def test_a_command_of_tencrop_is_the_script(script: str, command: str, flags: li
         ).replace(f"see {script}", f"see tencrop {command}")
 
 
+def test_where_says_what_a_command_would_write() -> None:
+    done = tencrop("where", "train", "--cache=~/c/photos", "--head", "knn")
+    assert (done.stdout, done.returncode) == ("artifacts/runs/photos-knn\n", 0)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extrct"], "tencrop: expected one of extract, train, evaluate, pretrain, cache, found 'extrct'; "),
+        (
+            ["extrct"],
+            "tencrop: expected one of extract, train, evaluate, pretrain, cache, where, found 'extrct'; ",
+        ),
         (["extrct"], "found 'extrct'; did you mean extract?; see tencrop --help\n"),
+        (["where"], "tencrop where: expected one of extract, train, pretrain, found ''\n"),
+        (["where", "train", "--lr", "x"], "tencrop where train: --lr: expected a number"),
         ([], "tencrop: expected a command; see tencrop --help\n"),
         (["cache", "info", "none.h5"], "tencrop cache: none.h5: can't be opened"),
     ],

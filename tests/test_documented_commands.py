@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,14 +51,35 @@ def of_make() -> list[str]:
     return re.findall(rf"((?:{SCRIPT}).*)", done.stdout)
 
 
-@pytest.mark.parametrize("dataset", ["digits", "voc2007:/data/voc", "folder:../my/photos/", "folder:/a-b"])
-@pytest.mark.parametrize("views", ["plain", "augment:3"])
-def test_make_and_the_script_name_a_cache_alike(dataset: str, views: str) -> None:
+@pytest.mark.parametrize(
+    "dataset", ["digits", "voc2007:/data/voc", "folder:../my photos/", "csv:~/a-b/l.csv"]
+)
+@pytest.mark.parametrize(("views", "image_px"), [("plain", None), ("augment:3", 64)])
+def test_make_and_the_scripts_name_folders_alike(dataset: str, views: str, image_px: int | None) -> None:
     if shutil.which("make") is None:
         pytest.skip("there is no make")
-    command = ["make", "-n", "extract", f"DATASET={dataset}", f"VIEWS={views}"]
+    settings = [f"DATASET={dataset}", f"VIEWS={views}", f"IMAGE_PX={image_px or ''}", "HEAD=linear knn"]
+    command = ["make", "-n", f"PY={sys.executable}", "extract", "train-head", "eval", "verify", *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"--cache {ExtractConfig(dataset=dataset, views=views).cache_dir} " in done.stdout
+    cache = ExtractConfig(dataset=dataset, views=views, image_px=image_px).cache_dir
+    run = SweepConfig(cache=str(cache), head=("linear", "knn")).run_dir
+    words = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if line.startswith(sys.executable)]
+    extract, train, evaluate, verify = words[-4:]
+    size = f" --image-px {image_px}" if image_px else ""
+    asked = f"--dataset '{dataset}' --trunk 'alexnet-cifar' --views '{views}'{size}"
+    assert extract.rstrip() == f"extract_features.py {asked} --cache '{cache}'".replace("  ", " ")
+    assert train.rstrip() == f"train_head.py --cache '{cache}' --head linear knn --crops ten --out '{run}'"
+    assert evaluate.rstrip() == f"evaluate.py --run '{run}'"
+    assert verify.rstrip() == f"-m cache verify '{cache}'"
+
+
+def test_make_says_what_is_wrong_with_a_variable() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    command = ["make", "-n", f"PY={sys.executable}", "train-head", "TRUNK=alexnt"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "--trunk: expected one of alexnet-cifar" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def understand(command: str) -> None:
