@@ -14,6 +14,7 @@ from pathlib import Path
 from cache.errors import CacheError
 
 _ZEROS = memoryview(bytes(1 << 20))
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -80,12 +81,14 @@ class BackgroundSync:
         self._thread = ThreadPoolExecutor(1)
         self._last: Future[None] | None = None
 
-    def start(self) -> None:
-        """Returns at once, and leaves it to a later call when a sync is under way. Raises: as `finish`."""
+    def start(self) -> bool:
+        """Returns at once; False: left to a later call, since one is under way. Raises: as `finish`."""
         if hasattr(os, "fdatasync") and (self._last is None or self._last.done()):
             self.finish()
             with suppress(RuntimeError):  # no thread is to be had: the last `sync` does it all
                 self._last = self._thread.submit(os.fdatasync, self._fd)
+                return True
+        return False
 
     def finish(self) -> None:
         """Raises: the OSError of the last one. The system tells of a failure once, not to `sync` again."""
@@ -110,12 +113,19 @@ def rename(old: Path, new: Path) -> None:
         os.close(folder)
 
 
-def try_lock(fd: int) -> bool:
-    """An exclusive lock on an open file; False when someone else holds it. It ends with the process."""
+def try_lock(fd: int) -> bool | None:
+    """An exclusive lock on an open file, which ends with the process.
+
+    False when someone else holds it; None when the file system has no locks, as Lustre by default.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
     return True
 
 
@@ -137,5 +147,5 @@ def explained(path: Path) -> Iterator[None]:
         todo = "free some space" if full else "fix that"
         raise CacheError(
             f"{path}: can't be written: {error.strerror or error}; {todo} and run the same command again, "
-            "finished blocks are kept"
+            "blocks that reached the disk are kept"
         ) from error

@@ -17,12 +17,12 @@ TAIL_BYTES = 128  # behind the cache proper: who holds the lock. Cut off before 
 
 @dataclass(eq=False)
 class Part:
-    """A locked file. `contents` is None until it is laid out."""
+    """A locked file. `contents` is None until it is laid out, `is_locked` if the file system has no locks."""
 
     path: Path
     fd: int
     contents: Contents | None = None
-    is_locked: bool = False
+    is_locked: bool | None = False
 
     @classmethod
     def acquire(cls, path: Path) -> "Part":
@@ -34,7 +34,7 @@ class Part:
             part = cls(path, os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             try:
                 part.is_locked = disk.try_lock(part.fd)
-                if not part.is_locked:
+                if part.is_locked is False:
                     raise CacheError(
                         f"{path}: in use by {_holder(part.fd)}; wait until it is done or stop it"
                     )
@@ -92,7 +92,7 @@ class Part:
 
     def close(self) -> None:
         """Let go of the lock. A file that was never laid out goes away."""
-        if self.is_locked and not _is_laid_out(self.fd) and disk.is_file_at(self.fd, self.path):
+        if self.is_locked is not False and not _is_laid_out(self.fd) and disk.is_file_at(self.fd, self.path):
             self.path.unlink(missing_ok=True)
         os.close(self.fd)
         self.fd = -1  # the next file that is opened gets the number, and is not to be written to

@@ -6,6 +6,7 @@ with CacheWriter("train.h5", header) as writer:
     writer.publish()
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,8 +18,9 @@ from cache.contents import Contents, opened, read_digests, read_published
 from cache.digests import block_digest, block_spans, damaged_blocks
 from cache.dtypes import DTYPES, Raw, Values
 from cache.errors import CacheError
-from cache.format import BLOCK_ROWS, DIGEST_BYTES, DIGESTS, IMAGE_DIGESTS, Layout
+from cache.format import BLOCK_ROWS, DIGEST_BYTES, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
+from cache.journal import Journal
 from cache.partial import Part, layout_path, part_path, read_part
 from cache.relabelling import relabelled
 
@@ -46,14 +48,19 @@ class CacheWriter:
             except BaseException:
                 self._part.close()
                 raise
-        self._syncing = disk.BackgroundSync(self._part.fd)
+        self._journal = Journal(self._part.fd, self._layout)
         return self
 
     def __exit__(self, *error: object) -> None:
         try:
-            self._syncing.close()
+            self._journal.close()
         finally:
             self._part.close()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a second writer is kept away; False where the file system has no locks."""
+        return bool(self._part.is_locked)
 
     @property
     def missing(self) -> list[range]:
@@ -91,9 +98,7 @@ class CacheWriter:
             for piece, (offset, _) in zip(pieces, block_spans(self._layout, block), strict=True):
                 disk.write_all(self._part.fd, piece, offset)
             # The digest goes last: it is what says that the block is there.
-            digest = block_digest(block, pieces)
-            disk.write_all(self._part.fd, digest, self._layout[DIGESTS].offset + block * DIGEST_BYTES)
-            self._syncing.start()
+            self._journal.add(block, block_digest(block, pieces))
         self._missing.remove(block)
 
     def encode(self, rows: range, features: Values) -> Raw:
@@ -126,7 +131,7 @@ class CacheWriter:
         if self._missing:
             raise CacheError(f"{self.path}: {len(self._missing)} of {self._layout.blocks} blocks are missing")
         with disk.explained(self.path):
-            self._syncing.finish()
+            self._journal.sync()
             self._part.publish(self.path, self._layout)
         return self.path
 
@@ -168,6 +173,9 @@ class CacheWriter:
             there = part.lay_out(self.header)
         else:
             refuse_if_stale(str(part.path), there.header, self.header)
+            # What an earlier process wrote and didn't sync may fail to reach the medium only now.
+            with closing(Journal(part.fd, there.layout, there.written.nonzero()[0].tolist())) as journal:
+                journal.sync()
             if not there.header.labelled_like(self.header):
                 there = part.lay_out(relabelled(there.header, self.header), source=(part.fd, there))
         written = there.written.nonzero()[0].tolist()

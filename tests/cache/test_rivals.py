@@ -117,7 +117,7 @@ def test_a_cache_published_while_we_waited_for_its_lock_is_left_alone(
     rivals: list[Callable[[], object]] = [lambda: extract(path, made)]
     real = disk.try_lock
 
-    def too_late(fd: int) -> bool:
+    def too_late(fd: int) -> bool | None:
         if rivals:
             wait(spawn(rivals.pop()))
         return real(fd)

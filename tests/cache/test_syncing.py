@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.samples import BLOCKS, extract, fill, header
 
-from cache import CacheError, CacheHeader, CacheWriter
+from cache import CacheError, CacheHeader, CacheWriter, FeatureCache
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="no fdatasync")
 
@@ -46,6 +46,41 @@ def test_a_file_that_failed_to_reach_the_medium_once_is_not_published(
     with pytest.raises(CacheError, match=r"train\.h5: can't be written: Input/output error"):
         make_slowly(path, made)
     assert not path.exists()
+    assert missing(path) == BLOCKS[call:]
+
+
+def missing(path: Path) -> list[range]:
+    """What the next run makes, and with it the right bytes."""
+    with CacheWriter(path, header()) as writer:
+        found = writer.missing
+        fill(writer, header(), found)
+    extract(path, header())
+    FeatureCache(path).verify()
+    return found
+
+
+@pytest.mark.parametrize("when", ["at the start", "behind the writing", "on publishing"])
+def test_blocks_that_failed_to_reach_the_medium_are_made_again(
+    when: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back, they are what they should be: the system still has them in memory, and nowhere else."""
+    path, made = tmp_path / "train.h5", header()
+    extract(path, made, stop_after=1 if when == "on publishing" else 2)
+    with monkeypatch.context() as patch:
+        if when == "behind the writing":  # nobody asks for the outcome before the writer is left
+            patch.setattr(os, "fdatasync", failing_at(0))
+            with CacheWriter(path, made) as writer:
+                fill(writer, made, [BLOCKS[2]])
+        else:
+            patch.delattr(os, "fdatasync")
+            patch.setattr(os, "fsync", failing_at(0 if when == "at the start" else 1))
+            with pytest.raises(
+                CacheError, match=r"Input/output error; fix that and .* that reached the disk"
+            ):
+                extract(path, made)
+    expected = {"at the start": BLOCKS, "behind the writing": BLOCKS[2:], "on publishing": BLOCKS[1:]}
+    assert missing(path) == expected[when]
+    assert path.read_bytes() == sample.read_bytes()
 
 
 def test_writing_waits_for_no_sync_and_publishing_for_the_last(
