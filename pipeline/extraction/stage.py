@@ -155,6 +155,8 @@ def make(job: Job, prepared: PreparedTrunk, decoders: Decoders, batch: int | Non
     Raises: DataError (an image; names the flag that leaves it out), StaleCacheError, CacheError.
     """
     with CacheWriter(job.path, job.header) as writer:
+        if not writer.is_locked:
+            print(f"{job.path}: this file system has no locks; don't extract to it twice at a time")
         refuse_changed_images(job, writer.image_digests, decoders)
         try:
             summary = write_missing(writer, job.split, job.views, prepared, decoders, batch)

@@ -1,6 +1,7 @@
 """Whose a run folder is: claimed for a run, found to hold that run or another one, held while it trains."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -13,6 +14,8 @@ from pipeline.errors import RunError
 from pipeline.files import read_json
 from pipeline.runs.folder import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config, write_config
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
+"""What a file system without locks says, as Lustre by default; the last one is NFS's, of folders."""
 IMMATERIAL = (
     *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "versions"),
     *("cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
@@ -100,8 +103,10 @@ def held(run_dir: Path) -> Iterator[None]:
             raise RunError(
                 f"{run_dir}: another process is training into it; wait for it, or give another --out"
             ) from None
-        except OSError:  # some network file systems can't lock a folder
-            pass
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise RunError(f"{run_dir}: can't be locked: {error.strerror}; give another --out") from error
+            print(f"{run_dir}: this file system has no locks; don't train into it twice at a time")
         yield
     finally:
         os.close(folder)

@@ -1,6 +1,9 @@
 """What a run is: each setting and each fact that decides what is learned, changed alone, makes another."""
 
 import dataclasses
+import errno
+import fcntl
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from support.toy import CLASSES, config, write, write_cache
 from cache import CacheHeader, FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.errors import RunError
+from pipeline.runs.claim import held
 from pipeline.training.stage import train
 
 ANOTHER_RUN: dict[str, tuple[str, Any]] = {
@@ -128,3 +132,24 @@ def test_a_cache_of_other_image_contents_makes_another_run(
         with pytest.raises(RunError, match=rf"^{run}: holds a run made with {made}; give another --out$"):
             train(dataclasses.replace(runs["fullnet"], cache=str(tmp_path), out=str(run), resume=resume))
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EIO])
+def test_a_folder_that_can_t_be_locked_is_trained_into_where_there_are_no_locks(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(fd: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    if code == errno.EIO:
+        with (
+            pytest.raises(RunError, match=rf"^{tmp_path}: can't be locked: Input/output error"),
+            held(tmp_path),
+        ):
+            pass
+    else:
+        with held(tmp_path):
+            pass
+        said = capsys.readouterr().out
+        assert said == f"{tmp_path}: this file system has no locks; don't train into it twice at a time\n"
