@@ -136,13 +136,15 @@ class Trainer:
         tensors, facts = read_tensors(path)
         try:
             epoch, step = map(int, facts["done"])
+            if not (0 <= epoch <= self.plan.epochs and 0 <= step <= self.plan.steps_per_epoch):
+                raise ValueError(f"{step} steps of epoch {epoch + 1}")
             for name in BEST:
                 getattr(self, name)[:] = facts[name]
-        except (KeyError, TypeError, ValueError) as error:
+            self.head.start_epoch(epoch)  # makes the generators whose states follow
+            copy_tensors(path, tensors, wanted := self._tensors())
+            self.head.set_random_states([wanted[f"random.{m}"] for m in range(len(self.best_epoch))])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{path}: no checkpoint of this run ({error}); delete it") from error
-        self.head.start_epoch(epoch)  # makes generators, whose states then follow
-        copy_tensors(path, tensors, wanted := self._tensors())
-        self.head.set_random_states([wanted[f"random.{m}"] for m in range(len(self.best_epoch))])
         self.done = (epoch, step)
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -35,8 +35,8 @@ def test_every_file_of_a_cache_and_its_runs_has_the_umask_s_mode(
     """The checkpoint, which is gone at the end, and a replaced file included."""
     seen, save = [], Trainer.save
 
-    def saving(trainer: Trainer, path: Path, epoch: int) -> None:
-        save(trainer, path, epoch)
+    def saving(trainer: Trainer, path: Path) -> None:
+        save(trainer, path)
         seen.append(path.stat().st_mode)
 
     monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)

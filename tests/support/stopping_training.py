@@ -24,10 +24,11 @@ KILLS_PER_RUN = 10
 
 
 def train(flags: list[str], out: Path, stop: str = "", after: float = 0) -> Ended:
-    """Run stage two, which saves a checkpoint after every epoch."""
+    """Run stage two, which saves a checkpoint after every step."""
 
     def prepare() -> None:
         pipeline.training.epochs.CHECKPOINT_SECONDS = 0.0
+        pipeline.training.epochs.CHECKPOINT_SHARE = float("inf")
 
     flags = [*flags, "--out", str(out), "--resume"]
     return run("train_head.py", flags, out.with_suffix(".stderr"), prepare, stop, after)

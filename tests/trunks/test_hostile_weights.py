@@ -96,11 +96,12 @@ def test_a_pickle_with_code_for_a_trained_head_is_not_run(
 def stopped(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was stopped after its second epoch's checkpoint; the checkpoint."""
     monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SHARE", float("inf"))
     save = stage.Trainer.save
 
-    def save_and_stop(self: stage.Trainer, path: Path, epoch: int) -> None:
-        save(self, path, epoch)
-        if epoch == 2:
+    def save_and_stop(self: stage.Trainer, path: Path) -> None:
+        save(self, path)
+        if self.done == (2, 0):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -126,7 +127,8 @@ def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache:
     for length in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         stopped.write_bytes(whole[:length])
         refusal(resume, stopped)
-    for facts in (None, [], 7, {}, good | {"epoch": "x"}, good | {"best_score": [1, 2]}, {"epoch": 1}):
+    wrong = [{"done": done} for done in ("x", 1, [1], [1, "x"], [5, 0], [-1, 0], [0, 9], [0, 0, 0])]
+    for facts in (None, [], 7, {}, {"done": [1, 0]}, *(good | w for w in (*wrong, {"best_score": [1, 2]}))):
         save_file(tensors, stopped, {"facts": json.dumps(facts)})
         refusal(resume, stopped)
     save_file(tensors, stopped, {"facts": "[" * 100_000})
@@ -135,6 +137,8 @@ def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache:
     for wrong in (torch.zeros(3), torch.zeros(0), tensors[name][..., :1].contiguous()):
         save_file(tensors | {name: wrong}, stopped, {"facts": json.dumps(good)})
         assert f"{name}: expected" in refusal(resume, stopped)
+    save_file(tensors | {"random.0": 255 - tensors["random.0"]}, stopped, {"facts": json.dumps(good)})
+    refusal(resume, stopped)
     stopped.write_bytes(whole)
     resume()
     assert load_run(stopped.parent).config.epochs == 4
