@@ -45,6 +45,24 @@ def set_up(device: torch.device, *, tf32: bool) -> None:
         cudnn.allow_tf32, cudnn.deterministic = tf32, not tf32
 
 
+@contextlib.contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Let a GPU compute float32 with TF32, and afterwards as before: scores are computed exactly."""
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
+    set_up(device, tf32=True)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        _, cudnn.allow_tf32, cudnn.deterministic = before
+
+
+def products(precision: str, device: torch.device) -> str:
+    """What --precision means within `fast_products`: the name of what matrix products are computed in."""
+    on_gpu = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "TF32" if on_gpu and precision == "float32" else precision
+
+
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 products are worth asking for: on a GPU, or a CPU with AVX512-BF16 or AMX."""
     if device.type != "cpu":

@@ -1,5 +1,6 @@
 """How much memory is free, as the system's files and limits say."""
 
+import contextlib
 import resource
 import subprocess
 import sys
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.backends import cudnn
 
 from pipeline import device
-from pipeline.device import free_bytes
+from pipeline.device import fast_products, free_bytes, products
 
 GB = 1 << 30
 CPU = torch.device("cpu")
@@ -71,6 +73,29 @@ def test_groups_that_cannot_be_looked_at_limit_nothing(system: Path, said: str) 
 def test_the_address_space_that_is_left_counts(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (GB, GB))
     assert free_bytes(CPU) == GB - 1000 * resource.getpagesize()
+
+
+def precisions() -> tuple[str, bool, bool]:
+    return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
+
+
+def test_training_leaves_a_gpu_s_precision_as_it_found_it() -> None:
+    """So that what is scored in the same process is computed exactly; also after an error."""
+    before, within = precisions(), []
+    with contextlib.suppress(KeyError), fast_products(torch.device("cuda")):
+        within.append(precisions())
+        raise KeyError
+    assert within == [("high", True, False)]
+    assert precisions() == before
+
+
+@pytest.mark.parametrize(("place", "capability"), [("cpu", (8, 0)), ("cuda", (7, 5)), ("cuda", (9, 0))])
+def test_products_have_the_name_of_what_they_are_computed_in(
+    place: str, capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    named = [products(precision, torch.device(place)) for precision in ("float32", "bfloat16", "float64")]
+    assert named == ["TF32" if capability == (9, 0) else "float32", "bfloat16", "float64"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="statm is Linux's")

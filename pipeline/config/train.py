@@ -48,7 +48,8 @@ class TrainingSettings(SharedSettings):
     """Memory for maps, which has no effect on results; a cache that doesn't fit is read from disk in each
     epoch, which logistic and knn can't do (default: half of the free memory)."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Precision of the matrix products; weights are updated in float32 at least."""
+    """Precision of the matrix products; weights are updated in float32 at least. A GPU computes products of
+    float32 with 10 bits of mantissa (TF32)."""
     verify: bool = True
     """Check the cache's digests when its blocks are first used."""
     resume: bool = False

@@ -17,7 +17,7 @@ from pipeline.runs.folder import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 """What a file system without locks says, as Lustre by default; the last one is NFS's, of folders."""
 IMMATERIAL = (
-    *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "versions"),
+    *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "products", "versions"),
     *("cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
 )
 """Settings that don't decide what a run learns, and facts that follow from those below."""

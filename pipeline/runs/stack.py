@@ -29,6 +29,11 @@ class StackedHead(NamedTuple):
         """Where its weights and scores go."""
         return self.config.run_dir
 
+    def own_settings(self) -> dict[str, Any]:
+        """The settings in config.json that tell the head from its group."""
+        settings = self.config.as_json()
+        return {name: settings[name] for name in ("lr", "weight_decay", "seed", "out") if name in settings}
+
     def facts(self) -> dict[str, Any]:
         """The part of summary.json that tells the head from the others."""
         return {"group": self.config.group_name, **self.setting._asdict(), "seed": self.seed}

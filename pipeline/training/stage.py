@@ -13,7 +13,7 @@ import torch
 from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import share_drawn
-from pipeline.device import pick_device, set_up
+from pipeline.device import fast_products, pick_device, products
 from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
@@ -49,16 +49,17 @@ def train(config: TrainConfig) -> Path:
         check_all_fit(config.head, source, maps + len(val_part.rows), config.memory_budget_mb)
     else:
         check_budget(source, plan.batch, config.memory_budget_mb)
-    if claim(run_dir, describe(config, cache, train_part)):
+    described = describe(config, cache, train_part)
+    if claim(run_dir, described):
         print(f"{run_dir}: up to date")
         return run_dir
-    with held(run_dir):
+    with held(run_dir), fast_products(source.device):
         if (run_dir / CHECKPOINT).exists() and not config.resume:
             raise RunError(
                 f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"
             )
         for member in stack:
-            claim(member.folder, describe(member.config, cache, train_part))
+            claim(member.folder, {**described, **member.own_settings()})
         announce(config.head, head, source, plan, *parts)
         if unlearned := not_learned(train_part, config.classes or cache.classes):
             print(unlearned)
@@ -100,6 +101,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         "train_images": images,
         "train_maps": images * drawn_views(cache),
         "multi_label": cache.multi_label,
+        "products": products(config.precision, pick_device(config.device)),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
 
@@ -107,7 +109,6 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
 def open_head(config: TrainConfig, cache: FeatureCache, seeds: list[int], maps: int) -> tuple[Head, Source]:
     """The untrained heads, and the cache as they read it. Raises: ConfigError if they don't fit together."""
     device, dtype = pick_device(config.device), getattr(torch, config.precision)
-    set_up(device, tf32=True)
     _, _, channels, height, width = cache.shape
     classes = len(config.classes or cache.classes)
     spec = HeadSpec(config, (channels, height, width), classes, seeds, maps, cache.multi_label)
@@ -130,7 +131,8 @@ def announce(name: str, head: Head, source: Source, plan: Plan, train_part: Part
         print(f"1 head: {name}, computed from all {images * drawn:,} maps at once on {source.device}")
         return
     heads = "1 head" if len(head.seeds) == 1 else f"{len(head.seeds)} heads in one pass"
-    parameters, precision = sum(p[0].numel() for p in head.parameters()), str(source.dtype).split(".")[1]
+    parameters = sum(p[0].numel() for p in head.parameters())
+    precision = products(str(source.dtype).split(".")[1], source.device)
     print(
         f"{heads}: {name}, {parameters:,} parameters each; {plan.epochs} epochs in batches of {plan.batch}, "
         f"{precision} on {source.device}"
