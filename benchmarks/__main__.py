@@ -24,7 +24,7 @@ from benchmarks import (
     trunk_forward,
     trunk_in_the_loop,
 )
-from pipeline.evaluation.table import table
+from pipeline.runs.table import table
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RunError
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.table import table
 from pipeline.files import write_json
 from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
+from pipeline.runs.table import table
 
 
 def compare(

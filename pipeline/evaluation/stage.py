@@ -13,12 +13,12 @@ from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare, refuse_mixed
 from pipeline.evaluation.plots import plot_ap, plot_confusion
 from pipeline.evaluation.predict import Predictions, predict
-from pipeline.evaluation.table import number, table
 from pipeline.files import write_json
 from pipeline.metrics import multilabel, single_label
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import HEAD, LEADERBOARD, read_config
 from pipeline.runs.score import score_in
+from pipeline.runs.table import number, table
 
 ATTENTION = "recurrent-attention"
 """The head that looks at regions."""

@@ -14,7 +14,7 @@ present labels are all missing from a resample is left out of that resample's me
 Shapes: S, T seeds of two runs, N images, K classes, R resamples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -96,14 +96,20 @@ def mean_ap_interval(
         )
     if not (labels_NK == 1).any():
         raise ValueError("no label is present")
-    sides = [[_thresholds(scores, labels_NK) for scores in side] for side in (a_SNK, b_TNK)]
-    differences = []
-    for weights_NR in draws(len(labels_NK), resamples, np.random.default_rng(seed)):
-        a_R, b_R = (np.mean([_mean_ap(head, weights_NR) for head in side], axis=0) for side in sides)
-        differences.append(b_R - a_R)
-    low, high = np.nanquantile(np.concatenate(differences), ENDS)
+    weights = draws(len(labels_NK), resamples, np.random.default_rng(seed))
+    drawn = mean_ap_draws(np.concatenate([a_SNK, b_TNK]), labels_NK, weights)
+    low, high = np.nanquantile(drawn[len(a_SNK) :].mean(0) - drawn[: len(a_SNK)].mean(0), ENDS)
     found = mean_average_precision(b_TNK, labels_NK).mean() - mean_average_precision(a_SNK, labels_NK).mean()
     return Interval(100 * float(found), 100 * float(low), 100 * float(high))
+
+
+def mean_ap_draws(
+    scores_MNK: NDArray[np.floating], labels_NK: NDArray[np.integer], weights: Iterable[NDArray[np.int32]]
+) -> NDArray[np.float64]:
+    """mAP, 0..1, of M heads on images that `draws` drew, (M, R); NaN where no label is present in a draw."""
+    heads = [_thresholds(scores, labels_NK) for scores in scores_MNK]
+    found = [np.stack([_mean_ap(head, weights_NR) for head in heads]) for weights_NR in weights]
+    return np.concatenate(found, axis=1)
 
 
 def draws(images: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:

@@ -3,6 +3,7 @@
     config.json             format, settings, the cache's key, classes, versions
     metrics.jsonl           a line per epoch, or per setting that was tried
     head.safetensors        the best epoch's weights, and the means and scales of the maps
+    validation.npy          its score on draws of the validation images, see `pipeline.runs.score`
     summary.json            written last: a folder that has it holds a finished run
     checkpoint.safetensors  during training: all that --resume needs
 

@@ -1,4 +1,4 @@
-"""The heads of a stack or a sweep by validation score, and the best setting among them."""
+"""The heads of a stack or a sweep by validation score, how sure that is, and the best setting among them."""
 
 from collections import defaultdict
 from math import inf, isfinite
@@ -9,12 +9,22 @@ import numpy as np
 
 from pipeline.errors import RunError
 from pipeline.files import read_json, write_json
+from pipeline.metrics.bootstrap import Interval
+from pipeline.metrics.intervals import middle
 from pipeline.runs.folder import HEAD, LEADERBOARD, SUMMARY
-from pipeline.runs.score import MAP, TOP1, score_in
+from pipeline.runs.score import MAP, TOP1, Draws, few, read_draws, score_in
 from pipeline.runs.stack import Setting
+from pipeline.runs.table import number, table
 
 KEYS = ("group", "lr", "weight_decay")
 """The fields that tell lines apart; rate and decay are null for a fitted head."""
+UNITS = {
+    "val_top1": "per cent of the val_images that are classified right; low and high: Wilson's 95 % interval",
+    "val_map": "per cent: mean average precision of the val_images; low and high: 95 % bootstrap over them",
+    "std": "sample deviation over seeds, which share the val_images",
+    "minus_first": "percentage points: the setting minus the first; low and high: 95 % paired bootstrap over "
+    "the val_images. Settings whose interval reaches 0 can't be told apart from the first",
+}
 
 
 def heads_in(run_dir: Path) -> list[dict[str, Any]]:
@@ -55,36 +65,74 @@ def _is_inside(folder: str) -> bool:
 
 
 def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
-    """Write RUN/leaderboard.json, best first, and print a line per setting: mean ± deviation over its seeds.
+    """Write RUN/leaderboard.json, best first, and print a line per setting: mean ± deviation over its seeds,
+    its interval, and its difference to the first with an interval over the same images.
 
     `heads` are summaries with a folder inside RUN. Deviations are sample deviations (n - 1).
+    Raises: RunError when the scores on draws in a head's folder are missing or damaged.
     """
     heads = sorted(heads, key=rank)
-    seeds = defaultdict(list)
+    same = defaultdict(list)
     for head in heads:
-        seeds[tuple(head[name] for name in KEYS)].append(head)
-    settings = sorted((_mean(same) for same in seeds.values()), key=rank)
-    write_json(run_dir / LEADERBOARD, {"settings": settings, "heads": heads})
-    score, width = score_in(heads[0]), max(len("group"), *(len(setting["group"]) for setting in settings))
+        same[tuple(head[name] for name in KEYS)].append(head)
+    lines = sorted((_mean(run_dir, seeds) for seeds in same.values()), key=lambda line: rank(line[0]))
+    settings = [line for line, _ in lines]
+    for line, draws_R in lines:
+        line["minus_first"] = _minus(line, draws_R, *lines[0])
+    write_json(run_dir / LEADERBOARD, {"settings": settings, "heads": heads, "units": UNITS})
+    _print(settings)
+
+
+def _mean(run_dir: Path, heads: list[dict[str, Any]]) -> tuple[dict[str, Any], Draws | None]:
+    """A setting's line and scores on draws, each the mean over its heads, one per seed."""
+    kind = score_in(heads[0])
+    score, loss = (np.array([head[n] for head in heads], float) for n in (kind.key, "val_loss"))  # None: NaN
+    images, mean = heads[0]["val_images"], float(score.mean())
+    drawn = images and isfinite(mean)  # a mean with a head that diverged is none
+    draws_R = np.mean([read_draws(run_dir / head["folder"]) for head in heads], 0) if drawn else None
+    deviation = float(score.std(ddof=1)) if len(heads) > 1 else None
+    figures = {**kind.figures(mean, images, draws_R), f"{kind.key}_std": deviation}
+    diverged = sum(head.get("diverged", False) for head in heads)
+    line = {**{key: heads[0][key] for key in KEYS}, "seeds": len(heads), "diverged": diverged, **figures}
+    return {**line, "val_loss": float(loss.mean())}, draws_R
+
+
+def _minus(
+    line: dict[str, Any], draws_R: Draws | None, first: dict[str, Any], first_R: Draws | None
+) -> dict[str, float] | None:
+    """A setting's score minus the first's; None for the first itself, and where one has no score."""
+    key = score_in(line).key
+    if line is first or draws_R is None or first_R is None:
+        return None
+    return Interval(line[key] - first[key], *middle(draws_R - first_R))._asdict()
+
+
+def alike(setting: dict[str, Any]) -> bool:
+    """Whether a setting other than the first can't be told apart from it."""
+    minus = setting["minus_first"]
+    return minus is not None and minus["high"] >= 0
+
+
+def _print(settings: list[dict[str, Any]]) -> None:
+    """Print the settings, best first, and how many of them can't be told apart from the first."""
+    score, images = score_in(settings[0]), settings[0]["val_images"]
     title = f"validation {score.title}, %"
-    print(f"{'group':<{width}} {'lr':>8} {'weight decay':>13} {'seeds':>6} {title:>20}")
+    header, rows = ["group", "lr", "weight decay", "seeds", title, "95 % interval", "minus the first"], []
     for setting in settings:
         lr, decay = ("-" if setting[n] is None else f"{setting[n]:g}" for n in ("lr", "weight_decay"))
-        spread = setting[score.key + "_std"]
-        figure = f"{setting[score.key]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-        if not isfinite(setting[score.key]):
-            figure = f"{setting['diverged']} diverged" if setting["diverged"] else "-"
-        print(f"{setting['group']:<{width}} {lr:>8} {decay:>13} {setting['seeds']:>6} {figure:>20}")
-
-
-def _mean(heads: list[dict[str, Any]]) -> dict[str, Any]:
-    """A setting's line, from its heads, one per seed."""
-    name = score_in(heads[0]).key
-    score, loss = (np.array([head[n] for head in heads], float) for n in (name, "val_loss"))  # None: NaN
-    deviation = float(score.std(ddof=1)) if len(heads) > 1 else None
-    figures = {name: float(score.mean()), f"{name}_std": deviation, "val_loss": float(loss.mean())}
-    diverged = sum(head.get("diverged", False) for head in heads)  # a mean with one of them is none
-    return {**{key: heads[0][key] for key in KEYS}, "seeds": len(heads), "diverged": diverged, **figures}
+        value, spread, low, high = (setting[score.key + end] for end in ("", "_std", "_low", "_high"))
+        deviation = "" if spread is None else f" ± {spread:.2f}"
+        interval = "" if low is None else f"[{low:.2f}, {high:.2f}]"
+        minus = "" if setting["minus_first"] is None else str(Interval(**setting["minus_first"]))
+        figure = f"{setting['diverged']} diverged" if setting["diverged"] else number(value) + deviation
+        rows.append([setting["group"], lr, decay, str(setting["seeds"]), figure, interval, minus])
+    print(table(header, rows))
+    if images:
+        count = sum(map(alike, settings))
+        told = (
+            f"; {count} of the other {len(settings) - 1} can't be told apart from the first" if count else ""
+        )
+        print(f"intervals over {images:,} validation images{told}", *few(settings[0]), sep="\n")
 
 
 def rank(entry: dict[str, Any]) -> tuple[float, float, float]:

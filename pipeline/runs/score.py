@@ -1,8 +1,28 @@
-"""The score by which validation chooses: top-1, or mAP where an image has several labels."""
+"""The score by which validation chooses: top-1, or mAP where an image has several labels; and how sure it is.
 
+Beside a head's score lies its score on 1,000 draws of the validation images, fewer where there are very many.
+The draws are the same for every head of the same images, so the draws of a difference are differences.
+"""
+
+import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.datasets.holdout import Labels
+from pipeline.errors import RunError, cant_open
+from pipeline.files import replacing
+from pipeline.metrics.intervals import middle, wilson
+
+Draws = NDArray[np.float32]
+"""(R,) scores in per cent, one on each draw."""
+DRAWS = "validation.npy"
+"""The file with them in a head's folder."""
+
+FEW = 100
+"""Validation images below which a warning is due."""
 
 
 class Score(NamedTuple):
@@ -10,6 +30,22 @@ class Score(NamedTuple):
 
     key: str
     title: str
+
+    def figures(self, value: float, images: int = 0, draws_R: Draws | None = None) -> dict[str, Any]:
+        """A score with the ends of its 95 % interval and the number of images; the ends are None where there
+        are no images, or the head diverged and has no score."""
+        low = high = None
+        if draws_R is not None and math.isfinite(value):
+            low, high = wilson(value, images) if self.key == TOP1.key else middle(draws_R)
+        score = value if math.isfinite(value) else None
+        return {self.key: score, f"{self.key}_low": low, f"{self.key}_high": high, "val_images": images}
+
+    def in_words(self, entry: dict[str, Any]) -> str:
+        """The score in a summary or a leaderboard: top-1 87.50 % [69.00, 95.66]; "no score" without one."""
+        value, low, high = (entry.get(self.key + end) for end in ("", "_low", "_high"))
+        if value is None or not math.isfinite(value):
+            return f"no {self.title}"
+        return f"{self.title} {value:.2f} %" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
 
 
 TOP1, MAP = Score("val_top1", "top-1"), Score("val_map", "mAP")
@@ -23,3 +59,32 @@ def score_of(labels: Labels) -> Score:
 def score_in(entry: dict[str, Any]) -> Score:
     """The score that a summary, or a line of a leaderboard, holds."""
     return MAP if MAP.key in entry else TOP1
+
+
+def few(entry: dict[str, Any]) -> list[str]:
+    """A line of warning where an entry's validation images are so few that each counts for over a point."""
+    images = entry["val_images"]
+    if not 0 < images < FEW:
+        return []
+    points = f"each counts for {100 / images:.1f} points"
+    return [f"only {images} validation images: {points}; give a larger --val-fraction and another --out"]
+
+
+def write_draws(folder: Path, draws_R: Draws) -> None:
+    """Write a head's scores on draws of its validation images."""
+    with replacing(folder / DRAWS) as part, part.open("wb") as file:
+        np.save(file, draws_R)
+
+
+def read_draws(folder: Path) -> Draws:
+    """A head's scores on draws of its validation images, (R,). Raises: RunError when they are damaged."""
+    path = folder / DRAWS
+    try:
+        draws = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise RunError(cant_open(path, error)) from error
+    except (ValueError, EOFError) as error:
+        raise RunError(f"{path}: can't be read ({error}); train the head again with another --out") from error
+    if draws.dtype != np.float32 or draws.ndim != 1:
+        raise RunError(f"{path}: expected a list of float32, found {draws.shape} {draws.dtype}")
+    return draws

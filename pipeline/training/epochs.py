@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from pipeline.maps.source import Normaliser
 from pipeline.progress import Progress
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import CHECKPOINT, HEAD, METRICS, SUMMARY, write_head
+from pipeline.runs.score import Draws, few, write_draws
 from pipeline.runs.stack import StackedHead
 from pipeline.training.trainer import Trainer
 
@@ -94,31 +96,48 @@ def train_stack(
     run that was continued took more.
     """
     started = time.perf_counter()
-    images = run_epochs(trainer, stack, run_dir)
+    shown = run_epochs(trainer, stack, run_dir)
     seconds = time.perf_counter() - started
+    figures = _figures(trainer)
+    facts = {
+        "seconds": round(seconds, 3),
+        "images_per_second": round(shown / seconds),
+        "heads_at_once": len(stack),
+    }
     summaries = []
-    for m, head in enumerate(stack):
+    for m, (head, (found, draws_R)) in enumerate(zip(stack, figures, strict=True)):
         has_diverged = bool(trainer.has_diverged[m])
         if has_diverged:
             (head.folder / HEAD).unlink(missing_ok=True)
         else:
             write_head(head.folder, {name: v[m : m + 1] for name, v in trainer.best.items()}, normaliser)
-        summary = {
-            **head.facts(),
+        if draws_R is not None:
+            write_draws(head.folder, draws_R)
+        best = {
             "diverged": has_diverged,
             "best_epoch": None if has_diverged else int(trainer.best_epoch[m]) + 1,
-            trainer.score.key: finite(trainer.best_score[m]),
-            "val_loss": finite(trainer.best_loss[m]),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(images / seconds),
-            "heads_at_once": len(stack),
         }
+        summary = {**head.facts(), **best, **found, **facts}
         write_json(head.folder / SUMMARY, summary)
         summaries.append({"folder": head.folder.name, **summary})
     if len(stack) > 1:
         leaderboard.write(run_dir, summaries)
     elif trainer.val is not None:
         epochs = f"{trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
-        print(f"validation {trainer.score.title} {trainer.best_score[0]:.2f} % after {epochs}")
+        print(
+            f"validation {trainer.score.in_words(summaries[0])} after {epochs}", *few(summaries[0]), sep="\n"
+        )
     print(f"{run_dir}: trained in {seconds:.1f} s")
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _figures(trainer: Trainer) -> list[tuple[dict[str, Any], Draws | None]]:
+    """Each head's score with its interval, and its score on draws, which one that diverged has not."""
+    heads, answers = range(len(trainer.best_score)), trainer.answers()
+    images, drawn_MR = (0, None) if answers is None else (len(answers.labels), answers.on_draws())
+    found = []
+    for m, score, loss in zip(heads, trainer.best_score.tolist(), trainer.best_loss.tolist(), strict=True):
+        draws_R = None if drawn_MR is None or trainer.has_diverged[m] else drawn_MR[m]
+        figures = trainer.score.figures(score, images, draws_R)
+        found.append(({**figures, "val_loss": finite(loss)}, draws_R))
+    return found

@@ -21,7 +21,7 @@ from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_ten
 from pipeline.training.optimizer import Optimizer
 from pipeline.training.schedule import schedule
 from pipeline.training.step import make_step
-from pipeline.training.validation import validate
+from pipeline.training.validation import Answers, validate
 
 BEST = ("best_epoch", "best_score", "best_loss")
 """Facts in a checkpoint about the best epoch so far; -1 and -inf where there is none."""
@@ -107,7 +107,15 @@ class Trainer:
         if self.val is None:
             unknown = np.full(len(self.head.seeds), np.nan)
             return unknown, unknown
-        return validate(self.head, self.val)
+        answers = validate(self.head, self.val)
+        return answers.scores(), answers.losses
+
+    @torch.no_grad()
+    def answers(self) -> Answers | None:
+        """What each head says of the validation part with its best weights, which it has from then on."""
+        for name, parameter in self.head.named_parameters():
+            parameter.copy_(self.best[name])
+        return None if self.val is None else validate(self.head, self.val)
 
     def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray, train_loss: np.ndarray) -> None:
         """Keep what is better by score, then by loss; without a validation part the last epoch counts. Forget

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.evaluation.fonts import families_for
 from pipeline.evaluation.plots import plot_ap, plot_confusion
-from pipeline.evaluation.table import number, table
+from pipeline.runs.table import number, table
 
 
 def sparse(confusion_KK: ArrayLike) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from pipeline.evaluation.stage import evaluate
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import load_run
+from pipeline.runs.score import read_draws
 from pipeline.runs.tensors import read_tensors
 from pipeline.training import epochs
 from pipeline.training.trainer import Trainer
@@ -48,7 +49,15 @@ def test_every_file_of_a_cache_and_its_runs_has_the_umask_s_mode(
     for _ in range(2):
         evaluate(settings(sweep, linear, out=str(place / "comparison.json")))
     files = [path for path in place.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".h5", ".json", ".jsonl", ".npz", ".png", ".safetensors"}
+    assert {path.suffix for path in files} == {
+        ".h5",
+        ".json",
+        ".jsonl",
+        ".npy",
+        ".npz",
+        ".png",
+        ".safetensors",
+    }
     assert seen
     modes = {stat.S_IMODE(mode) for mode in [*seen, *(path.stat().st_mode for path in files)]}
     assert modes == {0o666 & ~umask}
@@ -62,6 +71,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "trunk": ("head.safetensors", lambda run: load_weights(nn.Conv2d(1, 1, 1), run / "head.safetensors")),
     "trunk in .pth": ("trunk.pth", lambda run: load_weights(nn.Conv2d(1, 1, 1), run / "trunk.pth")),
     "JSON": ("config.json", lambda run: read_json(run / "config.json")),
+    "scores on draws": ("validation.npy", read_draws),
     "leaderboard": ("leaderboard.json", leaderboard.read),
 }
 

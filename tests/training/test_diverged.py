@@ -69,7 +69,7 @@ def test_a_setting_with_a_seed_that_diverged_has_no_mean_and_ranks_last(tmp_path
 
     heads = [
         {"folder": f"{lr}-{seed}", "group": "g", "lr": lr, "weight_decay": 0.0, "seed": seed}
-        | {"val_top1": score, "val_loss": 1.0, "diverged": score is None}
+        | {"val_top1": score, "val_loss": 1.0, "val_images": 0, "diverged": score is None}
         for lr, seed, score in ((1.0, 0, 99.0), (1.0, 1, None), (0.1, 0, 50.0), (0.1, 1, 52.0))
     ]
     leaderboard.write(tmp_path, heads)

@@ -91,9 +91,10 @@ def test_a_head_that_diverged_has_no_score_and_costs_the_others_nothing() -> Non
     subject = trainer()
     with torch.no_grad():
         next(subject.head.parameters())[0] = torch.nan  # the maximum of NaN is at class 0
-    scores, _ = validate(subject.head, Recorded(9))
-    assert np.isnan(scores[0])
-    assert np.isfinite(scores[1])
+    answers = validate(subject.head, Recorded(9))
+    for figures in (answers.scores(), answers.on_draws()):
+        assert np.isnan(figures[0]).all()
+        assert np.isfinite(figures[1]).all()
 
 
 def test_without_a_validation_part_the_last_epoch_counts() -> None:

@@ -1,6 +1,7 @@
 """Text tables for the terminal."""
 
 from collections.abc import Sequence
+from math import isnan
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -8,10 +9,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
     )
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A cell of a table; a dash where there is no value."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    """A cell of a table; a dash where there is no value, or NaN."""
+    return "-" if value is None or isnan(value) else f"{value:.{digits}f}"
