@@ -121,7 +121,7 @@ def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: s
             raise
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror}; fix that, then {again}"
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: {' '.join(map(str.strip, message.splitlines()))}", file=sys.stderr)
     return 2
 
 

@@ -81,6 +81,8 @@ class ImageSplit:
     images: ImageReader
     ignored: Sequence[str] = ()
     """Files and folders in the dataset's folder that are not used, in words."""
+    remarks: Sequence[str] = ()
+    """How files were understood, where they have more than one meaning."""
     boxes: Sequence[Boxes] | None = None
     """The objects of each image: N arrays. None where the dataset has no boxes."""
     val_rows: int = 0
@@ -133,16 +135,19 @@ class ArrayReader:
         return None
 
 
-def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dict[str, ImageSplit]:
+def open_dataset(
+    spec: str, *, test_fraction: float = 0.2, seed: int = 0, label_separator: str | None = None
+) -> dict[str, ImageSplit]:
     """The "train" and "test" splits of a dataset.
 
     Args:
         spec: a name in `DATASETS`, with a path where the dataset takes one: `digits`, `folder:PATH`.
         test_fraction: share of each class that becomes the test split of a dataset without one.
         seed: random seed for drawing that share.
+        label_separator: what separates the labels of an image, in a dataset that has them as text.
 
     Raises:
-        ConfigError: the name is unknown, a path is missing or has no place.
+        ConfigError: the name is unknown, a path is missing or has no place, or a separator has none.
         DataError: the dataset is missing, empty or damaged.
     """
     name, _, path = spec.partition(":")
@@ -154,8 +159,14 @@ def open_dataset(spec: str, *, test_fraction: float = 0.2, seed: int = 0) -> dic
         raise ConfigError(f"--dataset: {name} takes no path, found {spec}")
     if not path and takes == "required":
         raise ConfigError(f"--dataset: {name} needs a path: {name}:PATH")
+    options = {} if label_separator is None else {"label_separator": label_separator}
+    if label_separator == "" or not set(options) <= set(DATASETS[name].options):
+        raise ConfigError(
+            f"--label-separator: expected a text, for csv:PATH alone, found {label_separator!r} for {name}; "
+            "leave it out"
+        )
     hush()
-    return DATASETS[name].load(path, test_fraction, seed)
+    return DATASETS[name].load(path, test_fraction, seed, **options)
 
 
 _PATH = {"none": "", "optional": "[:PATH]", "required": ":PATH"}

@@ -1,7 +1,10 @@
 """Images that are files: read by their path below a folder."""
 
+import contextlib
 import os
+import posixpath
 import stat
+import unicodedata
 from array import array
 
 import numpy as np
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from cache import Paths
+from pipeline.checks import shown
 from pipeline.datasets.base import ImageBytes, Rows
 from pipeline.errors import DataError
 from pipeline.images.decode import ImageError, decode
@@ -25,7 +29,7 @@ class FileReader:
 
     def read(self, row: int) -> ImageBytes:
         data = self._bytes(row)
-        return ImageBytes(decode(data, self.base + self.paths[row]), xxh3_128_digest(data))
+        return ImageBytes(decode(data, shown(self.base + self.paths[row])), xxh3_128_digest(data))
 
     def digest(self, row: int) -> bytes:
         return xxh3_128_digest(self._bytes(row))
@@ -41,7 +45,7 @@ class FileReader:
                 try:
                     found.extend(status_of(os.stat(self.base + path)))
                 except OSError as error:
-                    raise ImageError(self.base + path, f"can't be read: {error.strerror}") from error
+                    raise ImageError(shown(self.base + path), f"can't be read: {error.strerror}") from error
             self._statuses = np.frombuffer(found, np.int64).reshape(-1, 3)
         return self._statuses
 
@@ -51,12 +55,27 @@ class FileReader:
             with open(path, "rb", buffering=0) as file:
                 return file.read()
         except OSError as error:
-            raise ImageError(path, f"can't be read: {error.strerror}") from error
+            raise ImageError(shown(path), f"can't be read: {error.strerror}") from error
 
 
 def status_of(found: os.stat_result) -> tuple[int, int, int]:
     """Size, inode and time of the last change (ns), as int64 has room for."""
     return found.st_size, found.st_ino & (1 << 63) - 1, found.st_ctime_ns
+
+
+def written_path(base: str, written: str) -> str:
+    """The path below `base`, with forward slashes, of an image that is listed in a file.
+
+    Spaces at its ends and backslashes are as they are written if there is such a file; else the spaces are
+    dropped, and backslashes are the slashes of another system.
+
+    Raises: ValueError when it is none, or not below `base`.
+    """
+    mended = written.strip().replace("\\", "/")
+    path = written if mended == written or os.path.lexists(base + written.replace("\0", "")) else mended
+    if not path or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"expected the path of an image below the folder {base or './'}, found {written!r}")
+    return posixpath.normpath(path)
 
 
 def file_size(path: str, listed_in: str) -> int:
@@ -68,7 +87,23 @@ def file_size(path: str, listed_in: str) -> int:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{listed_in}: the image {path} can't be read: {reason}; check its name") from error
+        raise DataError(
+            f"{listed_in}: the image {shown(path)} can't be read: {reason}; {_advice(path)}"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{listed_in}: expected the file of an image, found another thing at {path}")
+        raise DataError(f"{listed_in}: expected the file of an image, found another thing at {shown(path)}")
     return status.st_size
+
+
+def _advice(path: str) -> str:
+    """What to do about a file that isn't there: its name may differ in case, spaces or Unicode's forms."""
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError, ValueError):
+        if twins := [other for other in os.listdir(folder or ".") if alike(other) == alike(name) != ""]:
+            return f"there is {min(twins)!r}; write it like that"
+    return "check its name"
+
+
+def alike(name: str) -> str:
+    """What names have in common that differ only in case, spaces or Unicode's normal forms."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -1,18 +1,27 @@
 """A folder of image files with a folder per class.
 
-    PATH/train/CLASS/...   PATH/test/CLASS/...       (or val, valid, validation: the first that is there)
-    PATH/CLASS/...         or PATH/train/CLASS/...   (no test split: a share of each class, drawn by seed)
+    PATH/train/CLASS/...   PATH/test/CLASS/...   PATH/val/CLASS/...   (or valid, validation: the first there)
+    PATH/train/CLASS/...   PATH/val/CLASS/...       (no test split: val is it)
+    PATH/CLASS/...         or PATH/train/CLASS/...   (neither: a share of each class, drawn by seed)
 
-Classes are sorted by name and images by path, in code-point order. Folders inside a class belong to it, links
-are followed, names that begin with a dot are passed over, and a file's suffix says whether it is an image.
+val beside test is the validation part, the last images of the training split. Classes are sorted by name and
+images by path, in code-point order. Folders inside a class belong to it, links are followed, hidden files and
+litter are left out, and a file's suffix says whether it is an image.
 """
 
 import dataclasses
 import os
+from collections import Counter
+from itertools import chain
 
+import numpy as np
+
+from cache import Paths
+from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit
+from pipeline.datasets.files import FileReader
 from pipeline.datasets.holdout import draw_test
-from pipeline.datasets.scan import scan, subfolders
+from pipeline.datasets.scan import KINDS, scan, subfolders
 from pipeline.errors import DataError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -26,7 +35,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     Raises: DataError when a folder is missing, unreadable or empty, or the splits' classes differ.
     """
     base = os.path.join(os.path.expanduser(path), "")
-    train_folder, test_folder = _layout(base)
+    train_folder, test_folder, val_folder = _layout(base)
     train = scan(base, train_folder, "train")
     if test_folder is None:
         train_rows, test_rows = draw_test(train.labels, test_fraction, seed)
@@ -34,30 +43,58 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
         return {"train": train.take(train_rows), "test": test}
     test = scan(base, test_folder, "test")
     folders = train_folder, test_folder
-    for folder, here, there in zip(folders, (train, test), (test, train), strict=True):
-        if extra := sorted(set(here.classes) - set(there.classes)):
-            listed = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
-            raise DataError(
-                f"{base}: expected the same classes in {train_folder}/ and {test_folder}/, "
-                f"found only in {folder}/: {listed}"
-            )
-    if beside := [name for name in subfolders(base) if name not in folders]:
-        said = f"beside {train_folder} and {test_folder}: {', '.join(beside)}"
+    _check_classes(base, folders, train, test)
+    _check_classes(base, (test_folder, train_folder), test, train)
+    if val_folder:
+        val = scan(base, val_folder, "train")
+        _check_classes(base, (val_folder, train_folder), val, train)
+        train = _joined(base, train, val)
+    left_out = Counter[str]()
+    beside = [name for name in subfolders(base, left_out) if name not in (*folders, val_folder)]
+    beside += [f"{count} {name}" for name, count in sorted(left_out.items())]
+    if beside:
+        said = f"beside {train_folder} and {test_folder}: {some(beside, KINDS)}"
         train = dataclasses.replace(train, ignored=(said, *train.ignored))
     return {"train": train, "test": test}
 
 
-def _layout(base: str) -> tuple[str, str | None]:
-    """The folders of classes below `base` for training and for testing; None when there is only one.
+def _check_classes(base: str, folders: tuple[str, str], here: ImageSplit, there: ImageSplit) -> None:
+    """Raises: DataError when the first of two folders has classes that the second one lacks."""
+    if extra := sorted(set(here.classes) - set(there.classes)):
+        first, second = sorted(folders, key=("train", *TEST_NAMES).index)
+        raise DataError(
+            f"{base}: expected the same classes in {first}/ and {second}/, "
+            f"found only in {folders[0]}/: {some(map(shown, extra))}"
+        )
+
+
+def _joined(base: str, train: ImageSplit, val: ImageSplit) -> ImageSplit:
+    """The training images, and validation images of some of their classes behind them."""
+    paths = Paths(chain(train.paths, val.paths))
+    statuses = [found for split in (train, val) if (found := split.images.statuses()) is not None]
+    place = np.array([train.classes.index(name) for name in val.classes])
+    return dataclasses.replace(
+        train,
+        paths=paths,
+        sizes=np.concatenate([train.sizes, val.sizes]),
+        labels=np.concatenate([train.labels, place[val.labels]]),
+        images=FileReader(base, paths, np.concatenate(statuses)),
+        ignored=(*train.ignored, *val.ignored),
+        val_rows=len(val),
+    )
+
+
+def _layout(base: str) -> tuple[str, str | None, str | None]:
+    """The folders of classes below `base` for training, testing and validation; None where there is none.
 
     A folder called train or test is a split if it holds folders, and else a class like any other.
     """
     folders = subfolders(base)
     splits = [name for name in ("train", *TEST_NAMES) if name in folders and subfolders(base + name)]
     if len(splits) > 1 and splits[0] == "train":
-        return "train", splits[1]
+        return "train", splits[1], splits[2] if splits[1] == "test" and len(splits) > 2 else None
     if folders == splits == ["train"]:
-        return "train", None
+        return "train", None, None
     if splits:
         others = ", ".join(f"{name}/" for name in folders if name not in splits) or "nothing else"
         raise DataError(
@@ -69,4 +106,4 @@ def _layout(base: str) -> tuple[str, str | None]:
             f"{base}: expected class folders in train/ and in test/ or val/, found {' and '.join(folders)} "
             "in another spelling or without class folders; rename them, or sort the images by class"
         )
-    return "", None
+    return "", None, None

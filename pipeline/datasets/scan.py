@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Paths
+from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit, SplitName
 from pipeline.datasets.files import FileReader, status_of
+from pipeline.datasets.litter import LITTER, is_litter
 from pipeline.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 """Suffixes of images, in upper or lower case; the contents are looked at when the file is read."""
+KINDS = 12
+"""Kinds of files that are left out, of which the number is said."""
 
 
 @contextlib.contextmanager
@@ -43,9 +47,10 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
     if len(classes) < 2:
         found = f"one: {classes[0]}" if classes else "none"
         raise DataError(f"{top}: expected a folder per class, at least two, found {found}")
-    ignored = Counter(
+    ignored = Counter[str]()
+    ignored.update(
         f"{_suffix(entry.name)} outside of the classes"
-        for entry in _entries(top)
+        for entry in _entries(top, ignored)
         if _is_image(entry.name) and not entry.is_dir()
     )
     order = sorted(range(len(classes)), key=lambda label: f"{classes[label]}/")  # of the paths
@@ -58,9 +63,15 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
             yield from (_utf8(path[len(base) :]) for path in files)
 
     paths = Paths(listed())
-    status_N3 = np.concatenate(statuses)
     unused = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
-    said = ", ".join(f"{count} {name}" for name, count in unused)
+    said = some((f"{count:,} {name}" for name, count in unused), KINDS)
+    if empty := [classes[label] for label, found in zip(order, statuses, strict=True) if not len(found)]:
+        raise DataError(
+            f"{top}: expected images ({' '.join(SUFFIXES)}) in the folder of each class, found none in "
+            f"{some(map(shown, sorted(empty)))} (not used: {said or 'nothing'}); put images into each, or "
+            "remove these folders"
+        )
+    status_N3 = np.concatenate(statuses)
     return ImageSplit(
         dataset="folder",
         split=split,
@@ -74,17 +85,17 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
 
 
 @_in_one_line()
-def subfolders(folder: str) -> list[str]:
-    """The sorted names of the folders in a folder, without those that begin with a dot.
+def subfolders(folder: str, left_out: Counter[str] | None = None) -> list[str]:
+    """The sorted names of the folders in a folder, without hidden ones and litter, which are counted.
 
     Raises: DataError when it can't be read.
     """
-    return sorted(_utf8(entry.name) for entry in _entries(folder) if entry.is_dir())
+    return sorted(_utf8(entry.name) for entry in _entries(folder, left_out) if entry.is_dir())
 
 
 def _images(top: str, ignored: Counter[str]) -> tuple[list[str], NDArray[np.int64]]:
     """The sorted paths of the images below `top`, and the `status_of` each, (n, 3); counts other suffixes."""
-    images, statuses, others = list[str](), array("q"), Counter[str]()
+    images, statuses = list[str](), array("q")
     stack = [(top, frozenset[tuple[int, int]]())]
     while stack:
         folder, above = stack.pop()
@@ -92,18 +103,14 @@ def _images(top: str, ignored: Counter[str]) -> tuple[list[str], NDArray[np.int6
         here = (status.st_dev, status.st_ino)
         if here in above:
             raise DataError(f"{folder}: expected a folder, found a link to one that holds it; remove it")
-        for entry in _entries(folder):
+        for entry in _entries(folder, ignored):
             if entry.is_dir():
                 stack.append((entry.path, above | {here}))
             elif _is_image(entry.name):
                 images.append(entry.path)
                 statuses.extend(_status(entry))
             else:
-                others[_suffix(entry.name)] += 1
-    if not images:
-        found = f"{others.total()} other files" if others else "no file"
-        raise DataError(f"{top}: expected images ({' '.join(SUFFIXES)}), found {found}")
-    ignored += others
+                ignored[_suffix(entry.name)] += 1
     order = sorted(range(len(images)), key=images.__getitem__)
     return [images[i] for i in order], np.frombuffer(statuses, np.int64).reshape(-1, 3)[order]
 
@@ -117,9 +124,22 @@ def _suffix(name: str) -> str:
     return ascii(os.path.splitext(name)[1].lower())[1:-1] or "without suffix"
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str, left_out: Counter[str] | None = None) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, but hidden files and litter, which are counted by name or kind."""
     with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if not entry.name.startswith("."))
+        for entry in entries:
+            if not entry.name.startswith(".") and not is_litter(entry.name):
+                yield entry
+            elif left_out is not None:
+                left_out[_kind(entry)] += 1
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What to call a file or folder that is left out, as text that can be shown."""
+    name = ascii(entry.name)[1:-1]
+    if entry.is_dir():
+        return f"{name}/"
+    return name if name.casefold() in LITTER else f"hidden {_suffix(name)}"
 
 
 def _status(entry: os.DirEntry[str]) -> tuple[int, int, int]:

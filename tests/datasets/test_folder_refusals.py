@@ -110,9 +110,11 @@ def test_too_few_classes_and_empty_ones_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, ["only"])
     assert "at least two, found one: only" in refusal(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert f"{tmp_path}/empty: expected images" in refusal(tmp_path)
     (tmp_path / "empty/notes.txt").write_text("")
-    assert "found 1 other files" in refusal(tmp_path)
+    (tmp_path / "also empty/@eaDir").mkdir(parents=True)
+    said = "found none in also empty, empty (not used: 1 .png outside of the classes, 1 .txt, 1 @eaDir/); put"
+    assert f"{tmp_path}/: expected images" in refusal(tmp_path)
+    assert said in refusal(tmp_path)
 
 
 def test_classes_that_differ_between_the_splits_are_named(tmp_path: Path) -> None:
