@@ -42,10 +42,16 @@ class ExtractConfig(Checked):
     resize: Literal["exact", "shorter-side-then-center-crop", "squash"] | None = None
     """How an image of another shape becomes square. exact: it is refused; shorter-side-then-center-crop: its
     middle is kept; squash: all of it is squashed into the square (default: the trunk's own)."""
+    label_separator: str | None = None
+    """What stands between the labels of an image in a csv: a text such as , or |, space for any white space,
+    or none where each line has one label (default: what the table shows; it is asked for where a name may
+    hold it)."""
     test_fraction: Fraction = 0.2
-    """Share of the images that becomes the test split, whatever the seed, where a dataset has none of its own
-    (digits; folder: and csv: without one). Give pretrain_trunk.py the same share, or the trunk knows images
+    """Share of each class that becomes the test split where a dataset has none of its own (digits; folder:
+    and csv: without one). Give pretrain_trunk.py the same share and --split-seed, or the trunk knows images
     that heads are tested on."""
+    split_seed: Seed = 0
+    """Random seed for drawing that share."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What to do about an image that can't be decoded. stop: name it and stop; skip: leave it out and record
     it."""

@@ -53,7 +53,9 @@ class PretrainConfig(Checked):
     """Share of the training split that is held out; train_head.py holds out the same images (default: the
     dataset's own validation images, or 0.1 where it has none beside its test split)."""
     test_fraction: Fraction = 0.2
-    """Share of the images that becomes the test split, as in extract_features.py, and is not trained on."""
+    """Share of each class that becomes the test split, as in extract_features.py, and is not trained on."""
+    split_seed: Seed = 0
+    """Random seed for drawing that share, as in extract_features.py."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the numbers in the convolutions; auto is bfloat16 where the processor multiplies it fast."""
     seed: Seed = 0

@@ -18,10 +18,14 @@ class DatasetInfo:
     """A phrase for --help and the documentation."""
     path: Literal["none", "optional", "required"] = "none"
     """Whether a path follows the name, after a colon."""
+    multi_label: bool = False
+    """Whether an image may have any number of classes."""
+    options: tuple[str, ...] = ()
+    """What else the function takes, by name, of what `open_dataset` does."""
 
-    def load(self, path: str, test_fraction: float, seed: int) -> "dict[str, ImageSplit]":
+    def load(self, path: str, test_fraction: float, seed: int, **options: str) -> "dict[str, ImageSplit]":
         """Both splits. Raises: DataError when the dataset is missing, empty or damaged."""
-        return resolve_name(self.target)(path, test_fraction, seed)
+        return resolve_name(self.target)(path, test_fraction, seed, **options)
 
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -35,25 +39,30 @@ DATASETS: dict[str, DatasetInfo] = {
     ),
     "scenes": DatasetInfo(
         target="pipeline.datasets.scenes:load",
+        multi_label=True,
         summary="several digits per image among clutter, made on the spot; multi-label, with boxes",
     ),
     "folder": DatasetInfo(
         target="pipeline.datasets.folder:load",
-        summary="image files with a folder per class, in train/ and test/ (or val/) where these are there",
+        summary="image files with a folder per class, in train/, test/ and val/ where these are there",
         path="required",
     ),
     "csv": DatasetInfo(
         target="pipeline.datasets.csv_file:load",
+        multi_label=True,
+        options=("label_separator",),
         summary="image files listed in a CSV file with the columns image, labels and split; multi-label",
         path="required",
     ),
     "voc2007": DatasetInfo(
         target="pipeline.datasets.voc2007:load",
+        multi_label=True,
         summary="PASCAL VOC 2007, downloaded to artifacts/datasets or in a folder; multi-label, with boxes",
         path="optional",
     ),
     "coco": DatasetInfo(
         target="pipeline.datasets.coco:load",
+        multi_label=True,
         summary="MS COCO 2014 or 2017, or any set in its format; multi-label, with boxes",
         path="required",
     ),

@@ -1,79 +1,97 @@
 """A table of multi-label images: a CSV file in UTF-8, with a line of column names.
 
     image,labels,split
-    photos/0001.jpg,dog person,train
+    photos/0001.jpg,dog|person,train
     photos/0002.jpg,,test
 
-`image` is relative to the file's folder. `labels` are separated by spaces; there may be none. `split` is
-train or test (or val, valid, validation: the first of these that occurs is the test split, the others are
-left alone); without this column a share of the images is drawn by seed. Other columns are passed over.
-Classes are all names in the two splits, in code-point order; images are sorted by path.
+Commas, semicolons or tabs separate the columns. `image` is relative to the file's folder and lies below it.
+`labels` holds any number of labels: see `label_lists`. `split` is train, test, or val (valid, validation);
+where there is no test, val is the test split, and else the validation part. Without this column a share of
+each class is drawn by seed. Other columns are not used.
+
+Classes are all names, in code-point order. Images are sorted by path, those of val behind those of train.
 """
 
+import contextlib
 import csv
+import dataclasses
 import os
-import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import Paths
+from pipeline.checks import shown, some
+from pipeline.datasets import label_lists
 from pipeline.datasets.base import ImageSplit, SplitName
-from pipeline.datasets.files import FileReader, file_size
+from pipeline.datasets.files import FileReader, file_size, written_path
 from pipeline.datasets.folder import TEST_NAMES
 from pipeline.datasets.holdout import draw_test
+from pipeline.datasets.litter import litter_in
 from pipeline.errors import DataError
 
+DELIMITERS = ",;\t|"
+COLUMNS = "image", "labels", "split"
+CALLED = {"label": "labels"}
+"""Other names of columns."""
 
-class Row(NamedTuple):
+
+class Line(NamedTuple):
     """A line of the table."""
 
     path: str
-    names: frozenset[str]
+    labels: label_lists.Field
     split: str
-    """Empty in a table without such a column."""
-    place: str
-    """FILE, line N: for messages."""
+    """train, val or test; empty in a table without such a column."""
 
 
-def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
+class Row(NamedTuple):
+    """An image and its labels."""
+
+    line: Line
+    names: frozenset[str]
+
+
+def load(
+    path: str, test_fraction: float, seed: int, label_separator: str | None = None
+) -> dict[str, ImageSplit]:
     """Both splits. Raises: DataError naming the line, when the table or an image is missing or damaged."""
     path = os.path.expanduser(path)
-    rows = sorted(read_rows(path), key=lambda row: row.path)
-    parts = _by_column(path, rows) if rows[0].split else _drawn(rows, test_fraction, seed)
-    classes = _classes(row for part in parts.values() for row in part)
+    lines, unused = read_lines(path)
+    labels, remarks = label_lists.read([line.labels for line in lines], label_separator)
+    rows = sorted(map(Row, lines, labels), key=lambda row: row.line.path)
+    classes = tuple(sorted(frozenset().union(*labels)))
     if not classes:
         raise DataError(f"{path}: expected names of classes in the column labels, found none in any line")
+    if lines[0].split:
+        parts = _by_column(path, rows)
+    else:
+        train, test = draw_test(_labels(rows, classes), test_fraction, seed)
+        parts = {"train": [rows[i] for i in train], "val": [], "test": [rows[i] for i in test]}
     base = os.path.join(os.path.dirname(path), "")
-    return {name: _split(base, name, part, classes) for name, part in parts.items()}
+    train = _split(base, "train", [*parts["train"], *parts["val"]], classes)
+    said = [f"{path}: {remark}" for remark in remarks]
+    train = dataclasses.replace(train, val_rows=len(parts["val"]), ignored=unused, remarks=said)
+    return {"train": train, "test": _split(base, "test", parts["test"], classes)}
 
 
-def _drawn(rows: Sequence[Row], test_fraction: float, seed: int) -> dict[SplitName, list[Row]]:
-    train, test = draw_test(_labels(rows, _classes(rows)), test_fraction, seed)
-    return {"train": [rows[i] for i in train], "test": [rows[i] for i in test]}
-
-
-def _by_column(path: str, rows: Sequence[Row]) -> dict[SplitName, list[Row]]:
-    """The rows of each split, by what the column says. Raises: DataError when one has none."""
-    said = {row.split for row in rows}
-    test_name = next((name for name in TEST_NAMES if name in said), "test")
-    parts: dict[SplitName, list[Row]] = {
-        "train": [row for row in rows if row.split == "train"],
-        "test": [row for row in rows if row.split == test_name],
-    }
-    for name, part in parts.items():
-        if not part:
+def _by_column(path: str, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each part, by what the column says. Raises: DataError when a split has none."""
+    parts = {name: [row for row in rows if row.line.split == name] for name in ("train", "val", "test")}
+    if not parts["test"]:
+        parts["test"], parts["val"] = parts["val"], []
+    for name in ("train", "test"):
+        if not parts[name]:
             raise DataError(
                 f"{path}: expected lines of both splits, found none whose column split says {name}; "
                 "add some, or leave the column out and a test split is drawn"
             )
     return parts
-
-
-def _classes(rows: Iterable[Row]) -> tuple[str, ...]:
-    return tuple(sorted({name for row in rows for name in row.names}))
 
 
 def _labels(rows: Sequence[Row], classes: Sequence[str]) -> NDArray[np.int8]:
@@ -86,63 +104,80 @@ def _labels(rows: Sequence[Row], classes: Sequence[str]) -> NDArray[np.int8]:
 
 
 def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, ...]) -> ImageSplit:
-    paths = Paths(row.path for row in rows)
+    paths = Paths(row.line.path for row in rows)
     return ImageSplit(
         dataset="csv",
         split=name,
         classes=classes,
         paths=paths,
-        sizes=np.array([file_size(base + row.path, row.place) for row in rows], np.int64),
+        sizes=np.array([file_size(base + row.line.path, row.line.labels.place) for row in rows], np.int64),
         labels=_labels(rows, classes),
         images=FileReader(base, paths),
     )
 
 
-def read_rows(path: str) -> list[Row]:
-    """The table's rows, at least one, in its order. Raises: DataError."""
-    rows: dict[str, Row] = {}
-    lines = _records(path)
-    place, header = next(lines, (f"{path}, line 1", []))
-    names = _column_names(place, header)
-    for place, fields in lines:
+def read_lines(path: str) -> tuple[list[Line], list[str]]:
+    """The table's lines, at least one, in its order, and what of it isn't used. Raises: DataError."""
+    lines: dict[str, Line] = {}
+    records = _records(path)
+    place, header = next(records, (f"{path}, line 1", []))
+    names, left_out = _column_names(place, header), Counter[str]()
+    base = os.path.join(os.path.dirname(path), "")
+    for place, fields in records:
         if len(fields) != len(names):
             raise DataError(
                 f"{place}: expected {len(names)} fields as in the first line, found {len(fields)}; "
                 "quote a field that has a comma in it"
             )
-        row = _row(place, dict(zip(names, fields, strict=True)))
-        if row.path in rows:
+        line = _line(base, place, dict(zip(names, fields, strict=True)))
+        if litter := litter_in(line.path):
+            left_out[litter] += 1
+        elif line.path in lines:
             raise DataError(
-                f"{place}: expected each image once, found {row.path} again ({rows[row.path].place}); "
-                "put all its labels in one line"
+                f"{place}: expected each image once, found {shown(line.path)} again "
+                f"({lines[line.path].labels.place}); put all its labels in one line"
             )
-        rows[row.path] = row
-    if not rows:
+        else:
+            lines[line.path] = line
+    if not lines:
         raise DataError(f"{path}: expected a line per image below the names of the columns, found none")
-    return list(rows.values())
+    unused = [f"{path}: {n:,} lines of images in {shown(name)}" for name, n in left_out.most_common(5)]
+    if others := [shown(name) for name in names if name and name not in COLUMNS]:
+        unused.append(f"{path}: column{'s' * (len(others) > 1)} {some(others, 10)}")
+    return list(lines.values()), unused
 
 
-def _row(place: str, fields: dict[str, str]) -> Row:
-    image, split = fields["image"], fields.get("split", "").strip()
-    if "split" in fields and split not in ("train", *TEST_NAMES):
+def _line(base: str, place: str, fields: dict[str, str]) -> Line:
+    said = fields.get("split", "train").strip().casefold()
+    if said not in ("train", *TEST_NAMES):
         expected = ", ".join(TEST_NAMES)
-        raise DataError(f"{place}: column split: expected train or one of {expected}, found {split!r}")
-    if not image or "\0" in image or image.startswith("/"):
         raise DataError(
-            f"{place}: column image: expected a path relative to the file's folder, found {image!r}"
+            f"{place}: column split: expected train or one of {expected}, found {fields['split']!r}"
         )
-    return Row(posixpath.normpath(image), frozenset(fields["labels"].split()), split, place)
+    split = "val" if said not in ("train", "test") else said
+    try:
+        path = written_path(base, fields["image"])
+    except ValueError as error:
+        advice = "move the table to a folder that holds all images, and write paths from there"
+        raise DataError(f"{place}: column image: {error}; {advice}") from None
+    return Line(path, label_lists.Field(fields["labels"], place), split if "split" in fields else "")
 
 
 def _column_names(place: str, header: Sequence[str]) -> list[str]:
     """Raises: DataError unless image and labels are among them once, and split at most once."""
-    names = [name.strip() for name in header]
-    for name in ("image", "labels", "split"):
+    names = [_column(name) for name in header]
+    for name in COLUMNS:
         count = names.count(name)
         if count > 1 or (name != "split" and not count):
-            found = f"{count} of that name" if count else ", ".join(names)[:200] or "nothing"
+            found = f"{count} of that name" if count else ", ".join(header)[:200] or "nothing"
             raise DataError(f"{place}: expected a column {name!r} (image,labels[,split]), found {found}")
     return names
+
+
+def _column(written: str) -> str:
+    """A column's name: in lower case if it is one of those that are used."""
+    name = CALLED.get(written.strip().casefold(), written.strip().casefold())
+    return name if name in COLUMNS else written.strip()
 
 
 def _records(path: str) -> Iterator[tuple[str, list[str]]]:
@@ -150,11 +185,25 @@ def _records(path: str) -> Iterator[tuple[str, list[str]]]:
     line = 1
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            first = file.readline()
+            said = re.fullmatch(r"\W?sep=(.)\W*", first)  # a line that some spreadsheets write first
+            skipped, first = (1, file.readline()) if said else (0, first)
+            delimiter, line = said[1] if said else _delimiter(first), 1 + skipped
+            reader = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
             for fields in reader:
-                if fields:
-                    yield f"{path}, line {line}", fields
-                line = reader.line_num + 1  # a quoted field may hold line breaks
+                place = f"{path}, line {line}"
+                if any(field[:1].isspace() and field.lstrip()[:1] == '"' for field in fields):
+                    raise DataError(f"{place}: found a space before a quote; remove it")
+                if any(map(str.strip, fields)):
+                    yield place, fields
+                line = skipped + reader.line_num + 1  # a quoted field may hold line breaks
+    except IsADirectoryError as error:
+        tables = sorted(name for name in os.listdir(path) if name.casefold().endswith(".csv"))
+        found = f"which holds {some(map(shown, tables))}" if tables else "without a CSV file"
+        name = os.path.join(path, tables[0] if tables else "labels.csv")
+        raise DataError(
+            f"{path}: expected a CSV file, found a folder {found}; name the file: csv:{name}"
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -163,3 +212,13 @@ def _records(path: str) -> Iterator[tuple[str, list[str]]]:
         ) from error
     except (csv.Error, ValueError) as error:
         raise DataError(f"{path}, line {line}: expected a line of a CSV file: {error}") from error
+
+
+def _delimiter(first: str) -> str:
+    """What separates the columns: it makes columns `image` and `labels` of the first line. Else a comma."""
+    for delimiter in DELIMITERS:
+        with contextlib.suppress(csv.Error):
+            names = [_column(name) for name in next(csv.reader([first], delimiter=delimiter), [])]
+            if "image" in names and "labels" in names:
+                return delimiter
+    return ","

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cache import Labels
 from pipeline.config import PretrainConfig
+from pipeline.datasets import DATASETS
 from pipeline.datasets.base import ImageSplit, SplitName, open_dataset
 from pipeline.datasets.holdout import select_classes, validation_rows
 from pipeline.errors import ConfigError
@@ -90,12 +91,13 @@ def open_split(
 
     Raises: DataError; ConfigError on an unknown class or where images have several labels.
     """
-    split = open_dataset(config.dataset, test_fraction=config.test_fraction)[name]
-    if split.multi_label:
+    if DATASETS[config.dataset.partition(":")[0]].multi_label:
         raise ConfigError(
             f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
             "whose images may have several; give digits, cifar10 or folder:PATH"
         )
+    splits = open_dataset(config.dataset, test_fraction=config.test_fraction, seed=config.split_seed)
+    split = splits[name]
     classes = config.classes or split.classes
     is_held = validation_rows(split.labels, config.val_fraction, config.seed, split.val_rows)
     rows, labels = select_classes(split.labels, split.classes, classes)

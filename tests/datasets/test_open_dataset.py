@@ -25,7 +25,7 @@ def splits(request: pytest.FixtureRequest, photos: Path) -> dict[str, ImageSplit
     if request.param == "csv":
         lines = (f"{p.relative_to(photos)},{p.parent.name}" for p in photos.rglob("*.png"))
         (photos / "table.csv").write_text("\n".join(("image,labels", *lines)), encoding="utf-8")
-        return open_dataset(f"csv:{photos / 'table.csv'}")
+        return open_dataset(f"csv:{photos / 'table.csv'}", label_separator="none")
     if request.param == "scenes":
         return request.getfixturevalue("scenes")
     if request.param in ("voc2007", "coco"):
@@ -39,6 +39,7 @@ def test_splits_are_consistent(splits: dict[str, ImageSplit]) -> None:
     assert not set(splits["train"].paths) & set(splits["test"].paths)
     for name, split in splits.items():
         assert split.split == name
+        assert split.multi_label == DATASETS[split.dataset].multi_label
         assert len(split) == len(split.paths) == len(set(split.paths))
         assert split.sizes.shape == (len(split),)
         assert split.sizes.dtype == np.int64
@@ -116,6 +117,14 @@ def test_an_unknown_name_is_refused_with_the_choices(spec: str) -> None:
 def test_a_mistyped_name_is_refused_with_the_nearest(spec: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=rf"found '{spec}'; did you mean {nearest}\?$"):
         open_dataset(spec)
+
+
+@pytest.mark.parametrize("spec", ["digits", "folder:x", "coco:x", "voc2007"])
+def test_a_separator_of_labels_is_refused_where_there_is_none(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"--label-separator: expected a text, for csv:PATH alone"):
+        open_dataset(spec, label_separator=",")
+    with pytest.raises(ConfigError, match=r"--label-separator: .* found '' for csv"):
+        open_dataset("csv:x", label_separator="")
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -31,7 +31,7 @@ def table(tmp_path: Path) -> Path:
     for row in range(10):
         shape = (20 + 7 * (row % 3), 50 - 9 * (row % 4), 3)
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / f"{row}.png")
-        lines.append(f"{row}.png,{' '.join(labels_of(row % 8))},{'train' if row < 8 else 'test'}")
+        lines.append(f"{row}.png,{'|'.join(labels_of(row % 8))},{'train' if row < 8 else 'test'}")
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path / "t.csv"
 
@@ -80,7 +80,7 @@ def test_new_labels_and_classes_keep_the_features(
 ) -> None:
     extract(settings(table, weights))
     before = FeatureCache(table.parent / "cache/train.h5").features.copy()
-    table.write_text(table.read_text("utf-8").replace("0.png,,", "0.png,cow bird,"), "utf-8")
+    table.write_text(table.read_text("utf-8").replace("0.png,,", "0.png,cow|bird,"), "utf-8")
     capsys.readouterr()
     extract(settings(table, weights))
     assert capsys.readouterr().out.count("labels updated, features kept") == 2
