@@ -4,26 +4,34 @@
     PATH/val2014/*.jpg     PATH/annotations/instances_val2014.json
 
 or the same with 2017; 2014 wins where both are there. A class is present in an image when there is an
-annotation of it, crowds ("iscrowd") included; boxes are those of single objects. Images without annotations
-are kept, without a label. Any set in this format can be read, of any classes.
+annotation of it, crowds ("iscrowd") included; boxes are those of single objects, and there are none at all if
+one of them has none: labels don't need them. Images without annotations are kept, without a label. Any set in
+this format can be read, of any classes, also of some without images.
 
 The files are read here: torchvision's reader needs another package, and keeps the outlines of all objects.
 """
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache import Paths
+from pipeline.checks import short, shown, some
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
-from pipeline.datasets.files import FileReader, file_size
+from pipeline.datasets.files import FileReader, file_size, written_path
+from pipeline.datasets.litter import litter_in
 from pipeline.errors import DataError
 
 YEARS = ("2014", "2017")
 SETS: dict[SplitName, str] = {"train": "train", "test": "val"}
+_ODD = KeyError, TypeError, ValueError
+"""What Python raises where an entry isn't in COCO's format."""
 
 
 class Instances(NamedTuple):
@@ -34,7 +42,19 @@ class Instances(NamedTuple):
     """(N,) file names."""
     labels: np.ndarray
     """(N, K) int8, 0 and 1."""
-    boxes: list[Boxes]
+    boxes: list[Boxes] | None
+    """None where some are missing."""
+    unused: list[str]
+    """What isn't used, in words."""
+
+
+class Image(NamedTuple):
+    """An entry of "images". Labels need no size of it, and get along with none."""
+
+    name: str
+    number: Any
+    width: float | None
+    height: float | None
 
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
@@ -42,9 +62,13 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     base = os.path.join(os.path.expanduser(path), "")
     year = _year(base)
     splits = {name: _split(base, name, f"{part}{year}") for name, part in SETS.items()}
-    if splits["train"].classes != splits["test"].classes:
+    train, test = (splits[name].classes for name in SETS)
+    if train != test:
+        odd = [name for name in (*train, *test) if name not in train or name not in test]
+        found = f"only in one of them: {some(map(shown, odd))}" if odd else "other ids for the same names"
         raise DataError(
-            f"{base}annotations: expected the same categories in the files of train{year} and val{year}"
+            f"{base}annotations: expected the same categories in the files of train{year} and val{year}, "
+            f"found {found}; categories without images may stay"
         )
     return splits
 
@@ -66,7 +90,7 @@ def _annotations(base: str, part: str) -> str:
 
 def _split(base: str, name: SplitName, part: str) -> ImageSplit:
     listed = _annotations(base, part)
-    found = read_instances(listed)
+    found = read_instances(listed, f"{base}{part}/")
     paths = Paths(f"{part}/{image}" for image in found.names)
     return ImageSplit(
         dataset="coco",
@@ -77,22 +101,22 @@ def _split(base: str, name: SplitName, part: str) -> ImageSplit:
         labels=found.labels,
         images=FileReader(base, paths),
         boxes=found.boxes,
+        ignored=[f"{listed}: {unused}" for unused in found.unused],
     )
 
 
-def read_instances(path: str) -> Instances:
-    """Raises: DataError naming the file when it can't be read, is damaged or of another kind."""
+def read_instances(path: str, folder: str) -> Instances:
+    """The contents of an annotation file of the images in `folder`, which ends with a slash.
+
+    Raises: DataError naming the file when it can't be read, is damaged or of another kind.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            return _instances(json.load(file, object_hook=_without_outline))
+        with open(path, encoding="utf-8-sig") as file:
+            return _instances(json.load(file, object_hook=_without_outline), folder)
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except KeyError as error:
-        raise DataError(
-            f"{path}: expected annotations of objects, found none of {error} in an entry"
-        ) from error
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{path}: expected annotations of objects: {error}; unpack it again") from error
+    except (*_ODD, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path}: expected annotations of objects: {_said(error)}") from error
 
 
 def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
@@ -101,32 +125,83 @@ def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _instances(data: dict[str, Any]) -> Instances:
-    """Raises: KeyError, TypeError, ValueError, AttributeError on what isn't in COCO's format."""
+def _instances(data: dict[str, Any], folder: str) -> Instances:
+    """Raises: errors of Python's on what isn't in COCO's format."""
     categories = sorted((int(entry["id"]), str(entry["name"])) for entry in data["categories"])
+    classes = tuple(name for _, name in categories)
     column = {number: i for i, (number, _) in enumerate(categories)}
-    images = sorted(data["images"], key=lambda entry: str(entry["file_name"]))
-    row = {entry["id"]: i for i, entry in enumerate(images)}
-    names = tuple(str(entry["file_name"]) for entry in images)
-    if not len(names) == len(set(names)) == len(row) > 0 or not len(column) == len(categories) > 0:
-        raise ValueError("found no image or category, or two of one id or name")
-    if odd := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
-        raise ValueError(f"found an image outside the folder: {odd[0]}")
-    labels = np.zeros((len(names), len(column)), np.int8)
-    boxes: list[list[tuple[float, ...]]] = [[] for _ in names]
-    for entry in data["annotations"]:
-        if entry["image_id"] not in row or entry["category_id"] not in column:
-            raise ValueError(f"found an annotation of an unknown image or category: {entry['image_id']}")
-        at, class_ = row[entry["image_id"]], column[entry["category_id"]]
-        labels[at, class_] = 1
-        box = _box(entry["bbox"], images[at]["width"], images[at]["height"])
-        if not entry.get("iscrowd", 0) and box[0] < box[2] and box[1] < box[3]:
-            boxes[at].append((class_, *box))
-    arrays = [np.array(of_image, np.float32).reshape(-1, 5) for of_image in boxes]
-    return Instances(tuple(name for _, name in categories), names, labels, arrays)
+    if not len(set(classes)) == len(column) == len(categories) > 0:
+        raise ValueError("found no category, or two of one id or name")
+    listed = sorted(_image(entry, folder) for entry in data["images"])
+    images = [image for image in listed if not litter_in(image.name)]
+    names = tuple(image.name for image in images)
+    if not len(set(names)) == len({image.number for image in images}) == len(images) > 0:
+        raise ValueError("found no image, or two of one id or name")
+    unused = Counter(litter for image in listed if (litter := litter_in(image.name)))
+    labels, boxes, without = _objects(data["annotations"], images, listed, column)
+    said = [f"{count:,} images in {shown(name)}" for name, count in unused.most_common(5)]
+    if without:
+        said.append(f"boxes: {without:,} annotations have none, or their images no width and height")
+    return Instances(classes, names, labels, None if without else boxes, said)
 
 
-def _box(bbox: list[float], width: float, height: float) -> tuple[float, float, float, float]:
-    """COCO's (x, y, width, height) → x0, y0, x1, y1 inside the image: some reach beyond it by rounding."""
+def _image(entry: dict[str, Any], folder: str) -> Image:
+    """Raises: ValueError, which names the entry, AttributeError."""
+    try:
+        name, size = written_path(folder, str(entry["file_name"])), (entry.get("width"), entry.get("height"))
+        return Image(name, entry["id"], *(side and float(side) for side in size))
+    except _ODD as error:
+        raise ValueError(f"image {entry.get('id')!r}: {_said(error)}") from error
+
+
+def _objects(
+    annotations: Sequence[dict[str, Any]],
+    images: Sequence[Image],
+    listed: Sequence[Image],
+    column: dict[int, int],
+) -> tuple[NDArray[np.int8], list[Boxes], int]:
+    """Labels and boxes of the images, and how many objects have no box. Those of other listed images are
+    passed over. Raises: ValueError, which names the entry, AttributeError.
+    """
+    row = {image.number: i for i, image in enumerate(images)}
+    left_out = {image.number for image in listed} - set(row)
+    labels = np.zeros((len(images), len(column)), np.int8)
+    boxes: list[list[tuple[float, ...]]] = [[] for _ in images]
+    without, i, entry = 0, 0, dict[str, Any]()
+    try:
+        for entry in annotations:
+            i += 1
+            if (number := entry["image_id"]) in left_out:
+                continue
+            if number not in row or int(entry["category_id"]) not in column:
+                name = "category_id" if number in row else "image_id"
+                raise ValueError(f"found the unknown {name} {entry[name]!r}")
+            class_ = column[int(entry["category_id"])]
+            labels[row[number], class_] = 1
+            if entry.get("iscrowd"):
+                continue
+            box = _box(entry.get("bbox"), images[row[number]])
+            if box is None:
+                without += 1
+            elif box[0] < box[2] and box[1] < box[3]:
+                boxes[row[number]].append((class_, *box))
+    except _ODD as error:
+        raise ValueError(f"annotation {i}, id {entry.get('id')!r}: {_said(error)}") from error
+    return labels, [np.array(of_image, np.float32).reshape(-1, 5) for of_image in boxes], without
+
+
+def _box(bbox: Any, image: Image) -> tuple[float, float, float, float] | None:
+    """COCO's (x, y, width, height) → x0, y0, x1, y1 inside the image: some reach beyond it by rounding.
+
+    None where there is no box, or the image has no size. Raises: ValueError, TypeError.
+    """
+    if not bbox or not image.width or not image.height:
+        return None
+    if len(bbox) != 4:
+        raise ValueError(f"expected a bbox of four numbers, found {short(bbox)}")
     x, y, across, down = map(float, bbox)
-    return max(x, 0.0), max(y, 0.0), min(x + across, float(width)), min(y + down, float(height))
+    return max(x, 0.0), max(y, 0.0), min(x + across, image.width), min(y + down, image.height)
+
+
+def _said(error: Exception) -> str:
+    return f"found none of {error}" if isinstance(error, KeyError) else str(error)

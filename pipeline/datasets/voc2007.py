@@ -2,9 +2,11 @@
 
 torchvision finds the images of a split, and downloads them with their digests checked; the annotations are
 read here. A class is present (1) when an object of it is there that isn't marked difficult, not counted (-1)
-when all of its objects are, and absent (0) otherwise. Difficult objects have no box.
+when all of its objects are, and absent (0) otherwise. Difficult objects have no box; where another one has
+none, there are no boxes at all: labels don't need them.
 """
 
+import math
 import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,14 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from cache import Paths
+from pipeline.checks import shown, some
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.cifar10 import ROOT
 from pipeline.datasets.files import FileReader, file_size
+from pipeline.datasets.litter import is_litter
 from pipeline.errors import DataError
 
 _NAMES = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
 pottedplant sheep sofa train tvmonitor"""
 CLASSES = tuple(_NAMES.split())
+Corners = tuple[float, float, float, float]
 INSIDE = "VOCdevkit/VOC2007/"
 SETS: dict[SplitName, str] = {"train": "trainval", "test": "test"}
 SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/"
@@ -35,12 +40,19 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
 
 
 def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
-    stems = _stems(root, name, may_download)
+    named = _stems(root, name, may_download)
+    stems = [stem for stem in named if not is_litter(stem)]
     paths = Paths(f"{INSIDE}JPEGImages/{stem}.jpg" for stem in stems)
     base = os.path.join(root, "")
     listed = f"{base}{INSIDE}ImageSets/Main/{SETS[name]}.txt"
     sizes = np.array([file_size(base + image, listed) for image in paths], np.int64)
-    labels, boxes = zip(*(read_annotation(f"{base}{INSIDE}Annotations/{s}.xml") for s in stems), strict=True)
+    advice = "; unpack it again" if may_download else ""
+    read = [read_annotation(f"{base}{INSIDE}Annotations/{stem}.xml", advice) for stem in stems]
+    labels, boxes = zip(*read, strict=True)
+    without = sum(boxes_of is None for boxes_of in boxes)
+    unused = [f"boxes: {without:,} images have objects without one"] if without else []
+    if litter := [name for name in named if is_litter(name)]:
+        unused.append(f"{listed}: {some(map(shown, litter))}")
     return ImageSplit(
         dataset="voc2007",
         split=name,
@@ -49,7 +61,8 @@ def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
         sizes=sizes,
         labels=np.stack(labels),
         images=FileReader(base, paths),
-        boxes=boxes,
+        boxes=None if without else boxes,
+        ignored=unused,
     )
 
 
@@ -69,43 +82,60 @@ def _stems(root: Path, name: SplitName, may_download: bool) -> list[str]:
         ) from error
     names = {os.path.basename(image).removesuffix(".jpg") for image in data.images}
     stems = sorted(names - {""})  # a line may be empty
-    if not stems:
+    if all(map(is_litter, stems)):
         raise DataError(f"{listed}: expected the name of an image per line, found none")
     return stems
 
 
-def read_annotation(path: str) -> tuple[np.ndarray, Boxes]:
-    """The labels (20,) int8 and boxes of one image.
+def read_annotation(path: str, advice: str = "") -> tuple[np.ndarray, Boxes | None]:
+    """The labels (20,) int8 of one image, and its boxes unless one is missing.
 
     Raises: DataError naming the file when it is missing, no XML, or has an object that makes no sense.
     """
     try:
-        objects = [_object(node) for node in ET.parse(path).getroot().iter("object")]
+        root = ET.parse(path).getroot()
+        size = _side(root, "width"), _side(root, "height")
+        objects = [_object(node, *size) for node in root.iter("object")]
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
     except (ET.ParseError, LookupError, ValueError) as error:  # Lookup: an encoding that nobody knows
-        raise DataError(f"{path}: expected the annotation of an image: {error}; unpack it again") from error
+        raise DataError(f"{path}: expected the annotation of an image: {error}{advice}") from error
     label = np.zeros(len(CLASSES), np.int8)
     label[[class_ for class_, _, is_difficult in objects if is_difficult]] = -1
     label[[class_ for class_, _, is_difficult in objects if not is_difficult]] = 1
-    boxes = [(class_, *box) for class_, box, is_difficult in objects if not is_difficult]
-    return label, np.array(boxes, np.float32).reshape(-1, 5)
+    boxes = [(class_, box) for class_, box, is_difficult in objects if not is_difficult]
+    if None in (box for _, box in boxes):
+        return label, None
+    seen = [(class_, *box) for class_, box in boxes if box and box[0] < box[2] and box[1] < box[3]]
+    return label, np.array(seen, np.float32).reshape(-1, 5)
 
 
-def _object(node: ET.Element) -> tuple[int, tuple[float, float, float, float], bool]:
-    """(class, box, difficult). Raises: ValueError.
+def _side(root: ET.Element, name: str) -> float:
+    """The width or height that an annotation gives the image; without bound where it gives none."""
+    try:
+        return float(root.findtext(f"size/{name}", "")) or math.inf
+    except ValueError:
+        return math.inf
+
+
+def _object(node: ET.Element, width: float, height: float) -> tuple[int, Corners | None, bool]:
+    """(class, box, difficult) of an object in an image of this size. Raises: ValueError.
 
     The file counts pixels from 1 and the last one belongs to the box: xmin = 1 is x0 = 0, and a box up to
-    column xmax ends at x1 = xmax.
+    column xmax ends at x1 = xmax. Some programs count from 0, or go beyond the image by rounding.
     """
     name = node.findtext("name", "").strip()
     if name not in CLASSES:
         raise ValueError(f"expected one of the 20 classes, found an object {name!r}")
+    is_difficult = node.findtext("difficult", "0").strip() == "1"
     corners = [node.findtext(f"bndbox/{corner}", "") for corner in ("xmin", "ymin", "xmax", "ymax")]
+    if not any(corners):
+        return CLASSES.index(name), None, is_difficult
     try:
         x0, y0, x1, y1 = map(float, corners)
     except ValueError:
         raise ValueError(f"expected a box, found {corners}") from None
-    if not (0 < x0 <= x1 and 0 < y0 <= y1):
-        raise ValueError(f"expected a box with corners in order, from 1 on, found {corners}")
-    return CLASSES.index(name), (x0 - 1, y0 - 1, x1, y1), node.findtext("difficult", "0").strip() == "1"
+    if not (x0 <= x1 and y0 <= y1):
+        raise ValueError(f"expected a box with corners in order, found {corners}")
+    box = max(x0 - 1, 0.0), max(y0 - 1, 0.0), min(x1, width), min(y1, height)
+    return CLASSES.index(name), box, is_difficult

@@ -1,6 +1,7 @@
 """COCO in its own format, in small: labels, crowds, boxes, and what is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +100,30 @@ DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "no file name": ({"images": [{"id": 1}]}, "none of 'file_name'"),
     "outside": (
         {"images": [{"id": 1, "file_name": "../a", "width": 1, "height": 1}], "annotations": []},
-        "outside",
+        "image 1: expected the path of an image below the folder",
     ),
-    "no categories": ({"categories": []}, "found no image or category"),
-    "unknown category": ({"categories": [{"id": 2, "name": "cat"}]}, "unknown image or category"),
+    "outside, from Windows": (
+        {"images": [{"id": 1, "file_name": "..\\a", "width": 1, "height": 1}], "annotations": []},
+        "image 1: expected the path of an image below the folder",
+    ),
+    "no categories": ({"categories": []}, "found no category"),
+    "one class twice": ({"categories": [{"id": i, "name": "cat"} for i in (1, 2)]}, "two of one id or name"),
+    "unknown category": ({"categories": [{"id": 2, "name": "cat"}]}, "annotation 1, id 0: found the unknown"),
     "unknown image": (
         {"annotations": [{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
-        "unknown image",
+        "annotation 1, id None: found the unknown image_id 5",
     ),
-    "no box": ({"annotations": [{"image_id": 100, "category_id": 1}]}, "none of 'bbox'"),
+    "no category": (
+        {"annotations": [{"image_id": 100, "id": 7}]},
+        "annotation 1, id 7: found none of 'categ",
+    ),
     "half a box": (
         {"annotations": [{"image_id": 100, "category_id": 1, "bbox": [0, 0]}]},
-        "expected annotations",
+        "annotation 1, id None: expected a bbox of four numbers, found [0, 0]",
+    ),
+    "a box of words": (
+        {"annotations": [{"image_id": 100, "category_id": 1, "bbox": ["a", 1, 2, 3]}]},
+        "annotation 1, id None: could not convert",
     ),
     "a list": ({"annotations": [1]}, "expected annotations"),
     "nothing": ({"annotations": None}, "expected annotations"),
@@ -127,6 +140,90 @@ def test_damaged_annotations_are_named(tmp_path: Path, case: str) -> None:
     found = refusal(tmp_path)
     assert "instances_val2014.json" in found
     assert message in found
+    assert "unpack" not in found
+
+
+def changed(
+    root: Path, part: str, change: Callable[[dict[str, Any]], object], encoding: str = "utf-8"
+) -> None:
+    path = root / f"annotations/instances_{part}.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data), encoding)
+
+
+@pytest.mark.parametrize("lacking", ["bbox", "null bbox", "empty bbox", "width", "null width", "zero height"])
+def test_labels_need_no_boxes_and_no_sizes(tmp_path: Path, lacking: str) -> None:
+    """Exports for classification: the same labels; no boxes at all, for some would be missing."""
+    expected = opened(standard(tmp_path))
+
+    def change(data: dict[str, Any]) -> None:
+        kind, _, field = lacking.rpartition(" ")
+        for entry in data["annotations" if field == "bbox" else "images"]:
+            entry[field] = {"null": None, "empty": [], "zero": 0}.get(kind)
+            if not kind:
+                del entry[field]
+
+    changed(tmp_path, "train2014", change)
+    found = opened(tmp_path)
+    np.testing.assert_array_equal(found["train"].labels, expected["train"].labels)
+    assert found["train"].boxes is None
+    assert "boxes: 3 annotations have none, or their images no width" in found["train"].ignored[0]
+    assert found["test"].boxes is not None
+    assert found["test"].ignored == []
+
+
+def test_crowds_need_no_box(tmp_path: Path) -> None:
+    standard(tmp_path)
+    changed(tmp_path, "train2014", lambda data: data["annotations"][1].pop("bbox"))
+    assert opened(tmp_path)["train"].boxes is not None
+
+
+def test_a_byte_order_mark_text_ids_and_backslashes_change_nothing(tmp_path: Path) -> None:
+    expected = opened(standard(tmp_path))["train"]
+
+    def change(data: dict[str, Any]) -> None:
+        for entry in data["annotations"]:
+            entry["category_id"] = str(entry["category_id"])
+        for entry in data["categories"]:
+            entry["id"] = str(entry["id"])
+        for entry in data["images"]:
+            entry["file_name"] = f".\\{entry['file_name']} "
+
+    changed(tmp_path, "train2014", change, "utf-8-sig")
+    found = opened(tmp_path)["train"]
+    assert found.paths == expected.paths
+    assert found.classes == expected.classes
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_categories_without_images_stay_and_others_are_all_named(tmp_path: Path) -> None:
+    standard(tmp_path)
+    more = [{"id": 95, "name": "things"}, {"id": 96, "name": "owl"}]
+    changed(tmp_path, "train2014", lambda data: data["categories"].extend(more))
+    assert "found only in one of them: things, owl" in refusal(tmp_path)
+    changed(tmp_path, "val2014", lambda data: data["categories"].extend(more))
+    found = opened(tmp_path)["train"]
+    assert found.classes == ("person", "train", "toothbrush", "things", "owl")
+    assert found.labels.sum(0).tolist() == [1, 1, 1, 0, 0]
+
+
+def test_litter_that_was_annotated_is_left_out(tmp_path: Path) -> None:
+    expected = opened(standard(tmp_path))["train"]
+
+    def change(data: dict[str, Any]) -> None:
+        names = "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/._a.jpg", "@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg"
+        data["images"] += [{"id": i, "file_name": name} for i, name in enumerate(names)]
+        data["annotations"] += [{"image_id": i, "category_id": 1} for i in range(3)]
+
+    changed(tmp_path, "train2014", change)
+    found = opened(tmp_path)["train"]
+    assert found.paths == expected.paths
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert [said.partition(": ")[2] for said in found.ignored] == [
+        "2 images in @eaDir",
+        "1 images in __MACOSX",
+    ]
 
 
 @pytest.mark.fault("voc2007, coco: annotations and images missing or damaged")

@@ -130,8 +130,11 @@ XML = {
     "encoding": ('<?xml version="1.0" encoding="foo"?><annotation/>', "unknown encoding"),
     "cut short": ("<annotation><object>", "expected the annotation of an image"),
     "another class": ("<annotation><object><name>unicorn</name></object></annotation>", "'unicorn'"),
-    "no box": ("<annotation><object><name>dog</name></object></annotation>", "expected a box, found"),
-    "box from 0": (None, "corners in order, from 1 on"),
+    "half a box": (
+        "<annotation><object><name>dog</name><bndbox><xmin>3</xmin></bndbox></object></annotation>",
+        "expected a box, found ['3', '', '', '']",
+    ),
+    "box from right to left": (None, "expected a box with corners in order, found ['9', '1', '2', '2']"),
 }
 
 
@@ -139,12 +142,45 @@ XML = {
 @pytest.mark.parametrize("case", XML)
 def test_damaged_annotations_are_named(tmp_path: Path, case: str) -> None:
     text, message = XML[case]
-    voc(tmp_path, {**SETS, "test": {"000001": [("dog", (0, 1, 2, 2), False)]}} if text is None else SETS)
+    voc(tmp_path, {**SETS, "test": {"000001": [("dog", (9, 1, 2, 2), False)]}} if text is None else SETS)
     if text is not None:
         (tmp_path / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(text)
     found = refusal(tmp_path)
     assert "000001.xml" in found
     assert message in found
+    assert "unpack" not in found
+
+
+def test_boxes_from_0_and_beyond_the_image_are_cut_to_it(tmp_path: Path) -> None:
+    """Programs that count from 0, or round: the label counts, and what of the box is in the image."""
+    boxes = [(0, 0, 10, 20), (-0.5, 3, 40.5, 31), (0, 0, 0, 0)]
+    objects: list[VocObject] = [("dog", box, False) for box in boxes]
+    train = opened(voc(tmp_path, {**SETS, "trainval": {"000005": objects}}))["train"]
+    dog = train.classes.index("dog")
+    assert train.boxes is not None
+    assert train.boxes[0].tolist() == [[dog, 0, 0, 10, 20], [dog, 0, 2, 40, 30]]
+    assert present(train, 0) == {"dog": 1}
+
+
+@pytest.mark.parametrize("box", ["", "<bndbox></bndbox>", "<polygon><x1>3</x1></polygon>"])
+def test_labels_need_no_boxes(tmp_path: Path, box: str) -> None:
+    text = f"<annotation><object><name>dog</name>{box}</object></annotation>"
+    base = voc(tmp_path, SETS) / "VOCdevkit/VOC2007"
+    (base / "Annotations/000005.xml").write_text(text)
+    splits = opened(tmp_path)
+    assert present(splits["train"], 0) == {"dog": 1}
+    assert splits["train"].boxes is None
+    assert splits["train"].ignored == ["boxes: 1 images have objects without one"]
+    assert splits["test"].boxes is not None
+
+
+def test_litter_in_a_list_of_images_is_left_out(tmp_path: Path) -> None:
+    base = voc(tmp_path, SETS) / "VOCdevkit/VOC2007"
+    with (base / "ImageSets/Main/trainval.txt").open("a") as file:
+        file.write("._000005\nThumbs.db\n")
+    train = opened(tmp_path)["train"]
+    assert len(train) == 3
+    assert train.ignored[0].endswith("trainval.txt: ._000005, Thumbs.db")
 
 
 @pytest.mark.fault("voc2007, coco: annotations and images missing or damaged")
