@@ -25,7 +25,7 @@ from pipeline.metrics.single_label import ranks
 from pipeline.progress import over
 from pipeline.runs.folder import LoadedHead, load_run
 
-OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed"}
+OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed", "val_rows"}
 """Fields of a cache's identity in which the test split may differ from the training split."""
 
 

@@ -7,13 +7,16 @@ from pipeline.checks import flag
 from pipeline.datasets.base import ImageSplit
 from pipeline.trunks.base import Trunk
 
+DRAWN_BY = "dataset", "test_fraction", "split_seed", "label_separator"
+"""Settings that decide which images and labels there are, and no features: notes of a cache."""
 FLAGS = {
     "trunk.name": flag("trunk"),
     "trunk.weights": flag("weights"),
     "transform.image_px": flag("image_px"),
     "transform.resize": flag("resize"),
     "views_seed": flag("seed"),
-    **{name: flag(name) for name in ("dataset", "test_fraction", "views", "precision", "dtype")},
+    **{name: flag(name) for name in DRAWN_BY},
+    **{name: flag(name) for name in ("views", "precision", "dtype")},
 }
 """The flag of extract_features.py that sets each field of a cache's identity and notes."""
 
@@ -31,5 +34,6 @@ def identity_of(split: ImageSplit, trunk: Trunk, precision: str, views: str, see
         "views": views,
         **({"views_seed": seed} if views.startswith("augment") else {}),
         "precision": precision,
+        **({"val_rows": split.val_rows} if split.val_rows else {}),
         "image_sizes": hashlib.sha256(split.sizes.astype("<i8").tobytes()).hexdigest(),
     }

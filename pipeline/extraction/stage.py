@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, relabel
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.datasets.summary import lines
 from pipeline.device import pick_device, set_up
 from pipeline.errors import CacheError, DataError, StaleCacheError
-from pipeline.extraction.identity import FLAGS, identity_of
+from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of
 from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.stamp import Files
@@ -51,7 +52,12 @@ def extract(config: ExtractConfig) -> Path:
     Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
         CacheError (disk full, another extraction at work).
     """
-    splits = open_dataset(config.dataset, test_fraction=config.test_fraction)
+    splits = open_dataset(
+        config.dataset,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+        label_separator=config.label_separator,
+    )
     # A published cache has nothing to decode: it is up to date, or refused.
     to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
@@ -115,7 +121,11 @@ def plan(
         paths=split.paths,
         classes=split.classes,
         identity=identity_of(split, trunk, prepared.precision, spec, config.seed),
-        notes={"dataset": config.dataset, "test_fraction": float(config.test_fraction), "skipped": skipped},
+        notes={
+            **{name: getattr(config, name) for name in DRAWN_BY},
+            "test_fraction": float(config.test_fraction),
+            "skipped": skipped,
+        },
         flags=FLAGS,
     )
     status = CacheWriter.status(path, header)
@@ -128,10 +138,11 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
     needed, free = 0, shutil.disk_usage(config.cache_dir).free
     for job in jobs:
-        for unused in job.split.ignored:
-            print(f"not used: {unused}")
+        print(*lines(job.split), sep="\n")
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
-        if job.status == "absent":
+        if job.status == "relabel":  # which copies the file
+            needed += size
+        elif job.status == "absent":
             needed, free = needed + size, free + CacheWriter.leftover_bytes(job.path)
         images, views, channels, height, width = job.header.shape
         print(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.config import PretrainConfig
 from pipeline.datasets.holdout import share_drawn
+from pipeline.datasets.summary import lines
 from pipeline.device import pick_device
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
@@ -59,8 +60,7 @@ def pretrain(config: PretrainConfig) -> Path:
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
     )
-    for unused in split.ignored:
-        print(f"not used: {unused}")
+    print(*lines(split), sep="\n")
     images = load_images(split, trunk.transform, config.workers)
     sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
     for layer in network.modules():

@@ -14,7 +14,12 @@ class Images:
     def __init__(self, test: FeatureCache) -> None:
         """Raises: DataError when the dataset isn't there any more."""
         self.dataset = str(test.notes["dataset"])
-        splits = open_dataset(self.dataset, test_fraction=test.notes["test_fraction"]).values()
+        splits = open_dataset(
+            self.dataset,
+            test_fraction=test.notes["test_fraction"],
+            seed=test.notes.get("split_seed", 0),
+            label_separator=test.notes.get("label_separator"),
+        ).values()
         self._places = {path: (split, row) for split in splits for row, path in enumerate(split.paths)}
         self._digests = dict(zip(test.paths, test.image_digests, strict=True))
         self._sizes: dict[str, tuple[int, int]] = {}
