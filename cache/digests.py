@@ -47,10 +47,15 @@ def _listed(shape: tuple[int, ...]) -> str:
 
 def block_digest(block: int, pieces: Iterable[Buffer]) -> bytes:
     """16 bytes over a block's features and then its image digests, in pieces of any size."""
-    state = xxhash.xxh3_128(seed=block)
+    state = block_state(block)
     for piece in pieces:
         state.update(piece)
     return state.digest()
+
+
+def block_state(block: int) -> xxhash.xxh3_128:
+    """What becomes the digest of a block, once it is given all of the block's bytes in order."""
+    return xxhash.xxh3_128(seed=block)
 
 
 def block_spans(layout: Layout, block: int) -> list[tuple[int, int]]:

@@ -7,15 +7,17 @@ with CacheWriter("train.h5", header) as writer:
 """
 
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from cache import disk
 from cache.contents import Contents, opened, read_digests, read_published
-from cache.digests import block_digest, block_spans, damaged_blocks
+from cache.digests import block_spans, block_state, damaged_blocks
 from cache.dtypes import DTYPES, Raw, Values
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, IMAGE_DIGESTS, Layout
@@ -38,6 +40,7 @@ class CacheWriter:
     def __init__(self, path: str | Path, header: CacheHeader) -> None:
         self.path = Path(path)
         self.header = header
+        self._begun: _Begun | None = None
 
     def __enter__(self) -> Self:
         with disk.explained(self.path):
@@ -77,15 +80,15 @@ class CacheWriter:
         return digests
 
     def write(self, rows: range, features: Values, image_digests: NDArray[np.uint8]) -> None:
-        """Store one of the `missing` blocks.
+        """Store one of the `missing` blocks, whole or in pieces: its first rows, then those behind them.
 
-        features: (n, V, C, H, W) floating point, n the block's rows; converted to the cache's dtype.
+        features: (n, V, C, H, W) floating point, of n of the block's rows; converted to the cache's dtype.
         image_digests: (n, 16) uint8.
 
-        Raises: CacheError as `encode` does, when the digests have another shape, the block isn't missing, or
-        the disk fails.
+        Raises: CacheError as `encode` does, when the digests have another shape, the rows aren't the first of
+        a missing block nor the next, or the disk fails.
         """
-        block = self._block(rows)
+        begun = self._begun_by(rows)
         raw = self.encode(rows, features)
         digests = np.ascontiguousarray(image_digests)
         if digests.dtype != np.uint8 or digests.shape != (len(rows), DIGEST_BYTES):
@@ -93,13 +96,19 @@ class CacheWriter:
                 f"{self.path}: image digests: expected uint8 of shape {(len(rows), DIGEST_BYTES)}, "
                 f"found {digests.dtype} of shape {digests.shape}"
             )
-        pieces = [a.reshape(-1).view(np.uint8).data for a in (raw, digests)]
+        piece, fd, whole = raw.reshape(-1).view(np.uint8).data, self._part.fd, self._layout.block(begun.block)
+        (features_at, _), (digests_at, _) = block_spans(self._layout, begun.block)
         with disk.explained(self.path):
-            for piece, (offset, _) in zip(pieces, block_spans(self._layout, block), strict=True):
-                disk.write_all(self._part.fd, piece, offset)
-            # The digest goes last: it is what says that the block is there.
-            self._journal.add(block, block_digest(block, pieces))
-        self._missing.remove(block)
+            disk.write_all(fd, piece, features_at + (rows.start - whole.start) * self._layout.row_bytes)
+            begun.state.update(piece)
+            begun.image_digests += digests.tobytes()
+            begun.end = rows.stop
+            if begun.end == whole.stop:
+                disk.write_all(fd, begun.image_digests, digests_at)
+                begun.state.update(begun.image_digests)
+                # The digest goes last: it is what says that the block is there.
+                self._journal.add(begun.block, begun.state.digest())
+                self._missing.remove(begun.block)
 
     def encode(self, rows: range, features: Values) -> Raw:
         """Features (n, V, C, H, W) of any n rows as they are stored.
@@ -183,13 +192,30 @@ class CacheWriter:
         kept = set(written) - damaged
         return there.layout, [b for b in range(there.layout.blocks) if b not in kept]
 
-    def _block(self, rows: range) -> int:
+    def _begun_by(self, rows: range) -> "_Begun":
+        """The block that begins with these rows, or goes on with them. Raises: CacheError when none does."""
         block = rows.start // BLOCK_ROWS
-        if block not in self._missing or rows != self._layout.block(block):
+        if rows.start == block * BLOCK_ROWS:
+            self._begun = _Begun(block, rows.start, block_state(block))
+        begun = self._begun
+        if (
+            block not in self._missing or begun is None or begun.block != block or begun.end != rows.start
+        ) or (not rows or rows.step != 1 or rows.stop > self._layout.block(block).stop):
             raise CacheError(
-                f"{self.path}: rows {rows.start} to {rows.stop}: expected one of the missing blocks"
+                f"{self.path}: rows {rows.start} to {rows.stop}: expected one of the missing blocks, or the "
+                "next rows of one"
             )
-        return block
+        return begun
+
+
+@dataclass
+class _Begun:
+    """A block whose rows up to `end` are written."""
+
+    block: int
+    end: int
+    state: xxhash.xxh3_128
+    image_digests: bytearray = field(default_factory=bytearray)
 
 
 def _holds_nothing(part: Contents, wanted: CacheHeader) -> bool:

@@ -34,16 +34,18 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     # writer
-    Mutant("writer.py", "(raw, digests)]", "(digests, raw)]", "values"),
-    Mutant("writer.py", "disk.write_all(self._part.fd, piece, offset)", "pass", "resume"),
+    Mutant("writer.py", "begun.state.update(begun.image_digests)", "pass", "values"),
+    Mutant("writer.py", "(rows.start - whole.start) * self._layout.row_bytes", "0", "pieces"),
     Mutant("journal.py", "disk.write_all(self._fd, digest, self", "disk.write_all(self._fd, b'', self", "resume"),
-    Mutant("writer.py", "block_digest(block, pieces)", "block_digest(0, pieces)", "resume"),
-    Mutant("writer.py", "self._missing.remove(block)", "pass", "writer"),
+    Mutant("writer.py", "block_state(block)", "block_state(0)", "resume"),
+    Mutant("writer.py", "self._missing.remove(begun.block)", "pass", "writer"),
     Mutant("writer.py", "if self._missing:", "if False:", "writer"),
     Mutant("writer.py", "kept = set(written) - damaged", "kept = set(written)", "resume"),
     Mutant("writer.py", "if not dtype.all_finite(raw):", "if np.isnan(raw).any():", "values"),
     Mutant("writer.py", "np.argmin(dtype.finite(raw))", "np.argmax(dtype.finite(raw))", "values"),
-    Mutant("writer.py", "block not in self._missing or rows", "rows", "writer"),
+    Mutant("writer.py", "block not in self._missing or begun", "begun", "writer"),
+    Mutant("writer.py", "begun.end != rows.start", "False", "pieces"),
+    Mutant("writer.py", "begun.end == whole.stop", "True", "pieces"),
     Mutant("writer.py", "digests[rows.start : rows.stop] = 0", "pass", "resume"),
     Mutant("dtypes.py", "raw.view(f\"<i{size}\")", "raw.view(f\"<u{size}\")", "dtypes"),
     Mutant("dtypes.py", "< negative_infinity", "<= negative_infinity", "dtypes"),
