@@ -1,16 +1,18 @@
 """Decode, compute and write at the same time.
 
-    decode_blocks (ahead) → Streams: a batch each, into its slice of the block → a thread that writes blocks
+    decode_blocks (ahead) → Streams: a batch each, into its slice of the piece → a thread that writes pieces
 
-At most UNDER_WAY blocks are past the decoder; one more is being decoded. Batches never span blocks, so what a
-block holds does not depend on which blocks were there before an interruption.
+A piece is a block, or as much of one as PIECE_BYTES hold. At most UNDER_WAY pieces are past the decoder; one
+more is being decoded. Batches never span blocks, and pieces end where batches do, so what a block holds does
+not depend on which blocks were there before an interruption, nor on the pieces.
 
 Legend: n images, V views, C×H×W map, S = image_px.
 """
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -27,7 +29,9 @@ from pipeline.progress import Progress
 from pipeline.trunks.prepare import PreparedTrunk
 
 UNDER_WAY = 2
-"""Blocks that are computed or written: while one is written, the next keeps the trunk busy."""
+"""Pieces that are computed or written: while one is written, the next keeps the trunk busy."""
+PIECE_BYTES = 256 << 20
+"""Images and maps of a piece take at most so many bytes, unless that is less than a batch for each stream."""
 HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -53,8 +57,10 @@ def write_missing(
     on_gpu = prepared.device.type == "cuda"  # which reaches pinned memory by itself
     seconds = {"decode": 0.0, "trunk": 0.0, "disk": 0.0}
     progress = Progress(f"extracting {split.split}", count, "images")
-    decoded = decode_blocks(split, blocks, prepared.transform, decoders)
     streams = Streams(prepared, views, writer.encode, progress.advance)
+    row_bytes = math.prod(writer.header.shape[1:]) * kind.itemsize + 3 * prepared.transform.image_px**2
+    pieces = cut(blocks, max(PIECE_BYTES // row_bytes // step, streams.count) * step)
+    decoded = decode_blocks(split, pieces, prepared.transform, decoders)
 
     def write(rows: range, maps: Tensor, batches: list[Future[int]], digests: np.ndarray) -> None:
         for computed in batches:
@@ -64,7 +70,7 @@ def write_missing(
 
     with progress, closing(decoded), ThreadPoolExecutor(1) as disk, closing(streams):
         under_way: deque[Future[None]] = deque()
-        for _ in blocks:
+        for _ in pieces:
             with clocked(seconds, "decode"):
                 rows, images, digests = next(decoded)
             maps = torch.empty(len(rows), *writer.header.shape[1:], dtype=kind, pin_memory=on_gpu)
@@ -81,6 +87,11 @@ def write_missing(
     shares = ", ".join(f"{name} {spent / total:.0%}" for name, spent in seconds.items())
     speed = f"{count:,} images in {total:.1f} s ({count / total:,.0f} images/s)"
     return f"{speed}, bounded by the {bound} ({shares} of the time)"
+
+
+def cut(blocks: Iterable[range], rows: int) -> list[range]:
+    """Pieces of at most so many rows, none of which spans two blocks."""
+    return [block[at : at + rows] for block in blocks for at in range(0, len(block), rows)]
 
 
 @contextmanager

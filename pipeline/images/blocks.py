@@ -26,9 +26,9 @@ TASK_BYTES = 4 << 20
 def decode_blocks(
     split: ImageSplit, blocks: Sequence[range], transform: Transform, decoders: Decoders
 ) -> Generator[Decoded]:
-    """Yield each block, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8).
+    """Yield each range of rows, in order: (rows, images (n, 3, S, S) uint8, digests (n, 16) uint8).
 
-    While the caller works on a block the next one is decoded, and little more. Closing the iterator, or
+    While the caller works on one the next is decoded, and little more. Closing the iterator, or
     leaving it by an exception, drops what has not begun.
 
     Raises: DataError naming the first image that can't be decoded.

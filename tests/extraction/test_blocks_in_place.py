@@ -11,6 +11,7 @@ from torch import nn
 
 from cache import CacheError, CacheHeader, CacheWriter, FeatureCache, Paths
 from pipeline.datasets.base import ArrayReader, ImageSplit
+from pipeline.extraction import overlap
 from pipeline.extraction.overlap import write_missing
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
@@ -97,3 +98,32 @@ def test_maps_of_another_shape_than_the_cache_s_are_refused(tmp_path: Path) -> N
     prepared.module = nn.AdaptiveAvgPool2d(1)
     with pytest.raises(CacheError, match="expected floating point of shape"):
         make(tmp_path, black_but_one(4, 0), prepared, "plain")
+
+
+@pytest.mark.parametrize("batch", [8, 300])
+def test_blocks_in_pieces_have_the_same_batches_and_bytes_and_less_in_memory(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is 108 bytes of pixels and three views of 216 bytes each."""
+    split = split_of(np.random.default_rng(0).integers(0, 256, (1500, SIZE, SIZE, 3), np.uint8))
+    batches: list[range] = []
+    pieces: list[range] = []
+    submit, write = overlap.Streams.submit, CacheWriter.write
+    monkeypatch.setattr(
+        overlap.Streams, "submit", lambda *given: (batches.append(given[2]), submit(*given))[1]
+    )
+    monkeypatch.setattr(CacheWriter, "write", lambda *given: (pieces.append(given[1]), write(*given))[1])
+    made: list[tuple[list[range], list[range], bytes]] = []
+    for name, most in (("whole", overlap.PIECE_BYTES), ("cut", 100 * (108 + 3 * 216))):
+        monkeypatch.setattr(overlap, "PIECE_BYTES", most)
+        path = make(tmp_path / name, split, scaled_pixels(255), "augment:2", batch)
+        made.append((batches.copy(), pieces.copy(), path.read_bytes()))
+        batches.clear()
+        pieces.clear()
+    whole, cut = made
+    assert whole[0] == cut[0]
+    assert whole[2] == cut[2]
+    assert whole[1] == [range(1024), range(1024, 1500)]
+    least = batch // 3 * torch.get_num_threads()  # a batch for each stream
+    assert max(map(len, cut[1])) == max(100 // (batch // 3) * (batch // 3), least)
+    assert sum(map(len, cut[1])) == 1500
