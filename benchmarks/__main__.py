@@ -21,6 +21,7 @@ from benchmarks import (
     on_gpu,
     read_cache,
     scale,
+    startup,
     trunk_forward,
     trunk_in_the_loop,
 )
@@ -49,6 +50,7 @@ def main() -> None:
         decoding,
         extraction,
         scale,
+        startup,
         on_gpu,
     )
     rows = [row for benchmark in benchmarks for row in benchmark.run(quick)]
