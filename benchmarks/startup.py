@@ -8,7 +8,7 @@
     digests      the images, each of which is read because there is no stamp (`up to date` without it)
     scan         the folder, by one call of the system for each file
 
-A cache of 1×1×1 maps, and files of a byte, in 1,000 classes. Each in a process of its own, whose memory is its
+A cache of 1×1×1 maps, and files of a byte, in 1,000 classes. Each in a process of its own; its memory is the
 peak (VmHWM, reset before) beyond what it held after the imports and, for `plan` and the two behind it, the
 scan. The last two rows are the machine's affair and have no target.
 """
