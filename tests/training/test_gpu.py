@@ -16,6 +16,7 @@ from pipeline.config import PretrainConfig
 from pipeline.extraction.stage import extract
 from pipeline.heads import HEADS
 from pipeline.pretraining.stage import pretrain
+from pipeline.training import stage
 from pipeline.training.stage import train
 
 GPU = "cuda"
@@ -41,26 +42,43 @@ def test_the_cache_made_on_a_gpu_holds_the_maps_of_a_cpu(
         assert (np.abs(expected - found.astype(np.float32)) / largest).max() < near
 
 
-@pytest.mark.parametrize("where", ["prepared", "streamed"])
+PLACES = {"prepared": (1 << 30, 1 << 30), "in RAM": (0, 1 << 30), "on disk": (0, 0)}
+"""Where maps are, and how much is free for that on the GPU and in RAM."""
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("write", [write_cache, write_multilabel_cache])
 @pytest.mark.parametrize("name", list(HEADS))
-def test_a_head_learns_on_a_gpu_what_it_learns_on_a_cpu(
-    name: str, write: Any, precision: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_heads_learn_on_a_gpu_what_they_learn_on_a_cpu(
+    name: str, write: Any, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if where == "streamed":
-        monkeypatch.setattr("pipeline.training.stage.free_bytes", lambda device: (device.type == "cpu") << 40)
-    cache = write(tmp_path)
-    runs = [
-        train(config(cache, tmp_path / place, head=name, precision=precision, device=device))
-        for place, device in (("cpu", "cpu"), ("gpu", GPU))
-    ]
-    scores = [json.loads((run / "summary.json").read_text()) for run in runs]
-    (score,) = [key for key in scores[0] if key in ("val_top1", "val_map")]
-    assert scores[1][score] == pytest.approx(scores[0][score], abs=12)
-    if name not in ("knn", "logistic"):
-        losses = [[line["train_loss"] for line in lines(run)] for run in runs]
-        assert losses[1] == pytest.approx(losses[0], rel=5e-2 if precision == "bfloat16" else 1e-2)
+    """Their scores differ by less than a point, averaged over five seeds and 300 images to validate. No
+    problem is learned completely, so that they could."""
+    noise = {"noise": 6.0} if write is write_cache else {}
+    cache, fitted = write(tmp_path, images=1000, **noise), HEADS[name].fitted
+    settings: dict[str, Any] = {"head": name, "precision": precision, "val_fraction": 0.3, "batch": 32}
+    settings["seed"] = (0,) if fitted else (0, 1, 2, 3, 4)
+    score, losses = figures(train(config(cache, tmp_path / "cpu", **settings)))
+    assert 40 < score < 99
+    for place, free in PLACES.items():
+        free_there = dict(zip((GPU, "cpu"), free, strict=True))
+        monkeypatch.setattr(stage, "free_for_maps", lambda *_, free=free_there: {**free})
+        run = train(config(cache, tmp_path / place, **settings | {"device": GPU}))
+        found, found_losses = figures(run)
+        assert found == pytest.approx(score, abs=1), place
+        assert found_losses == pytest.approx(losses, rel=2e-2 if precision == "bfloat16" else 1e-2), place
+        described = json.loads(next(run.rglob("config.json")).read_text())["products"]
+        assert described == ("TF32" if precision == "float32" else precision)
+        if fitted:
+            break  # it takes all maps at once
+
+
+def figures(run: Path) -> tuple[float, list[float]]:
+    """The validation score, and the training loss of each epoch, averaged over seeds."""
+    heads = [file.parent for file in run.rglob("summary.json")]
+    found = [json.loads((head / "summary.json").read_text()) for head in heads]
+    losses = np.mean([[line.get("train_loss", 0) for line in lines(head)] for head in heads], axis=0)
+    return float(np.mean([each.get("val_top1", each.get("val_map")) for each in found])), losses.tolist()
 
 
 def test_a_network_is_trained_on_a_gpu(photos: Path, tmp_path: Path) -> None:
