@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cache.reader import FeatureCache as FeatureCache
     from cache.relabelling import relabel as relabel
     from cache.writer import CacheWriter as CacheWriter
+    from cache.writer import Status as Status
 
 _MODULES = {
     "DTYPES": "dtypes",
@@ -28,6 +29,7 @@ _MODULES = {
     "FeatureCache": "reader",
     "relabel": "relabelling",
     "CacheWriter": "writer",
+    "Status": "writer",
 }
 __all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,13 @@ class CacheHeader:
     @property
     def provenance(self) -> bytes:
         return canonical({"identity": self.identity, "notes": self.notes})
+
+    @property
+    def nbytes(self) -> int:
+        """What a file with this header takes on the disk, but for HDF5's structures, some kilobytes."""
+        features = math.prod(self.shape) * DTYPES[self.dtype].raw.itemsize
+        texts = sum(len(name.encode()) for name in self.classes) + len(self.provenance)
+        return features + 16 * self.shape[0] + self.labels.nbytes + len(Paths.of(self.paths).data) + texts
 
     @functools.cached_property
     def full_identity(self) -> dict[str, Any]:

@@ -165,10 +165,19 @@ class CacheWriter:
         return "partial"
 
     @staticmethod
-    def leftover_bytes(path: str | Path) -> int:
-        """The size on the disk of what unfinished writing left there, which a new cache replaces."""
-        leftovers = (part_path(Path(path)), layout_path(part_path(Path(path))))
-        return sum(file.stat().st_blocks * 512 for file in leftovers if file.exists())
+    def bytes_needed(path: str | Path, header: CacheHeader, status: Status) -> int:
+        """The room that the disk must have: none for blocks of a file that is laid out, a whole file for new
+        labels, which need a copy. What unfinished writing of something else left is replaced, and counts off.
+        """
+        unfinished = part_path(Path(path))
+        if status == "absent":
+            leftovers = (unfinished, layout_path(unfinished))
+            return header.nbytes - sum(f.stat().st_blocks * 512 for f in leftovers if f.exists())
+        if status == "partial":
+            with opened(unfinished) as fd:
+                part = read_part(fd, unfinished)
+            status = "complete" if part and part.header.labelled_like(header) else "relabel"
+        return header.nbytes if status == "relabel" else 0
 
     def _prepare(self, part: Part) -> tuple[Layout, list[int]]:
         """Lay the file out or take up the one there. Returns where things are, and the missing blocks."""

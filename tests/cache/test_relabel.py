@@ -61,3 +61,19 @@ def test_an_unfinished_cache_goes_on_under_other_labels(tmp_path: Path) -> None:
         writer.publish()
     fresh = extract(tmp_path / "fresh" / "train.h5", made)
     assert path.read_bytes() == fresh.read_bytes()
+
+
+def test_new_labels_need_room_for_a_copy_and_finished_or_begun_caches_need_none(
+    sample: Path, tmp_path: Path
+) -> None:
+    old, new, path = header(), header(classes=["a", "b", "c"]), tmp_path / "train.h5"
+    for rows in (3, 2500):
+        size = extract(tmp_path / f"{rows}.h5", header(rows)).stat().st_size
+        assert size - 12_288 < header(rows).nbytes <= size  # all but HDF5's structures
+    states = [(path, old, old.nbytes), (sample, old, 0), (sample, new, new.nbytes)]
+    for place, made, needed in states:
+        assert CacheWriter.bytes_needed(place, made, CacheWriter.status(place, made)) == needed
+    extract(path, old, stop_after=1)
+    for made, needed in ((old, 0), (new, new.nbytes)):
+        assert CacheWriter.status(path, made) == "partial"
+        assert CacheWriter.bytes_needed(path, made, "partial") == needed
