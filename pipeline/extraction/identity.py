@@ -1,7 +1,10 @@
 """The identity of a cache: the fields that decide whether it may be used again."""
 
 import hashlib
+from importlib.metadata import version
 from typing import Any
+
+import torch
 
 from pipeline.checks import flag
 from pipeline.datasets.base import ImageSplit
@@ -37,3 +40,10 @@ def identity_of(split: ImageSplit, trunk: Trunk, precision: str, views: str, see
         **({"val_rows": split.val_rows} if split.val_rows else {}),
         "image_sizes": hashlib.sha256(split.sizes.astype("<i8").tobytes()).hexdigest(),
     }
+
+
+def made_with(device: torch.device) -> dict[str, str]:
+    """The device and the versions that compute and decode, for the notes: maps of others may differ in their
+    last digits, and are no other maps for it. Of a cache that was continued, those that began it."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, **{package: version(package) for package in ("torch", "pillow", "simplejpeg")}}

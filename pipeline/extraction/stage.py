@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, relabel
+from cache import DTYPES, CacheHeader, CacheWriter, FeatureCache, Status, relabel
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.datasets.summary import lines
 from pipeline.device import pick_device, set_up
 from pipeline.errors import CacheError, DataError, StaleCacheError
-from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of
+from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
 from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.stamp import Files
@@ -42,7 +42,7 @@ class Job:
     header: CacheHeader
     views: Views
     files: Files
-    status: str
+    status: Status
     """absent, partial, complete, or relabel (complete but for the labels)."""
 
 
@@ -125,6 +125,7 @@ def plan(
             **{name: getattr(config, name) for name in DRAWN_BY},
             "test_fraction": float(config.test_fraction),
             "skipped": skipped,
+            "made_with": made_with(prepared.device),
         },
         flags=FLAGS,
     )
@@ -136,19 +137,18 @@ def plan(
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
-    needed, free = 0, shutil.disk_usage(config.cache_dir).free
+    made, copied, free = 0, 0, shutil.disk_usage(config.cache_dir).free
     for job in jobs:
         print(*lines(job.split), sep="\n")
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
-        if job.status == "relabel":  # which copies the file
-            needed += size
-        elif job.status == "absent":
-            needed, free = needed + size, free + CacheWriter.leftover_bytes(job.path)
+        room = CacheWriter.bytes_needed(job.path, job.header, job.status)
+        made, copied = (made + room, copied) if job.status == "absent" else (made, max(copied, room))
         images, views, channels, height, width = job.header.shape
         print(
             f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} "
             f"{job.header.dtype}, {size / 1e6:,.1f} MB, {job.status}"
         )
+    needed = max(0, made + copied)  # one copy at a time, each replaces the old file
     print(
         f"trunk {config.trunk} in {prepared.precision} on {prepared.device}; "
         f"{needed / 1e6:,.1f} MB to be written, {free / 1e6:,.0f} MB free"

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shutil
 import signal
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from support.extracting import files, settings
 from cache import CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
-from pipeline.errors import StaleCacheError
+from pipeline.errors import CacheError, StaleCacheError
 from pipeline.extraction import stage
 from pipeline.extraction.stage import extract
 from pipeline.trunks.alexnet_cifar import load
@@ -156,3 +157,34 @@ def test_other_labels_and_classes_keep_the_features(
     assert np.array_equal(cache.labels, np.arange(80) % 3)
     assert np.array_equal(cache.features, features)
     assert sorted(files(tmp_path / "c")) == ["test.h5", "train.h5"]
+
+
+def test_new_labels_are_refused_before_they_fill_the_disk(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features are copied into a file beside the old one: 2.1 MB in float32."""
+    extract(settings(photos, weights, tmp_path / "c"))
+    before = (tmp_path / "c/train.h5").read_bytes()
+    changed_training(monkeypatch, labels=np.arange(80) % 3, classes=("x", "y", "z"))
+    usage = shutil.disk_usage(tmp_path)
+    for free, is_enough in ((2_000_000, False), (2_100_000, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
+        if is_enough:
+            extract(settings(photos, weights, tmp_path / "c"))
+        else:
+            with pytest.raises(CacheError, match=r"c: needs 2 MB, the disk has 2 MB free; make room"):
+                extract(settings(photos, weights, tmp_path / "c"))
+            assert (tmp_path / "c/train.h5").read_bytes() == before
+    assert FeatureCache(tmp_path / "c/train.h5").classes == ("x", "y", "z")
+
+
+def test_what_made_the_maps_is_noted_and_makes_no_other_cache(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = FeatureCache(extract(settings(photos, weights, tmp_path / "c")) / "train.h5")
+    expected = {name: version(name) for name in ("torch", "pillow", "simplejpeg")}
+    assert first.notes["made_with"] == {"device": "cpu", **expected}
+    monkeypatch.setattr(stage, "made_with", lambda device: {"device": "another", "torch": "1.0"})
+    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
+    again = FeatureCache(extract(settings(photos, weights, tmp_path / "c")) / "train.h5")
+    assert (again.key, again.notes) == (first.key, first.notes)
