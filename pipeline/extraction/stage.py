@@ -21,6 +21,7 @@ from pipeline.datasets.summary import lines
 from pipeline.device import pick_device, set_up
 from pipeline.errors import CacheError, DataError, StaleCacheError
 from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
+from pipeline.extraction.in_both import images_in_both
 from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.stamp import Files
@@ -76,6 +77,8 @@ def extract(config: ExtractConfig) -> Path:
                 worst = check_parity(job.path, job.split, trunk, job.views)
                 job.files.write(FeatureCache(job.path))
                 print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
+        if shared := images_in_both(*(FeatureCache(config.cache_dir / f"{s}.h5") for s in ("train", "test"))):
+            print(shared)
     return config.cache_dir
 
 
