@@ -15,7 +15,8 @@ START = b"\xff\xd8\xff"
 APP0, APP1, APP14, COMMENT, SCAN, END = 0xE0, 0xE1, 0xEE, 0xFE, 0xDA, 0xD9
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the frame header, by coding."""
-READ = FRAMES | {APP1}
+JPEG_LS = 0xF7
+READ = FRAMES | {APP1, JPEG_LS}
 SEGMENTS = frozenset(range(0x02, 0xFF)) - {*range(0xD0, 0xD9), SCAN, END}
 """Markers that a length follows, up to the first scan."""
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
@@ -27,7 +28,9 @@ def read(data: bytes) -> np.ndarray:
     for marker, start, stop in _segments(data, READ)[0]:
         if marker in FRAMES:
             frame = frame or data[start + 4 : stop]
-        elif marker == APP1:
+        elif marker == JPEG_LS:
+            raise KindError("a JPEG-LS file")
+        else:
             content = data[start + 4 : stop]
             exif = exif or (content if content.startswith(EXIF) else b"")
             xmp = xmp or (content if content.startswith(XMP) else b"")

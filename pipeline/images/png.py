@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.images.orientation import orientation, upright
-from pipeline.images.pillow import open_image, rgb
+from pipeline.images.pillow import KindError, open_image, rgb
 from pipeline.images.samples import as_rgb, on_white, to_8_bits
 
 START = b"\x89PNG\r\n\x1a\n"
@@ -33,7 +33,7 @@ class Chunks(NamedTuple):
 
 
 def read(data: bytes) -> np.ndarray:
-    """A PNG file as (H, W, 3) uint8. Raises: what Pillow raises on damaged files."""
+    """A PNG file as (H, W, 3) uint8. Raises: KindError, and what Pillow raises on damaged files."""
     chunks = _chunks(data)
     image = open_image(chunks.pixels, "PNG")
     raw = str(image.tile[0].args)
@@ -83,6 +83,8 @@ def _chunks(data: bytes) -> Chunks:
         name, stop = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
         content = data[at + 8 : stop - 4]
         is_critical = name[:1].isupper()
+        if name == b"CgBI":
+            raise KindError("a PNG of Apple's own kind (CgBI)")
         if name == b"IHDR":
             colour_type = content[9] if len(content) > 9 else -1
         begun = begun or name == b"IDAT"

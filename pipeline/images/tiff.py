@@ -17,9 +17,8 @@ from pipeline.images import tiff_kinds as tag
 from pipeline.images.orientation import asked_by, upright
 from pipeline.images.pillow import KindError, check_size, rgb
 from pipeline.images.samples import as_rgb, on_white, to_8_bits, unpack
-from pipeline.images.tiff_kinds import Tiff
+from pipeline.images.tiff_kinds import LOWEST_FIRST, Tiff
 
-HIGHEST_FIRST, LOWEST_FIRST = 1, 2
 NOT_ALPHA, MULTIPLIED, ALPHA = (0,), (1,), (2,)
 """What the file can say of a band that is no colour. Colours may have been multiplied by alpha already."""
 REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
@@ -116,11 +115,8 @@ def _plane(tiff: Tiff, grid: Grid, plane: int) -> np.ndarray:
         new |= {tag.TILE_WIDTH: [row_bytes], tag.TILE_LENGTH: [grid.height]}
     else:
         new[tag.ROWS_PER_STRIP] = [grid.height]
-    is_reversed = tiff.number(tag.FILL_ORDER, HIGHEST_FIRST) == LOWEST_FIRST
-    if is_reversed and tiff.compression != tag.RAW:
-        new[tag.FILL_ORDER] = [LOWEST_FIRST]
     packed = np.asarray(_load(tiff.tags.file_with(new | _places(tiff, grid, plane, row_bytes))))
-    if is_reversed and tiff.compression == tag.RAW:
+    if tiff.fill_order == LOWEST_FIRST:
         packed = REVERSED[packed]
     samples = unpack(
         packed.reshape(tiff.height, grid.across, row_bytes), tiff.bits, grid.width * bands, tiff.tags.order

@@ -25,13 +25,23 @@ NOT_SHOWN |= {**dict.fromkeys((8, 9, 10), "a TIFF in Lab colours"), 32845: "a TI
 RAW, PACKBITS, JPEG, WEBP = 1, 32773, 7, 50001
 PICTURES = {
     **dict.fromkeys((2, 3, 4), (1, (WHITE_IS_0, GREY))),  # fax
-    JPEG: (8, (WHITE_IS_0, GREY, RGB, YCC)),
+    JPEG: (8, (WHITE_IS_0, GREY, RGB, CMYK, YCC)),
     WEBP: (8, (RGB,)),
 }
 """Compressions that make the pixels themselves: the bits and the interpretations that are shown."""
 PREDICTED = {5: "LZW", 8: "deflate", 32946: "deflate", 34925: "LZMA", 50000: "Zstandard"}
 """Compressions of bytes that may hold the difference of each sample to the last."""
-OTHERS = {6: "obsolete JPEG", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34887: "LERC"}
+OTHERS = {
+    6: "obsolete JPEG",
+    34933: "PNG",
+    50002: "JPEG XL",
+    34712: "JPEG 2000",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34887: "LERC",
+}
+HIGHEST_FIRST, LOWEST_FIRST = 1, 2
+"""Order of the bits in a byte."""
 NUMBERS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 """Formats of samples other than whole numbers from 0 on."""
 
@@ -50,6 +60,7 @@ class Tiff:
         depths = self.tags.numbers(BITS, (1,))[: max(self.bands, 1)]
         self.bits, self.photometric = depths[0], self.number(PHOTOMETRIC)
         self.planes = self.bands if self.number(PLANAR, 1) == 2 else 1
+        self.fill_order = self.number(FILL_ORDER, HIGHEST_FIRST)
         self.predictor = self.number(PREDICTOR, 1) if self.compression in PREDICTED else 1
         self.extra = self.tags.numbers(EXTRA_BANDS)
         kind = self._unknown_samples(depths) or self._unknown_coding() or self._unknown_bands()
@@ -83,6 +94,8 @@ class Tiff:
             if self.bits != bits or self.photometric not in shown or self.planes > 1:
                 what = f"{self.bands} bands of {self.bits} bits (photometric type {self.photometric})"
                 return f"a TIFF with {what} in compression {self.compression}"
+        elif self.fill_order == LOWEST_FIRST and self.compression != RAW:
+            return f"a TIFF of reversed bits in compression {self.compression}"
         elif self.compression not in (RAW, PACKBITS, *PREDICTED):
             return f"a TIFF in compression {self.compression} ({OTHERS.get(self.compression, 'unknown')})"
         elif self.photometric == YCC:

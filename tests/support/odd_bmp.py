@@ -80,7 +80,26 @@ def bmps() -> Iterator[Odd]:
                     shown,
                     viewers=(by_opencv,),
                 )
+    yield from bmps_by_run()
     yield from bmps_of_colours()
+
+
+def bmps_by_run() -> Iterator[Odd]:
+    for bits, code in ((8, 1), (4, 2)):
+        colours = np.random.default_rng(bits).integers(0, 256, (2**bits, 3))
+        indices = numbers(bits, seed=6)[..., 0].astype(int)
+        indices[4] = 7  # a row in one run
+        runs = b"".join(
+            (bytes([WIDTH, 7 * (17 if bits == 4 else 1)]) if i == 4 else one_by_one(row, bits)) + b"\0\0"
+            for i, row in reversed(list(enumerate(indices)))
+        )
+        quads = np.pad(colours[:, ::-1], ((0, 0), (0, 1))).astype(np.uint8).tobytes()
+        data = bmp(runs + b"\0\1", bits, palette=quads, code=code)
+        yield Odd(f"BMP {bits} bits by run", data, in_levels(colours[indices] / 255), viewers=(by_opencv,))
+
+
+def one_by_one(row: np.ndarray, bits: int) -> bytes:
+    return b"".join(bytes([1, index << 4 if bits == 4 else index]) for index in row.tolist())
 
 
 def bmps_of_colours() -> Iterator[Odd]:

@@ -93,6 +93,7 @@ def jpegs_of_four(rgb: np.ndarray) -> Iterator[Odd]:
         + sound[frame + 13 :]
     )
     yield Odd("JPEG with 2 components", two, refused="a JPEG with 2 components")
+    yield Odd("JPEG-LS", bytes(imagecodecs.jpegls_encode(rgb)), refused="a JPEG-LS file")
     yield Odd("JPEG cut short", sound[: len(sound) // 2], refused="can't be decoded")
 
 

@@ -168,6 +168,10 @@ def refused() -> Iterator[Odd]:
         png(samples, 8, RGB, key[:-1] + b"?"),
         refused="transparent colour is damaged",
     )
+    apple = png(samples, 8, RGB).replace(
+        b"\n\0\0\0\rIHDR", b"\n" + chunk(b"CgBI", bytes(4)) + b"\0\0\0\rIHDR"
+    )
+    yield Odd("a PNG for iPhones", apple, refused="Apple's own kind")
     yield Odd("no palette", png(numbers(8), 8, PALETTE), refused="can't be decoded")
     yield Odd("a depth of RGB that there isn't", png(samples, 4, RGB), refused="can't be decoded")
     data = png(samples, 8, RGB)

@@ -167,6 +167,10 @@ def pictures_in_tiff() -> Iterator[Odd]:
         decoded = by_tifffile(file.getvalue()).astype(np.float64)
         shown = np.broadcast_to(255 - decoded if "white" in name else decoded, (HEIGHT, WIDTH, 3))
         yield Odd(f"JPEG in TIFF, {name}", file.getvalue(), shown, within=2)
+    file = io.BytesIO()
+    Image.fromarray(smooth).convert("CMYK").save(file, "TIFF", compression="jpeg", quality=95)
+    light = 1 - by_tifffile(file.getvalue()) / 255
+    yield Odd("JPEG in TIFF, CMYK", file.getvalue(), in_levels(light[..., :3] * light[..., 3:]), within=2)
     bits = numbers(1)[..., 0]
     for code in ("tiff_ccitt", "group3", "group4"):
         file = io.BytesIO()

@@ -62,6 +62,9 @@ def refused() -> Iterator[Odd]:
     )
     for code, word in ((6, "obsolete JPEG"), (34712, "JPEG 2000"), (34887, "LERC"), (12345, "unknown")):
         yield Odd(f"compression {code}", tiff(grey, 8, GREY, tags={259: (3, [code])}), refused=word)
+    for code in (5, 8, 32773):
+        data = tiff(grey, 8, GREY, code=code, fill_order=2)
+        yield Odd(f"lowest bit first, code {code}", data, refused=f"reversed bits in compression {code}")
     yield Odd("predictor 3", tiff(grey, 8, GREY, code=8, tags={317: (3, [3])}), refused="predictor 3")
     yield Odd("12-bit JPEG in TIFF", tiff(numbers(12), 12, GREY, tags={259: (3, [7])}), refused="12 bits")
     yield Odd(

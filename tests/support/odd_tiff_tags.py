@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from support.odd_picture import ORIENTATIONS, Odd, in_levels, numbers, upright
-from support.odd_tiff import GREY, RGB
+from support.odd_tiff import GREY, RGB, by_tifffile
 from support.tiff_file import tiff
 
 
@@ -25,10 +25,9 @@ def odd_details() -> Iterator[Odd]:
     shown = in_levels(grey / 255)
     for bits in (1, 8, 12, 16):
         samples = numbers(bits)
-        for code in (1, 5, 8):
-            data = tiff(samples, bits, GREY, fill_order=2, code=code) if code == 1 else None
-            if data:
-                yield Odd(f"lowest bit first, {bits} bits", data, in_levels(samples / (2**bits - 1)))
+        data = tiff(samples, bits, GREY, fill_order=2)
+        name = f"lowest bit first, {bits} bits"
+        yield Odd(name, data, in_levels(samples / (2**bits - 1)), numbers=samples, readers=(by_tifffile,))
     useless = {
         "a broken profile": {34675: (7, list(range(50)))},
         "a directory of EXIF that isn't there": {34665: (4, [2**31])},
