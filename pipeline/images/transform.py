@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import DataError
@@ -45,20 +44,6 @@ class Transform:
             image = Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BICUBIC, box)
             image_HWC = np.asarray(image)
         return np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
-
-    def to_input_box(
-        self, boxes: NDArray[np.float32], image_height: int, image_width: int
-    ) -> NDArray[np.float32]:
-        """Boxes (n, 5) of an image of this size (`ImageSplit.boxes`) → (n, 5) in pixels of the S×S input.
-
-        Boxes in a part of the image that `apply` cuts off lie outside of 0..S.
-
-        Raises: DataError for another size than S×S when `resize` is "exact".
-        """
-        left, top, right, bottom = self._kept(image_height, image_width)
-        across, down = self.image_px / (right - left), self.image_px / (bottom - top)
-        scale = np.array([1, across, down, across, down])
-        return ((boxes - [0, left, top, left, top]) * scale).astype(np.float32)
 
     def _kept(self, height: int, width: int) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) of the part of an image that becomes the input."""

@@ -155,9 +155,19 @@ def test_a_sheet_is_a_png_with_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resize", ["squash", "shorter-side-then-center-crop"])
-@pytest.mark.parametrize("size", [(100, 200), (90, 30), (32, 32)])
-def test_going_back_undoes_what_the_transform_does_to_boxes(resize: Resize, size: tuple[int, int]) -> None:
-    transform = Transform(image_px=32, resize=resize, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    boxes = np.random.default_rng(0).uniform(0, 90, (5, 5)).astype(np.float32)
-    there = transform.to_input_box(boxes, *size)[:, 1:].astype(np.float64)
-    np.testing.assert_allclose(to_image(there, resize, 32, size), boxes[:, 1:], rtol=1e-4, atol=1e-3)
+@pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 64), (32, 80), (40, 30)])
+def test_a_box_of_the_input_goes_back_to_where_its_pixels_were(resize: Resize, size: tuple[int, int]) -> None:
+    """A white rectangle goes through the transform: what is white then is its box in the input."""
+    height, width = size
+    transform = Transform(image_px=64, resize=resize, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    x0, y0, x1, y1 = np.rint([0.4 * width, 0.3 * height, 0.65 * width, 0.7 * height]).astype(int)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y0:y1, x0:x1] = 255
+    seen = transform.apply(image)[0] / 255
+    ends = []
+    for profile in (seen.max(axis=0), seen.max(axis=1)):  # 1 inside, and a part of it in a pixel that is cut
+        centre = (profile * (np.arange(64) + 0.5)).sum() / profile.sum()
+        ends.append((centre - profile.sum() / 2, centre + profile.sum() / 2))
+    (left, right), (top, bottom) = ends
+    there = to_image(np.array([left, top, right, bottom]), resize, 64, size)
+    np.testing.assert_allclose(there, [x0, y0, x1, y1], atol=0.5 * max(1, *(side / 64 for side in size)))

@@ -89,38 +89,6 @@ def test_the_flag_offers_every_way_of_resizing() -> None:
     assert typing.get_args(literal) == typing.get_args(Resize)
 
 
-@pytest.mark.parametrize("resize", ["squash", "shorter-side-then-center-crop"])
-@pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 64), (32, 80), (40, 30)])
-def test_a_box_lands_where_its_pixels_do(resize: Resize, size: tuple[int, int]) -> None:
-    """A white rectangle goes through the transform: what is white then is the mapped box."""
-    height, width = size
-    transform = dataclasses.replace(TRANSFORM, image_px=64, resize=resize)
-    box = np.array([[3, 0.4 * width, 0.3 * height, 0.65 * width, 0.7 * height]], np.float32).round()
-    _, x0, y0, x1, y1 = box[0].astype(int)
-    image = np.zeros((height, width, 3), np.uint8)
-    image[y0:y1, x0:x1] = 255
-    seen = transform.apply(image)[0] / 255
-    mapped = transform.to_input_box(box, height, width)
-    assert mapped.dtype == np.float32
-    assert mapped[0, 0] == 3
-    rows, columns = seen.max(axis=1), seen.max(axis=0)  # 1 inside, and a part of it in a pixel that is cut
-    centres = np.arange(64) + 0.5
-    for profile, low, high in ((columns, mapped[0, 1], mapped[0, 3]), (rows, mapped[0, 2], mapped[0, 4])):
-        assert profile.sum() == pytest.approx(high - low, abs=0.6)
-        assert (profile * centres).sum() / profile.sum() == pytest.approx((low + high) / 2, abs=0.2)
-
-
-def test_a_box_beyond_the_crop_lies_outside_of_the_input() -> None:
-    boxes = np.array([[0, 0, 0, 20, 40], [1, 80, 10, 100, 30]], np.float32)
-    mapped = TRANSFORM.to_input_box(boxes, 40, 100)  # columns 30 to 70 are kept, and 40 px become 16
-    np.testing.assert_allclose(mapped, [[0, -12, 0, -4, 16], [1, 20, 4, 28, 12]], atol=1e-5)
-    assert TRANSFORM.to_input_box(boxes[:0], 40, 100).shape == (0, 5)
-    exact = dataclasses.replace(TRANSFORM, resize="exact")
-    np.testing.assert_array_equal(exact.to_input_box(boxes, 16, 16), boxes)
-    with pytest.raises(DataError, match="expected 16 x 16 pixels, found 100 x 40"):
-        exact.to_input_box(boxes, 40, 100)
-
-
 def test_another_size_is_refused_when_the_size_is_to_be_exact() -> None:
     exact = dataclasses.replace(TRANSFORM, resize="exact")
     with pytest.raises(DataError, match="expected 16 x 16 pixels, found 20 x 10"):

@@ -46,7 +46,7 @@ def region_boxes(
 
 def to_image(boxes: BoxArray, resize: str, image_px: int, size: tuple[int, int]) -> BoxArray:
     """Move boxes (..., 4) from the trunk's input to the decoded image of `size` (height, width), in pixels:
-    the inverse of `Transform.to_input_box`.
+    the inverse of what `Transform.apply` does.
     """
     height, width = size
     if resize == "squash":
