@@ -12,6 +12,7 @@ import pytest
 from support.extracting import files, settings
 
 import pipeline.images.pool
+from cache import Paths
 from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit
 from pipeline.engines.processes import processes
 from pipeline.errors import DataError, WeightsError
@@ -32,7 +33,7 @@ class FileReader(ArrayReader):
 def of(images: int, bytes_each: int, reader: type[ArrayReader] = FileReader) -> ImageSplit:
     """A split of so many images of this size."""
     numbers = np.zeros(images, np.int64)
-    paths = tuple(map(str, range(images)))
+    paths = Paths(map(str, range(images)))
     return ImageSplit(
         "made", "train", ("a",), paths, numbers + bytes_each, numbers, reader(np.empty((images, 0), np.uint8))
     )
