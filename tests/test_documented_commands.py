@@ -47,7 +47,8 @@ def of_make() -> list[str]:
     """What the targets would call."""
     if shutil.which("make") is None:
         pytest.skip("there is no make")
-    done = subprocess.run(["make", "-n", *TARGETS], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "-n", f"PY={sys.executable}", *TARGETS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return re.findall(rf"((?:{SCRIPT}).*)", done.stdout)
 
 
