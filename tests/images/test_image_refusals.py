@@ -67,9 +67,9 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width: int, heigh
         assert "bomb" in refusal(bomb)
 
 
-@given(st.binary(max_size=200), st.integers(0, 3))
+@given(st.binary(max_size=200), st.integers(0, 5))
 def test_any_bytes_are_an_image_or_refused(data: bytes, start: int) -> None:
-    starts = (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a")
+    starts = (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"RIFF\xff\0\0\0WEBPVP8X")
     try:
         pixels = decode(starts[start] + data, "x")
     except ImageError:
@@ -77,7 +77,7 @@ def test_any_bytes_are_an_image_or_refused(data: bytes, start: int) -> None:
     assert pixels.shape[2] == 3
 
 
-@given(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP"]), st.data())
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]), st.data())
 def test_a_damaged_byte_is_survived(kind: str, draw: st.DataObject) -> None:
     data = bytearray(encoded(SMOOTH, kind))
     data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
