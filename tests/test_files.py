@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from support.no_room import no_room
 
+from cache import Paths
 from pipeline.errors import WeightsError
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.predict import Predictions
@@ -21,13 +22,19 @@ NOISE = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)  # (N,
 
 
 def predictions() -> Predictions:
-    return Predictions(NOISE, NOISE.argmax(1), np.arange(100).astype(str), np.array(["a", "b", "c"]))
+    return Predictions(
+        NOISE,
+        NOISE.argmax(1),
+        Paths(map(str, range(100))),
+        np.array(["a", "b", "c"]),
+        np.zeros(100, "V16"),
+    )
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
     "JSON": lambda path: write_json(path, NOISE.tolist()),
     "log": lambda path: keep_lines(path, 50),
-    "predictions": lambda path: predictions().save(path),
+    "predictions": lambda path: predictions().save(path, {}),
     "tensors": lambda path: write_tensors(path, {"noise": torch.from_numpy(NOISE)}),
     "picture": lambda path: save(Figure(), path),
 }

@@ -17,7 +17,7 @@ from experiments.attention.report import Result, Variant, write_report
 from experiments.tables import spread
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.predict import open_run, predict
 from pipeline.evaluation.regions.hits import rate
 from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look
@@ -107,7 +107,7 @@ def score(config: AttentionConfig, variant: Variant, setting: Setting, images: I
     figures = {"map": [s["map"] for s in scores]}
     figures |= {name: [s["at_half"][name] for s in scores] for name in ("cf1", "of1")}
     if variant.head == ATTENTION and images is not None:
-        rates = [rate(look(folder, device=config.device), images) for folder in folders]
+        rates = [rate(look(open_run(folder, device=config.device)), images) for folder in folders]
         known = [r for r in rates if r is not None]
         figures |= {"hits": [r.hits for r in known], "chance": [r.chance for r in known]} if known else {}
     return Result(variant, setting, np.stack([p.logits for p in found]), found[0].labels, figures)

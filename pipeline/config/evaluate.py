@@ -12,7 +12,8 @@ class EvaluateConfig(Checked):
     """Score runs on the test split, and compare several: top-1, top-5, likelihood, calibration, per class.
 
     Where images have several labels: mAP, CF1, OF1. Writes RUN/eval/ (metrics.json, predictions.npz, and
-    confusion.png or ap.png). A folder that pretrain_trunk.py made is scored as a whole network, under each
+    confusion.png or ap.png); scores on another cache than the run's own go beside it, to
+    RUN/eval-NAME-DIGEST/. A folder that pretrain_trunk.py made is scored as a whole network, under each
     policy of --test-images.
     """
 
@@ -21,9 +22,12 @@ class EvaluateConfig(Checked):
     run: tuple[FilePath, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)
     """Run folders. With two or more, each is compared with the first on the same images."""
     cache: FilePath | None = None
-    """Cache to score on (default: the one that the run was trained on)."""
+    """Cache to score on (default: the one that the run was trained on, wherever either was moved to)."""
+    allow_trained_on: bool = False
+    """Score test images that the head was trained or validated on as well, instead of refusing to."""
     out: FilePath | None = None
-    """File for a comparison of two runs or more (default: artifacts/comparison.json)."""
+    """File for the scores of the runs and their differences to the first (default: a file of their names in
+    artifacts/comparisons/; none for a single run)."""
     resamples: Annotated[int, Range(100, 1_000_000)] = 10_000
     """Bootstrap resamples of the paired intervals."""
     seed: Seed = 0
@@ -41,10 +45,3 @@ class EvaluateConfig(Checked):
     """Where to compute; auto takes a GPU if there is one."""
     workers: Workers = None
     """Threads or processes that decode images (default: one per core)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.out and len(self.run) == 1:
-            raise self.refused(
-                "out", "expected two runs or more to compare, found one; scores go to RUN/eval"
-            )

@@ -5,7 +5,9 @@
 Maps are read in batches, so memory does not grow with the cache. The trunk is not loaded.
 """
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache import CacheError, FeatureCache, StaleCacheError
+from cache import CacheError, FeatureCache, Paths, StaleCacheError
 from cache.identity import differences, with_flags
+from pipeline.checks import slug
 from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
+from pipeline.evaluation.contents import content_keys
 from pipeline.extraction.identity import FLAGS
-from pipeline.files import read_json, replacing
+from pipeline.files import replacing
 from pipeline.maps.source import to_tensor
 from pipeline.metrics.single_label import ranks
 from pipeline.progress import over
-from pipeline.runs.folder import LoadedHead, load_run
+from pipeline.runs.find_cache import TEST, find_cache
+from pipeline.runs.folder import LoadedHead, load_run, read_config
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed", "val_rows"}
 """Fields of a cache's identity in which the test split may differ from the training split."""
@@ -34,8 +39,9 @@ class Predictions(NamedTuple):
 
     logits: NDArray[np.float32]  # (N, K)
     labels: NDArray[np.integer]  # (N,) positions in `classes`; multi-label (N, K): 1, 0, or -1 not counted
-    paths: NDArray[np.str_]  # (N,) of the images, relative to their dataset
+    paths: Paths  # N, of the images, relative to their dataset
     classes: NDArray[np.str_]  # (K,)
+    contents: NDArray[np.void]  # (N,) 16 bytes, equal where images are the same
 
     @property
     def multi_label(self) -> bool:
@@ -52,24 +58,55 @@ class Predictions(NamedTuple):
             raise ValueError("images with several labels are not right or wrong as a whole")
         return ranks(self.logits, self.labels) == 0
 
-    def save(self, path: Path) -> None:
-        """Write an .npz file, whole or not at all, that numpy.load reads without pickles."""
+    def save(self, path: Path, cache: Mapping[str, str]) -> None:
+        """Write an .npz file, whole or not at all, that numpy.load reads without pickles. Paths are UTF-8, a
+        zero byte behind each; `cache` says which one the images are from.
+        """
+        paths = np.frombuffer(self.paths.data, np.uint8)
+        digests = self.contents.view(np.uint8).reshape(-1, 16)
+        arrays = {"logits": self.logits, "labels": self.labels, "classes": self.classes}
+        facts = {f"cache_{name}": np.array(value) for name, value in cache.items()}
         with replacing(path) as part, part.open("wb") as file:
-            np.savez(file, **self._asdict())
+            np.savez(file, allow_pickle=False, **arrays, paths=paths, image_digests=digests, **facts)
 
 
 class Subject(NamedTuple):
     """A trained head and the test images it is evaluated on, in the order of the cache's rows."""
 
+    folder: Path
     loaded: LoadedHead
+    labels_sha256: str  # of all images in the training cache, when the head was trained
+    training: FeatureCache | None  # if it is still there
+    is_own: bool  # whether `test` lies beside that, or where the run's cache was
     test: FeatureCache
     rows: Rows  # (N,)
     labels: NDArray[np.integer]  # as in `Predictions`
 
     @property
-    def paths(self) -> NDArray[np.str_]:
-        """(N,) of the images."""
-        return np.array(self.test.paths)[self.rows]
+    def paths(self) -> Paths:
+        """N, of the images."""
+        return self.test.paths.take(self.rows)
+
+    @property
+    def contents(self) -> NDArray[np.void]:
+        """(N,) of 16 bytes, equal where images are the same."""
+        return content_keys(self.test, self.rows)
+
+    @property
+    def cache(self) -> dict[str, str]:
+        """The cache that is scored on, for the files of an evaluation."""
+        path = os.path.realpath(self.test.path)
+        return {"path": path, "key": self.test.key, "images": self.test.images_digest}
+
+    @property
+    def out(self) -> Path:
+        """Where an evaluation goes: RUN/eval on the run's own cache, else RUN/eval-NAME-DIGEST, so that no
+        other cache's is replaced.
+        """
+        if self.is_own:
+            return self.folder / "eval"
+        digest = hashlib.sha256(f"{self.test.key}{self.test.images_digest}".encode()).hexdigest()
+        return self.folder / f"eval-{slug(self.test.path.resolve().parent.name)}-{digest[:8]}"
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """float32 maps (B, V, C, H, W) on the head's device, of its V views; B is at most `size`, less where
@@ -85,18 +122,14 @@ class Subject(NamedTuple):
             yield maps.to(device).float()
 
 
-def predict(folder: Path, *, cache: str | None = None, batch: int = 500, device: str = "auto") -> Predictions:
-    """Score a head's test images.
+def predict(folder: Path, *, device: str = "auto") -> Predictions:
+    """Score the test images of a head's own cache. Raises: what `open_run` and `score_images` raise."""
+    return score_images(open_run(folder, device=device))
 
-    Args:
-        folder: the run folder of one head.
-        cache: folder of the cache to score on; the head's own by default.
-        batch: images per forward pass.
 
-    Raises: RunError when its head diverged; what `open_run` raises.
-    """
-    subject = open_run(folder, cache, device)
-    loaded = subject.loaded
+def score_images(subject: Subject, batch: int = 500) -> Predictions:
+    """Score a head's test images, `batch` in a forward pass. Raises: RunError when its head diverged."""
+    loaded, folder = subject.loaded, subject.folder
     logits = np.concatenate([loaded.logits(maps).float().cpu().numpy() for maps in subject.batches(batch)])
     diverged = np.flatnonzero(~np.isfinite(logits).all(1))
     if len(diverged):
@@ -104,7 +137,8 @@ def predict(folder: Path, *, cache: str | None = None, batch: int = 500, device:
             f"{folder}: the logits of test image {diverged[0]} are not finite: the head diverged; "
             "train it again with a smaller --lr and another --out"
         )
-    return Predictions(logits, subject.labels, subject.paths, np.array(loaded.classes))
+    classes = np.array(loaded.classes)
+    return Predictions(logits, subject.labels, subject.paths, classes, subject.contents)
 
 
 def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Subject:
@@ -115,23 +149,34 @@ def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Su
     was made otherwise than the training maps; CacheError, ConfigError, WeightsError.
     """
     loaded = load_run(folder, pick_device(device))
-    path = Path(cache or loaded.config.cache) / "test.h5"
-    trained_on = read_json(folder / "config.json").get("cache_identity")
+    described = read_config(folder, "train")
+    trained_on = described.get("cache_identity")
     if not isinstance(trained_on, dict):
         raise RunError(f"{folder}: config.json doesn't say what the head was trained on; train it again")
+    found = find_cache(folder, cache)
+    if not cache and found.folder is None:
+        raise CacheError(
+            f"{folder}: its cache, key {loaded.cache_key[:12]}, isn't found; name its folder with --cache; "
+            f"looked at {', '.join(found.looked)}"
+        )
+    path = Path(cache or str(found.folder)) / TEST
     if not path.exists() and not path.with_name("test.h5.part").exists():
         raise CacheError(
             f"{path}: no such file; extract_features.py --cache {path.parent} makes it, with the --dataset, "
             "--trunk, --views and --dtype that made train.h5; if it lies elsewhere, --cache names its folder"
         )
     test = FeatureCache(path)
-    found = {**test.identity, "dtype": test.dtype}
-    if fields := differences(comparable(trained_on), comparable(found)):
+    made = {**test.identity, "dtype": test.dtype}
+    if fields := differences(comparable(trained_on), comparable(made)):
         raise StaleCacheError(
             f"{path}: made otherwise than the maps that {folder} was trained on: "
             f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
         )
-    return Subject(loaded, test, *rows_of(test, loaded.classes))
+    labels_sha256 = str(described.get("labels_sha256"))
+    is_own = found.folder is not None and found.folder.resolve() == path.parent.resolve()
+    is_own = is_own and (found.training is not None or not cache)
+    rows, labels = rows_of(test, loaded.classes)
+    return Subject(folder, loaded, labels_sha256, found.training, is_own, test, rows, labels)
 
 
 def comparable(identity: dict[str, Any]) -> dict[str, Any]:

@@ -1,28 +1,32 @@
 """Score runs on the test split.
 
-    run folder + CACHE/test.h5 → RUN/eval/{predictions.npz, confusion.png or ap.png, metrics.json}
+    run folder + CACHE/test.h5 → RUN/eval/{predictions.npz, metrics.json, confusion.png or ap.png}
 
-The cache says whether images have one label each or several, and with that which metrics apply.
+The cache says whether images have one label each or several, and with that which metrics apply. Scores on
+another cache than the run's own go into a folder beside, RUN/eval-NAME-DIGEST/.
 """
 
 from pathlib import Path
 from typing import Any
 
+from pipeline.checks import flag
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
-from pipeline.evaluation.compare import compare, refuse_mixed
+from pipeline.evaluation.compare import compare, comparison_file, refuse_mixed
 from pipeline.evaluation.plots import plot_ap, plot_confusion
-from pipeline.evaluation.predict import Predictions, predict
+from pipeline.evaluation.predict import open_run, score_images
+from pipeline.evaluation.scored import Scored
+from pipeline.evaluation.trained_on import trained_on
 from pipeline.files import write_json
 from pipeline.metrics import multilabel, single_label
-from pipeline.runs import leaderboard
-from pipeline.runs.folder import HEAD, LEADERBOARD, read_config
-from pipeline.runs.score import score_in
+from pipeline.runs.find_run import find_run
+from pipeline.runs.folder import read_config
 from pipeline.runs.table import number, table
 
 ATTENTION = "recurrent-attention"
 """The head that looks at regions."""
 REGIONS = ("regions.png", "regions.json")
+PICTURES = ("confusion.png", "ap.png", *REGIONS)
 SINGLE = {"top-1 %": "top1", "top-5 %": "top5", "NLL": "nll", "ECE %": "ece"}
 MULTI = {
     "mAP %": "map",
@@ -33,13 +37,24 @@ MULTI = {
     "top-3 OF1 %": "top3 of1",
 }
 """The table's columns, and where metrics.json has their values."""
+UNITS = {
+    "cache": "what was scored on: the file, its key, and a digest of its images' contents",
+    "trained_on": "count of the images that the head was trained or validated on; null: not known",
+}
+UNREAD = {
+    "a single head": ("resamples", "seed", "test_images", "draws", "workers"),
+    "heads": ("test_images", "draws", "workers"),
+    "a whole network": ("cache", "out", "resamples", "allow_trained_on"),
+}
+"""Settings that change nothing. (With --out a single head has a file as several have, and they are in it.)"""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
     """Score every run, print a table, compare the others with the first; gives the first's metrics.json.
 
-    Raises: RunError when a run is missing or unfinished, or runs can't be compared; StaleCacheError when the
-    test maps were made otherwise than those the head learned from; CacheError, ConfigError, WeightsError.
+    Raises: RunError when a run is missing or unfinished, runs can't be compared, or test images were trained
+    on and that isn't allowed; StaleCacheError when the test maps were made otherwise than those the head
+    learned from; ConfigError for a setting that has no effect; CacheError, WeightsError.
     """
     folders = [find_run(Path(run)) for run in config.run]
     described = [read_config(folder, "train", "pretrain") for folder in folders]
@@ -52,79 +67,67 @@ def evaluate(config: EvaluateConfig) -> Path:
             f"--show-regions: expected a run of --head {ATTENTION}, {folders[0]} looks at no regions"
         )
     if described[0]["stage"] == "pretrain":
+        refuse_unread(config, "a whole network")
         from pipeline.pretraining.score import score_trunk  # decodes images, which heads don't need
 
         return score_trunk(config, folders[0])
+    refuse_unread(config, "heads" if config.out or len(folders) > 1 else "a single head")
     scored = [score_head(config, *run) for run in zip(folders, attending, strict=True)]
-    predictions = [found for found, _ in scored]
-    refuse_mixed(folders, predictions)
-    print(results(folders, [scores for _, scores in scored]))
-    made = [
-        file for folder in folders for file in sorted((folder / "eval").iterdir()) if file.suffix != ".part"
-    ]
-    if len(folders) > 1:
-        out = Path(config.out or "artifacts/comparison.json")
-        made.append(compare(folders, predictions, out, resamples=config.resamples, seed=config.seed))
+    refuse_mixed(scored)
+    print(results(scored))
+    made = [file for run in scored for file in sorted(run.out.iterdir()) if file.suffix != ".part"]
+    if config.out or len(scored) > 1:
+        out = Path(config.out) if config.out else comparison_file(scored)
+        made.append(compare(scored, out, resamples=config.resamples, seed=config.seed))
     print(*made, sep="\n")
-    return folders[0] / "eval/metrics.json"
+    return scored[0].out / "metrics.json"
 
 
-def find_run(folder: Path) -> Path:
-    """The folder itself, or in a sweep's folder that of its best head by validation. Raises: RunError."""
-    if (folder / LEADERBOARD).exists():
-        heads = leaderboard.read(folder)
-        best = heads[0]
-        score = best[score_in(best).key]
-        if all(head.get("diverged") for head in heads):
-            raise RunError(
-                f"{folder}: all heads of this sweep diverged; train with a smaller --lr and another --out"
-            )
-        if score is None:
-            raise RunError(f"{folder}: a sweep without validation has no best head; name one of its folders")
-        left = [head["folder"] for head in heads if (folder / head["folder"] / HEAD).exists()]
-        if best["folder"] not in left:
-            other = f", or score the best that is left, --run {folder / left[0]}" if left else ""
-            raise RunError(
-                f"{folder}: its best head, {best['folder']}, is gone; run the same train_head.py command "
-                f"again to train it{other}"
-            )
-        print(f"best by validation in {folder}: {best['folder']} ({score:.2f} %)")
-        return folder / best["folder"]
-    if not (folder / "config.json").exists():
-        raise RunError(f"{folder}: no run there; train_head.py --out {folder} makes one")
-    return folder
+def refuse_unread(config: EvaluateConfig, subject: str) -> None:
+    """Raises: ConfigError naming a setting that was given and has no effect on what is scored."""
+    defaults = EvaluateConfig()
+    for name in UNREAD[subject]:
+        if getattr(config, name) != getattr(defaults, name):
+            raise config.refused(name, f"has no effect on {subject}; leave {flag(name)} out")
 
 
-def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> tuple[Predictions, dict[str, Any]]:
-    """Score one head; write predictions.npz, metrics.json and, last, pictures in RUN/eval; gives the first
-    two. Pictures of an earlier evaluation, perhaps of another cache, go before anything is written."""
-    found = predict(folder, cache=config.cache, batch=config.batch, device=config.device)
-    classes, out = tuple(found.classes.tolist()), folder / "eval"
+def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> Scored:
+    """Score one head; write predictions.npz, metrics.json and, last, pictures. Those of an earlier evaluation
+    go before anything is written."""
+    subject = open_run(folder, config.cache, config.device)
+    count, out = trained_on(subject, config.allow_trained_on), subject.out
+    found = score_images(subject, config.batch)
+    classes = tuple(found.classes.tolist())
     metrics = multilabel if found.multi_label else single_label
-    scores = metrics.score(found.logits, found.labels, classes)
-    for name in (*REGIONS, "confusion.png", "ap.png"):
+    scores = {
+        **metrics.score(found.logits, found.labels, classes),
+        "classes": list(classes),
+        "trained_on": count,
+        "cache": subject.cache,
+        "units": metrics.UNITS | UNITS,
+    }
+    for name in PICTURES:
         (out / name).unlink(missing_ok=True)
-    found.save(out / "predictions.npz")
-    write_json(out / "metrics.json", scores | {"classes": list(classes), "units": metrics.UNITS})
-    if config.show_regions and attends:
-        from pipeline.evaluation.regions.sheet import show_regions  # reads the dataset's images
-
-        sheet, listed = (out / name for name in REGIONS)
-        cache, batch, device = config.cache, config.batch, config.device
-        show_regions(folder, sheet, listed, config.show_regions, cache=cache, batch=batch, device=device)
+    found.save(out / "predictions.npz", subject.cache)
+    write_json(out / "metrics.json", scores)
     if found.multi_label:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:
         plot_confusion(out / "confusion.png", scores["confusion"], classes)
-    return found, scores
+    if config.show_regions and attends:
+        from pipeline.evaluation.regions.sheet import show_regions  # reads the dataset's images
+
+        sheet, listed = (out / name for name in REGIONS)
+        show_regions(subject, sheet, listed, config.show_regions, batch=config.batch)
+    return Scored(folder, out, found, scores)
 
 
-def results(folders: list[Path], found: list[dict[str, Any]]) -> str:
+def results(scored: list[Scored]) -> str:
     """The table of scores: a line per run, all of one kind."""
-    columns = MULTI if "map" in found[0] else SINGLE
+    columns = MULTI if scored[0].predictions.multi_label else SINGLE
     rows = [
-        [str(folder), *(_cell(scores, *place.split()) for place in columns.values())]
-        for folder, scores in zip(folders, found, strict=True)
+        [str(run.folder), *(_cell(run.scores, *place.split()) for place in columns.values())]
+        for run in scored
     ]
     return table(["run", *columns], rows)
 

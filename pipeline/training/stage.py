@@ -21,6 +21,7 @@ from pipeline.maps.batches import place_maps
 from pipeline.maps.parts import Part, not_learned, own_rows, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 from pipeline.runs.claim import claim, held
+from pipeline.runs.find_cache import places_of
 from pipeline.runs.folder import CHECKPOINT
 from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.runs.tensors import shape_text
@@ -92,6 +93,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         **config.as_json(),
         "val_fraction": share_drawn(config.val_fraction, own_rows(cache.identity)),
         "stage": "train",
+        **places_of(config.cache, config.run_dir),
         "cache_key": cache.key,
         "cache_images": cache.images_digest,
         "cache_identity": {**cache.identity, "dtype": cache.dtype},

@@ -43,6 +43,9 @@ def test_metrics_equal_scikit_learns_on_maps_read_by_h5py(made: Path) -> None:
     assert found["nll"] == pytest.approx(log_loss(labels, probabilities, labels=range(6)), rel=1e-4)
     assert found["classes"] == list(CLASSES) == list(found["per_class"])
     assert set(found["units"]) == set(found) - {"classes", "units"}
+    test = FeatureCache(made / "cache/test.h5")
+    assert found["cache"] == {"path": str(test.path), "key": test.key, "images": test.images_digest}
+    assert found["trained_on"] == 0
     assert (made / "ten/eval/confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -50,11 +53,15 @@ def test_predictions_are_kept_and_read_back_without_pickles(made: Path) -> None:
     evaluate(settings(made / "ten"))
     logits, labels, paths = reference(made / "ten", made / "cache/test.h5")
     with np.load(made / "ten/eval/predictions.npz", allow_pickle=False) as kept:
-        assert sorted(kept) == ["classes", "labels", "logits", "paths"]
+        about = ["cache_images", "cache_key", "cache_path", "classes", "image_digests"]
+        assert sorted(kept) == [*about, "labels", "logits", "paths"]
         assert kept["logits"].dtype == np.float32
         np.testing.assert_allclose(kept["logits"], logits, rtol=1e-4, atol=1e-5)
         assert kept["labels"].tolist() == labels.tolist()
-        assert kept["paths"].tolist() == paths
+        assert bytes(kept["paths"]).decode() == "".join(f"{path}\0" for path in paths)
+        test = FeatureCache(made / "cache/test.h5")
+        assert kept["image_digests"].tolist() == test.image_digests.tolist()
+        assert (str(kept["cache_key"]), str(kept["cache_images"])) == (test.key, test.images_digest)
         assert kept["classes"].tolist() == list(CLASSES)
     correct = predictions(made / "ten").correct
     assert correct.tolist() == (logits.argmax(1) == labels).tolist()
@@ -87,7 +94,7 @@ def test_the_runs_classes_choose_and_order_the_test_rows(made: Path, tmp_path: P
     found = json.loads(evaluate(settings(run)).read_text())
     logits, labels, paths = reference(run, made / "cache/test.h5", chosen)
     kept = predictions(run)
-    assert kept.paths.tolist() == paths
+    assert list(kept.paths) == paths
     assert kept.labels.tolist() == labels.tolist()
     assert [Path(p).parent.name for p in paths] == [chosen[label] for label in labels]
     assert found["top1"] == pytest.approx(100 * accuracy_score(labels, logits.argmax(1)))

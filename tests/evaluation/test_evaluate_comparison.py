@@ -1,13 +1,18 @@
 """Several runs evaluated at once: a table, paired intervals, and that only like is compared with like."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support.evaluating import CLASSES, head, predictions, settings, two_heads
+from support.evaluating import CLASSES, head, predictions, settings, two_heads, write_split
 
+from cache import Paths
 from pipeline.errors import RunError
-from pipeline.evaluation.compare import compare
+from pipeline.evaluation.compare import in_order
+from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.stage import evaluate
 from pipeline.metrics.bootstrap import top1_interval
 
@@ -44,9 +49,11 @@ def test_a_comparison_is_the_top1_interval_of_the_kept_predictions(made: Path, t
     found = json.loads(out.read_text())
     expected = top1_interval(ten, linear, resamples=500, seed=3)
     assert (found["baseline"], found["images"]) == (str(made / "ten"), 150)
-    assert found["runs"][0] == {"run": str(made / "linear"), **expected._asdict()}
-    assert found["runs"][0]["difference"] == pytest.approx(100 * (linear.mean() - ten.mean()))
-    assert found["runs"][1] == {"run": str(made / "ten"), "difference": 0.0, "low": 0.0, "high": 0.0}
+    assert [run["run"] for run in found["runs"]] == [str(made / name) for name in ("ten", "linear", "ten")]
+    assert found["runs"][1].items() >= expected._asdict().items()
+    assert found["runs"][1]["difference"] == pytest.approx(100 * (linear.mean() - ten.mean()))
+    assert [run["score"] for run in found["runs"][:2]] == [100 * ten.mean(), 100 * linear.mean()]
+    assert found["runs"][2].items() >= {"difference": 0.0, "low": 0.0, "high": 0.0}.items()
 
 
 def test_runs_on_other_images_are_not_compared(made: Path, tmp_path: Path) -> None:
@@ -55,15 +62,78 @@ def test_runs_on_other_images_are_not_compared(made: Path, tmp_path: Path) -> No
         evaluate(settings(made / "ten", few))
 
 
-@pytest.mark.parametrize("field", ["paths", "classes"])
-def test_the_first_image_that_differs_is_named(field: str, made: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def kept(made: Path) -> Predictions:
     evaluate(settings(made / "ten"))
-    kept = predictions(made / "ten")
-    other = kept._replace(**{field: getattr(kept, field).copy()})
-    row = 17 if field == "paths" else int(kept.labels.argmin())  # the first image of the first class
-    getattr(other, field)[row if field == "paths" else 0] = "yak"
-    with pytest.raises(RunError, match=rf"other images: number {row} is test/.*, here .*yak"):
-        compare([made / "ten", tmp_path], [kept, other], tmp_path / "out.json", resamples=100, seed=0)
+    return predictions(made / "ten")
+
+
+def test_the_first_image_of_other_contents_or_label_is_named(kept: Predictions) -> None:
+    """Whatever it is called."""
+    contents = kept.contents.copy()
+    contents[17] = b"x" * 16
+    there = re.escape(f"number 17 is {kept.paths[17]} ({kept.classes[kept.labels[17]]}), here ")
+    with pytest.raises(
+        RunError, match=f"^b: can't be .* a, .* other images: {there}there is none of its cont"
+    ):
+        in_order(Path("a"), kept, Path("b"), kept._replace(contents=contents))
+    labels = kept.labels.copy()
+    labels[17] = (labels[17] + 1) % len(CLASSES)
+    with pytest.raises(RunError, match=rf"{there}it is test/.*/17\.png \({CLASSES[labels[17]]}\)$"):
+        in_order(Path("a"), kept, Path("b"), kept._replace(labels=labels))
+    twice = kept.contents.copy()
+    twice[3] = twice[np.flatnonzero(kept.labels == kept.labels[3])[0]]
+    with pytest.raises(RunError, match="number 3 is "):
+        in_order(Path("a"), kept, Path("b"), kept._replace(contents=twice))
+
+
+def test_images_are_paired_by_contents_whatever_their_names_and_order(kept: Predictions) -> None:
+    order = np.random.default_rng(0).permutation(len(kept.labels))
+    classes, labels = kept.classes[::-1], len(CLASSES) - 1 - kept.labels[order]
+    names = Paths(f"elsewhere/{row}.png" for row in order)
+    moved = Predictions(kept.logits[order][:, ::-1], labels, names, classes, kept.contents[order])
+    found = in_order(Path("a"), kept, Path("b"), moved)
+    assert list(found.paths) == [f"elsewhere/{row}.png" for row in range(len(order))]
+    np.testing.assert_array_equal(found.logits, kept.logits[:, ::-1])
+    assert found.correct.tolist() == kept.correct.tolist()
+
+
+def test_pictures_of_the_same_names_but_other_contents_are_not_the_same_images(
+    made: Path, tmp_path: Path
+) -> None:
+    cache = Path(shutil.copytree(made / "cache", tmp_path / "cache"))
+    run = head(cache, tmp_path / "run")
+    (cache / "test.h5").unlink()
+    write_split(cache, "test", 150, image="another")
+    with pytest.raises(RunError, match=r"run: can't be compared with .*ten, .* other images: number 0 is "):
+        evaluate(settings(made / "ten", run))
+
+
+def test_comparisons_go_to_files_of_their_own_unless_asked(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate(settings(made / "ten", made / "linear"))
+    (first,) = Path("artifacts/comparisons").iterdir()
+    assert re.fullmatch(r"ten-linear-[0-9a-f]{8}\.json", first.name)
+    before = first.read_bytes()
+    evaluate(settings(made / "linear", made / "ten"))
+    others = head(made / "cache", tmp_path / "other/ten"), head(made / "cache", tmp_path / "other/linear")
+    evaluate(settings(*others))  # of the same names
+    assert len(list(Path("artifacts/comparisons").iterdir())) == 3
+    assert first.read_bytes() == before
+    evaluate(settings(made / "ten", made / "linear"))
+    assert len(list(Path("artifacts/comparisons").iterdir())) == 3
+
+
+def test_a_single_run_gets_a_file_of_the_same_shape_as_several(made: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    evaluate(settings(made / "ten", out=str(one), resamples=500))
+    evaluate(settings(made / "ten", made / "linear", out=str(two)))
+    alone, several = (json.loads(path.read_text()) for path in (one, two))
+    assert alone == {**several, "runs": several["runs"][:1]}
+    assert alone["runs"][0]["score"] == json.loads((made / "ten/eval/metrics.json").read_text())["top1"]
+    assert {frozenset(run) for run in several["runs"]} == {frozenset(alone["runs"][0])}
 
 
 def test_a_whole_network_is_not_compared_with_heads(made: Path, tmp_path: Path) -> None:

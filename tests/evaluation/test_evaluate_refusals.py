@@ -13,7 +13,6 @@ from support.evaluating import IDENTITY, copy_of, settings, two_heads, write_spl
 from support.trained import stamps, weights
 
 from cache import CacheError, StaleCacheError
-from pipeline.config import EvaluateConfig
 from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation.predict import predict
 from pipeline.evaluation.stage import evaluate
@@ -177,8 +176,20 @@ def test_damaged_maps_are_not_scored(made: Path, tmp_path: Path) -> None:
         evaluate(settings(made / "ten", cache=str(cache)))
 
 
-def test_a_place_for_a_comparison_wants_runs_to_compare() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^EvaluateConfig.out: expected two runs or more to compare, found one"
-    ):
-        EvaluateConfig(run=("ten",), out="comparison.json")
+@pytest.mark.parametrize(
+    ("runs", "given", "subject"),
+    [
+        (["ten"], {"resamples": 300}, "a single head"),
+        (["ten"], {"seed": 1}, "a single head"),
+        (["ten"], {"draws": 2}, "a single head"),
+        (["ten", "linear"], {"test_images": ("flip",)}, "heads"),
+        (["ten", "linear"], {"workers": 2}, "heads"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(
+    runs: list[str], given: dict[str, Any], subject: str, made: Path
+) -> None:
+    (name,) = given
+    said = f"^EvaluateConfig.{name}: has no effect on {subject}; leave --{name.replace('_', '-')} out$"
+    with pytest.raises(ConfigError, match=said):
+        evaluate(settings(*(made / run for run in runs), **given))

@@ -14,6 +14,7 @@ from pipeline.config import EvaluateConfig, ExtractConfig, TrainConfig
 from pipeline.datasets import scenes
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError, RunError, StaleCacheError
+from pipeline.evaluation.predict import open_run
 from pipeline.evaluation.regions.hits import HitRate
 from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look
@@ -57,7 +58,7 @@ def test_what_was_looked_at_scores_as_the_predictions_do(scenes_cache: Path, tmp
     for crops, shown, count in (("full", 0, 1), ("ten", 4, 10)):
         run = trained(scenes_cache, tmp_path / crops, crops=crops)
         evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
-        looked = look(run, batch=7, device="cpu")
+        looked = look(open_run(run), 7)
         with np.load(run / "eval/predictions.npz") as predictions:
             assert np.allclose(looked.logits, predictions["logits"], atol=1e-5)
             assert np.array_equal(looked.present, predictions["labels"] == 1)
@@ -71,7 +72,7 @@ def test_a_head_without_regions_is_refused_in_one_line(scenes_cache: Path, tmp_p
     ):
         evaluate(EvaluateConfig(run=(str(run),), show_regions=3, device="cpu"))
     with pytest.raises(RunError, match=r"run: expected --head recurrent-attention, found gmp"):
-        look(run, device="cpu")
+        look(open_run(run))
 
 
 def test_of_several_runs_those_that_attend_are_shown(scenes_cache: Path, tmp_path: Path) -> None:
@@ -161,5 +162,5 @@ def test_the_list_of_paths_is_not_copied_for_every_image(
     assert paths.fget is not None
     get = paths.fget
     monkeypatch.setattr(FeatureCache, "paths", property(lambda cache: copies.append(cache) or get(cache)))
-    assert len(look(run, device="cpu").paths) == 20
+    assert len(look(open_run(run)).paths) == 20
     assert len(copies) <= 2

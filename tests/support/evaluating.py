@@ -8,11 +8,12 @@ import h5py
 import numpy as np
 import torch
 
-from cache import CacheHeader, CacheWriter, FeatureCache
+from cache import CacheHeader, CacheWriter, FeatureCache, Paths
 from pipeline.config import EvaluateConfig, TrainConfig
 from pipeline.evaluation.predict import Predictions
 from pipeline.runs.folder import load_run
 from pipeline.training.stage import train
+from support.toy import file_digests
 
 CLASSES = ("ant", "bee", "cow", "dog", "eel", "fox")
 IDENTITY = {
@@ -23,8 +24,11 @@ IDENTITY = {
 }
 
 
-def write_split(folder: Path, split: str, images: int, *, dtype: str = "float16", **changed: Any) -> Path:
-    """FOLDER/SPLIT.h5: six classes in random order, each a pattern under noise on maps of 3×5×5."""
+def write_split(
+    folder: Path, split: str, images: int, *, dtype: str = "float16", image: str = "", **changed: Any
+) -> Path:
+    """FOLDER/SPLIT.h5: six classes in random order, each a pattern under noise on maps of 3×5×5. `image`
+    stands for what is in the image files, besides their names."""
     identity = {**IDENTITY, "split": split, "image_sizes": split, **changed}
     views = 2 if identity["views"] == "mirror" else 1
     rng = np.random.default_rng([images, len(split)])
@@ -35,7 +39,7 @@ def write_split(folder: Path, split: str, images: int, *, dtype: str = "float16"
     header = CacheHeader((images, views, 3, 5, 5), dtype, labels, paths, CLASSES, identity)
     with CacheWriter(folder / f"{split}.h5", header) as writer:
         for rows in writer.missing:
-            digests = np.ones((len(rows), 16), np.uint8)
+            digests = file_digests(f"{image}{paths[row]}" for row in rows)
             writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
         writer.publish()
     return folder
@@ -60,7 +64,9 @@ def two_heads(folder: Path) -> Path:
 
 
 def settings(*runs: Path, **changed: Any) -> EvaluateConfig:
-    return EvaluateConfig(run=tuple(map(str, runs)), **{"device": "cpu", "resamples": 500, **changed})
+    """Of several runs a comparison with few resamples."""
+    several = {"resamples": 500} if len(runs) > 1 else {}
+    return EvaluateConfig(run=tuple(map(str, runs)), **{"device": "cpu", **several, **changed})
 
 
 def copy_of(run: Path, tmp_path: Path) -> Path:
@@ -70,7 +76,9 @@ def copy_of(run: Path, tmp_path: Path) -> Path:
 def predictions(run: Path) -> Predictions:
     """What an evaluation kept in RUN/eval/predictions.npz, read without pickles."""
     with np.load(run / "eval/predictions.npz", allow_pickle=False) as file:
-        return Predictions(**file)
+        paths = Paths(bytes(file["paths"]).decode().split("\0")[:-1])
+        contents = np.ascontiguousarray(file["image_digests"]).view("V16")[:, 0]
+        return Predictions(file["logits"], file["labels"], paths, file["classes"], contents)
 
 
 def reference(

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import CacheError, ConfigError, RunError
-from pipeline.evaluation.stage import find_run
 from pipeline.runs.claim import held
+from pipeline.runs.find_run import find_run
 from pipeline.runs.folder import load_run
 from pipeline.training.stage import train
 from pipeline.training.sweep import sweep

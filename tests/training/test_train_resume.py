@@ -12,8 +12,8 @@ from support.trained import assert_same, lines
 
 from cache import CacheHeader, FeatureCache, relabel
 from pipeline.errors import RunError
-from pipeline.evaluation.stage import find_run
 from pipeline.runs.claim import held
+from pipeline.runs.find_run import find_run
 from pipeline.runs.folder import load_run
 from pipeline.training import epochs, stage
 from pipeline.training.stage import train

@@ -5,14 +5,18 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache
 from pipeline.datasets.base import Boxes, ImageSplit, open_dataset
-from pipeline.errors import StaleCacheError
+from pipeline.errors import DataError, StaleCacheError
 
 
 class Images:
     """The images of a test split, whichever split of the dataset they are in now."""
 
     def __init__(self, test: FeatureCache) -> None:
-        """Raises: DataError when the dataset isn't there any more."""
+        """Raises: DataError when the dataset isn't there any more, or the cache doesn't say which it was."""
+        if not {"dataset", "test_fraction"} <= test.notes.keys():
+            raise DataError(
+                f"{test.path}: doesn't say which dataset it was made from, so no image can be shown"
+            )
         self.dataset = str(test.notes["dataset"])
         splits = open_dataset(
             self.dataset,

@@ -3,7 +3,6 @@
 Shapes: B images, N crops, S regions, K classes.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache
 from pipeline.errors import RunError
-from pipeline.evaluation.predict import open_run
+from pipeline.evaluation.predict import Subject
 from pipeline.evaluation.regions.geometry import BoxArray, region_boxes, to_image
 from pipeline.heads.recurrent_attention import RecurrentAttention
 
@@ -57,17 +56,18 @@ class Looked(NamedTuple):
         ]
 
 
-def look(folder: Path, *, cache: str | None = None, batch: int = 500, device: str = "auto") -> Looked:
+def look(subject: Subject, batch: int = 500) -> Looked:
     """Score the test images of a run, and keep what its head looked at.
 
-    Raises: RunError when the head looks at no regions; else as `predict`.
+    Raises: RunError when the head looks at no regions; CacheError when a block of the cache is damaged.
     """
-    subject = open_run(folder, cache, device)
     loaded, test, labels = subject.loaded, subject.test, subject.labels
     head = loaded.head
     if not isinstance(head, RecurrentAttention):
         found = loaded.config.head
-        raise RunError(f"{folder}: expected --head recurrent-attention, found {found}, without regions")
+        raise RunError(
+            f"{subject.folder}: expected --head recurrent-attention, found {found}, without regions"
+        )
     theta, logits = [], []
     with torch.inference_mode():
         for maps in subject.batches(batch):
@@ -77,4 +77,4 @@ def look(folder: Path, *, cache: str | None = None, batch: int = 500, device: st
     image_px = test.identity["transform"]["image_px"]
     boxes = region_boxes(np.concatenate(theta), head.crops, loaded.map_shape[1:], image_px)
     present = labels == 1 if labels.ndim > 1 else np.eye(len(loaded.classes), dtype=bool)[labels]
-    return Looked(test, subject.paths.tolist(), loaded.classes, boxes, np.concatenate(logits), present)
+    return Looked(test, list(subject.paths), loaded.classes, boxes, np.concatenate(logits), present)

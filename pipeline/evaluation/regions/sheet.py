@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.evaluation.plots import save
+from pipeline.evaluation.predict import Subject
 from pipeline.evaluation.regions.geometry import BoxArray
 from pipeline.evaluation.regions.hits import rate
 from pipeline.evaluation.regions.images import Images
@@ -19,6 +20,7 @@ from pipeline.evaluation.regions.look import Looked, look
 from pipeline.files import write_json
 
 UNITS = {
+    "cache": "what was scored on: the file, its key, and a digest of its images' contents",
     "regions": "x0, y0, x1, y1 in pixels of the image, per crop and step; they may reach beyond the image",
     "adds": "classes with a score above 0 whose highest score over the shown crop's regions is this region's",
     "hits": "per cent of the predicted and present classes of an image on one of whose boxes the centre of a "
@@ -42,21 +44,19 @@ class Picture(NamedTuple):
     added: Sequence[Sequence[str]]  # S: names of the classes that each region adds
 
 
-def show_regions(
-    folder: Path, sheet: Path, listed: Path, count: int, *, cache: str | None, batch: int, device: str
-) -> None:
+def show_regions(subject: Subject, sheet: Path, listed: Path, count: int, *, batch: int) -> None:
     """Write a PNG of `count` images and a JSON of all, and print the rate of hits where boxes are known.
 
     Raises: RunError when the head looks at no regions; DataError, StaleCacheError when its images are gone.
     """
-    looked = look(folder, cache=cache, batch=batch, device=device)
+    looked = look(subject, batch)
     images = Images(looked.test)
     rows = np.linspace(0, len(looked.paths) - 1, min(count, len(looked.paths), AT_MOST)).astype(np.int64)
     contact_sheet(sheet, [picture(looked, images, row) for row in np.unique(rows).tolist()])
-    facts: dict[str, Any] = {"units": UNITS, "shown_crop": looked.crop}
+    facts: dict[str, Any] = {"units": UNITS, "cache": subject.cache, "shown_crop": looked.crop}
     if (found := rate(looked, images)) is not None:
         facts |= found._asdict() if found.pairs else {"pairs": 0}
-        print(f"{folder}: {found}")
+        print(f"{subject.folder}: {found}")
     facts["images"] = [as_json(looked, images, row) for row in range(len(looked.paths))]
     write_json(listed, facts)
 
