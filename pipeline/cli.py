@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "train": (
         *(SweepConfig, "pipeline:train_heads"),
         "add --resume to continue from the last checkpoint, which is written every 30 s",
-        "give a smaller --batch and another --out",  # the batch decides what is learned
+        "give smaller --hidden-shapes or fewer heads at once, and another --out",
     ),
     "evaluate": (EvaluateConfig, "pipeline:evaluate"),
     "pretrain": (PretrainConfig, "pipeline:pretrain"),
@@ -121,6 +121,8 @@ def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: s
             raise
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror}; fix that, then {again}"
+        if out_of_memory(error):
+            message = f"out of memory; {smaller}"
     print(f"{program}: {' '.join(map(str.strip, message.splitlines()))}", file=sys.stderr)
     return 2
 

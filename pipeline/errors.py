@@ -1,5 +1,6 @@
 """The pipeline's part of the error family; `cache.errors` has the base."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,9 @@ def cant_open(path: Path, error: OSError) -> str:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether numpy, CUDA or torch ran out of memory. (On a CPU torch has no class for it.)"""
+    """Whether numpy, CUDA, torch or a memory map ran out of memory. (On a CPU torch has no class for it.)"""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return "can't allocate memory" in str(error)

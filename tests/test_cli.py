@@ -114,7 +114,11 @@ def test_messages_are_one_line_in_any_encoding(encoding: str) -> None:
 
 @pytest.mark.parametrize(
     "allocate",
-    ["torch.empty(1 << 60, dtype=torch.uint8)", "numpy.empty(1 << 60, numpy.uint8)"],
+    [
+        "torch.empty(1 << 60, dtype=torch.uint8)",
+        "numpy.empty(1 << 60, numpy.uint8)",
+        "__import__('mmap').mmap(-1, 1 << 60)",
+    ],
 )
 def test_memory_that_runs_out_is_one_line(allocate: str, tmp_path: Path) -> None:
     (tmp_path / "stage.py").write_text(f"import numpy, torch\ndef begin(config): {allocate}\n")

@@ -1,9 +1,14 @@
 """How much memory maps may take, and whether that is enough."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
+from pipeline.config import TrainConfig
 from pipeline.device import free_bytes
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError, out_of_memory
+from pipeline.heads import HEADS
 from pipeline.maps.source import Source
 
 MB = 1 << 20
@@ -20,14 +25,37 @@ def free_for_maps(source: Source, batch: int, budget_mb: int | None) -> dict[str
     }
 
 
+def least_mb(source: Source, batch: int) -> int:
+    """The smallest budget: batches are read from disk in it."""
+    return -(-(source.working_bytes(batch) + source.streaming_bytes(batch)) // MB)
+
+
 def check_budget(source: Source, batch: int, budget_mb: int | None) -> None:
     """Raises: ConfigError with the least budget that will do, when this one is too small."""
-    least_mb = -(-(source.working_bytes(batch) + source.streaming_bytes(batch)) // MB)
-    if budget_mb and budget_mb < least_mb:
+    if budget_mb and budget_mb < (least := least_mb(source, batch)):
         raise ConfigError(
-            f"--memory-budget-mb: expected at least {least_mb:,} for batches of {batch}, found {budget_mb}; "
-            f"give {least_mb}, or a smaller --batch and another --out"
+            f"--memory-budget-mb: expected at least {least:,} for batches of {batch}, found {budget_mb}; "
+            f"give {least}, or a smaller --batch and another --out"
         )
+
+
+@contextlib.contextmanager
+def advice(source: Source, batch: int, config: TrainConfig) -> Iterator[None]:
+    """Say what takes less memory when there isn't enough. Raises: RunError."""
+    given_mb = config.memory_budget_mb or free_bytes(source.device) // 2 // MB
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not out_of_memory(error):
+            raise
+        info, least = HEADS[config.head], least_mb(source, batch)
+        todo = "take linear, which takes maps batch by batch"
+        if not info.fitted:
+            smaller = ["smaller --hidden-shapes"] if "hidden" in info.reads else []
+            smaller = [*smaller, "fewer heads at once", "a smaller --batch"]
+            todo = f"give {', '.join(smaller[:-1])} or {smaller[-1]}, and another --out"
+            todo = f"add --memory-budget-mb {least} --resume; or {todo}" if given_mb > least else todo
+        raise RunError(f"out of memory; {todo}") from error
 
 
 def check_all_fit(name: str, source: Source, maps: int, budget_mb: int | None) -> None:

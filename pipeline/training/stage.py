@@ -27,7 +27,7 @@ from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.runs.tensors import shape_text
 from pipeline.training.epochs import train_stack
 from pipeline.training.fitting import fit
-from pipeline.training.memory import check_all_fit, check_budget, free_for_maps
+from pipeline.training.memory import advice, check_all_fit, check_budget, free_for_maps
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.trainer import Plan, Trainer, default_batch
 
@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> Path:
     if claim(run_dir, described):
         print(f"{run_dir}: up to date")
         return run_dir
-    with held(run_dir), fast_products(source.device):
+    with held(run_dir), fast_products(source.device), advice(source, plan.batch, config):
         if (run_dir / CHECKPOINT).exists() and not config.resume:
             raise RunError(
                 f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"

@@ -125,7 +125,7 @@ def _attempt(group: TrainConfig) -> UserError | None:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return RunError("out of memory; give smaller --hidden-shapes, or a smaller --batch and another --out")
+        return RunError("out of memory; give smaller --hidden-shapes and another --out")
     except OSError as error:
         where = error.filename or group.run_dir
         return RunError(f"{where}: {error.strerror or error}; fix that, then add --resume")

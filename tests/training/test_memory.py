@@ -1,6 +1,9 @@
 """A budget for memory: equal results under any that is accepted, and the smallest that will do is named."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.training import memory, stage
 from pipeline.training.stage import train
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (64, 3, 3)
 
 
@@ -139,3 +143,56 @@ def test_the_normaliser_learns_from_training_images_alone(tmp_path: Path) -> Non
     found = weights(run)["normaliser.mean"].flatten().numpy()
     np.testing.assert_allclose(found, means[0], rtol=0, atol=1e-5)
     assert np.abs(means[1] - means[0]).max() > 0.05
+
+
+LIMITED = """
+import contextlib, io, re, resource, sys
+from pathlib import Path
+from pipeline.cli import COMMANDS, main
+from pipeline.config import TrainConfig
+from pipeline.training.stage import train
+
+cache, out = sys.argv[1:]
+train(TrainConfig(cache=cache, out=out + "/small", hidden=(4,), per_class=4, val_fraction=0.5, epochs=1))
+addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (250 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
+
+
+def run(budget):
+    flags = f"--cache {cache} --out {out}/run --hidden 4 --crop-cells 7 --epochs 1 --batch 64"
+    sys.argv = ["train_head.py", *flags.split(), "--memory-budget-mb", *budget.split()]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        return main(*COMMANDS["train"]), said.getvalue()
+
+
+code, said = run("100000")
+print(code, said, end="")
+print(*run(re.findall("add --memory-budget-mb ([0-9]+ --resume); or", said)[0]))
+"""
+"""A process that, once libraries are loaded, gets 250 MB more and no memory beyond."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="statm is Linux's")
+def test_advice_for_too_little_memory_works(tmp_path: Path) -> None:
+    """The maps take 380 MB: a larger budget ends in one line, and the one that is advised is enough."""
+    rows, rng = 6000, np.random.default_rng(0)
+    header = CacheHeader(
+        shape=(rows, 1, 64, 9, 9),
+        dtype="float16",
+        labels=np.arange(rows) % 3,
+        paths=[f"{i}.png" for i in range(rows)],
+        classes=["a", "b", "c"],
+        identity={"views": "plain"},
+    )
+    write(tmp_path / "train.h5", header, rng.random(header.shape, np.float32))
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    assert re.search("^2 train_head.py: out of memory; add --memory-budget-mb", done.stdout, re.MULTILINE)
+    assert done.stdout.splitlines()[-1].startswith("0 "), done.stdout
+    assert (tmp_path / "run" / "head.safetensors").exists()

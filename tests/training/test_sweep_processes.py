@@ -74,7 +74,7 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.endswith(
         "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give smaller --hidden-"
-        "shapes, or a smaller --batch and another --out\n"
+        "shapes and another --out\n"
     )
     assert load_run(out / "fullnet-ten-4")
     command[command.index("60000x60000")] = "5"
