@@ -113,6 +113,8 @@ class Paths(Sequence[str]):
 
     def repeated(self) -> str | None:
         """The first path that stands there a second time."""
+        if self._ascend():  # as those of a folder do
+            return None
         hashes = np.empty(len(self), np.int64)
         for number, some in enumerate(self._pieces()):
             pieces = some.split(b"\0")
@@ -138,6 +140,15 @@ class Paths(Sequence[str]):
             comma = b","
         digest.update(b"]")
         return digest.hexdigest()
+
+    def _ascend(self) -> bool:
+        before = b""
+        for some in self._pieces():
+            listed = [before, *some.split(b"\0")]
+            if not all(map(operator.lt, listed, listed[1:])):
+                return False
+            before = listed[-1]
+        return True
 
     def _start(self, row: int) -> int:
         return int(self._ends[row - 1]) + 1 if row else 0

@@ -45,10 +45,14 @@ class Stamp:
     """Key and images digest of the cache that the images were compared with."""
 
     def to_bytes(self) -> bytes:
-        bad = sorted(self.bad.items())
-        fields = {"paths": self.paths, "decoding": self.decoding, "bad": bad, "cache": self.cache}
-        content = canonical(fields) + b"\n" + self.statuses.astype("<i8").tobytes()
+        content = self.head + b"\n" + self.statuses.astype("<i8").tobytes()
         return MARK + xxh3_128_digest(content) + content
+
+    @property
+    def head(self) -> bytes:
+        """All but the statuses."""
+        bad = sorted(self.bad.items())
+        return canonical({"paths": self.paths, "decoding": self.decoding, "bad": bad, "cache": self.cache})
 
 
 def read(path: Path) -> Stamp | None:
@@ -127,12 +131,12 @@ class Files:
         if not self.now:
             return
         self.now = replace(self.now, cache=_name(cache) if cache else "")
-        written = self.now.to_bytes()
-        if self.before and self.before.to_bytes() == written:
+        before = self.before
+        if before and before.head == self.now.head and np.array_equal(before.statuses, self.now.statuses):
             return
         try:
             with replacing(self.path) as part:
-                part.write_bytes(written)
+                part.write_bytes(self.now.to_bytes())
         except OSError as error:
             print(f"{self.path}: can't be written: {error.strerror}; the next start reads all images again")
 
