@@ -10,6 +10,7 @@ Shapes: B images, S = image_px, C×H×W cells of a map, D hidden units.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -23,7 +24,7 @@ from pipeline.datasets import DATASETS
 from pipeline.datasets.base import ImageSplit, SplitName, open_dataset
 from pipeline.datasets.holdout import select_classes, validation_rows
 from pipeline.errors import ConfigError
-from pipeline.images.blocks import decode_blocks
+from pipeline.images.blocks import decode_blocks, digests
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.progress import Progress
@@ -102,6 +103,15 @@ def open_split(
     is_held = validation_rows(split.labels, config.val_fraction, config.seed, split.val_rows)
     rows, labels = select_classes(split.labels, split.classes, classes)
     return split.take(rows), labels, classes, is_held[rows]
+
+
+def images_digest(split: ImageSplit, workers: int | None) -> str:
+    """SHA-256 over the digests of all images, in hexadecimal, as in a cache of them. Raises: DataError."""
+    state = hashlib.sha256()
+    with Decoders([split], workers) as readers:
+        for _, found in digests(split, readers):
+            state.update(found.tobytes())
+    return state.hexdigest()
 
 
 def load_images(split: ImageSplit, transform: Transform, workers: int | None) -> Tensor:

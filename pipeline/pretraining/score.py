@@ -16,6 +16,7 @@ from pipeline.files import write_json
 from pipeline.images import augment
 from pipeline.pretraining.network import Network, load_images, open_split
 from pipeline.progress import over
+from pipeline.runs.claim import FACTS
 from pipeline.runs.folder import read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
@@ -52,7 +53,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
 def read_settings(run: Path) -> PretrainConfig:
     """The settings of a pretraining run. Raises: RunError."""
     found = read_config(run, "pretrain")
-    return PretrainConfig.from_json({k: v for k, v in found.items() if k != "stage"})
+    return PretrainConfig.from_json({k: v for k, v in found.items() if k not in {"stage", *FACTS}})
 
 
 def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:

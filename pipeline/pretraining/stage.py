@@ -6,6 +6,7 @@ Everything random in an epoch comes from (seed, epoch), so a run that was killed
 epoch's checkpoint and ends as if it had not been.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.datasets.summary import lines
 from pipeline.device import pick_device
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
-from pipeline.pretraining.network import Network, load_images, open_split
+from pipeline.pretraining.network import Network, images_digest, load_images, open_split
 from pipeline.progress import Progress, say
 from pipeline.runs.claim import claim
 from pipeline.runs.folder import CHECKPOINT, METRICS
@@ -29,15 +30,16 @@ from pipeline.trunks.base import normalise
 from pipeline.trunks.weights import load_weights
 from pipeline.trunks.whitening import Whitening
 
-IMMATERIAL = ("out", "workers", "device")
-"""Settings that may change when a run is continued."""
+IMMATERIAL = ("out", "workers", "device", "weights")
+"""Settings that may change when a run is continued; of --weights, what is in the file may not."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
     """Train a trunk; write OUT/trunk.safetensors and give its path.
 
     Beside it: config.json, metrics.jsonl (a line per epoch) and classifier.safetensors, with which
-    evaluate.py scores the whole network.
+    evaluate.py scores the whole network. All images are read first: a trunk of other images, labels or
+    weights to start from is never "up to date".
 
     Raises: DataError; ConfigError on a multi-label dataset; RunError when OUT holds another run.
     """
@@ -47,11 +49,15 @@ def pretrain(config: PretrainConfig) -> Path:
     torch.manual_seed(config.seed)
     trunk = TRUNKS[config.trunk].load_untrained()
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
-    if config.weights:
-        load_weights(trunk.module, Path(config.weights))
+    started_from = load_weights(trunk.module, Path(config.weights)) if config.weights else None
     # now that the flags are known to be good
-    drawn = {"val_fraction": share_drawn(config.val_fraction, split.val_rows)}
-    claim(out, {"stage": "pretrain", **config.as_json(), **drawn}, IMMATERIAL)
+    facts = {
+        "val_fraction": share_drawn(config.val_fraction, split.val_rows),
+        "dataset_images": images_digest(split, config.workers),
+        "dataset_labels": hashlib.sha256("\0".join(classes).encode() + labels.data).hexdigest(),
+        "weights_sha256": started_from,
+    }
+    claim(out, {"stage": "pretrain", **config.as_json(), **facts}, IMMATERIAL)
     if weights.is_file():
         print(f"{weights}: up to date")
         return weights

@@ -68,8 +68,9 @@ def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
     differ = [n for n in wanted if n not in immaterial and (n not in found or found[n] != wanted[n])]
     if differ:
         # Labels and classes differ along with a setting that says more, unless the cache was relabelled; so
-        # do images along with the key.
-        follow = {"labels_sha256", "class_names", *(["cache_images"] if "cache_key" in differ else [])}
+        # do the images of a dataset, and those of a cache along with its key.
+        follow = {"labels_sha256", "class_names", "dataset_images", "dataset_labels"}
+        follow |= {"cache_images"} if "cache_key" in differ else set()
         told = [name for name in differ if name not in follow] or differ
         made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)
         raise RunError(f"{run_dir}: holds a run made with {made}; give another --out")

@@ -1,13 +1,17 @@
 """Folders that pretraining goes on in, and those that it refuses: other settings, damaged files."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from support.pretraining import dark_and_light, settings
 
+from pipeline.datasets.base import open_dataset
 from pipeline.errors import RunError, UserError
 from pipeline.pretraining.stage import pretrain
 
@@ -59,3 +63,60 @@ def test_a_damaged_checkpoint_is_refused_by_name(images: Path, tmp_path: Path) -
     shutil.move(done, tmp_path / "checkpoint.safetensors")  # weights alone are no checkpoint
     with pytest.raises(RunError, match=r"checkpoint\.safetensors: no checkpoint of this run"):
         pretrain(settings(images, tmp_path, epochs=1))
+
+
+def repaint(path: Path, shade: int) -> None:
+    """Other pixels in a file of the same size."""
+    before = path.stat().st_size
+    Image.new("RGB", (32, 32), (shade, 0, 0)).save(path)
+    assert path.stat().st_size == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_trunk_of_other_pixels_or_labels_is_another_trunk(finished: bool, tmp_path: Path) -> None:
+    """Files of the same names and sizes, and a checkpoint or a trunk that was trained on what they held."""
+    images, out = dark_and_light(tmp_path / "images"), tmp_path / "out"
+    bmp = [path.rename(path.with_suffix(".bmp")) for path in sorted(images.glob("*/*/*.png"))]
+    for path in bmp:
+        Image.open(path).convert("RGB").save(path)
+    given = settings(images, out, epochs=1)
+    done = pretrain(given)
+    if not finished:
+        done.unlink()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    described = json.loads(before["config.json"])
+    train_set = open_dataset(given.dataset)["train"].images
+    joined = b"".join(map(train_set.digest, range(48)))
+    assert described["dataset_images"] == hashlib.sha256(joined).hexdigest()
+    changed = images / "train/light/9.bmp"
+    kept = changed.read_bytes()
+    repaint(changed, 7)
+    made = (
+        rf"^{out}: holds a run made with a --dataset with the images {described['dataset_images'][:12]}, not "
+    )
+    with pytest.raises(RunError, match=made + r"[0-9a-f]{12}; give another --out$"):
+        pretrain(given)
+    changed.write_bytes(kept)
+    (images / "train/dark").rename(images / "train/bark")
+    (images / "test/dark").rename(images / "test/bark")
+    with pytest.raises(RunError, match=r"a --dataset with the labels [0-9a-f]{12}, not [0-9a-f]{12}; give"):
+        pretrain(given)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_weights_to_start_from_are_known_by_what_is_in_the_file(
+    images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, moved = tmp_path / "first.safetensors", tmp_path / "moved.safetensors"
+    shutil.copy(weights, first)
+    pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(first)))
+    first.rename(moved)
+    capsys.readouterr()
+    pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(moved)))
+    assert "up to date" in capsys.readouterr().out
+    tensors = load_file(moved)
+    name = min(tensors)
+    save_file(tensors | {name: tensors[name] + 1}, first)
+    for other in ({"weights": str(first)}, {"weights": None}):
+        with pytest.raises(RunError, match=r"made with --weights with the digest [0-9a-f]{12}, not "):
+            pretrain(settings(images, tmp_path / "out", epochs=1, **other))
