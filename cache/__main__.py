@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ from cache.contents import opened, read_contents
 from cache.errors import CacheError
 from cache.identity import canonical
 from cache.reader import FeatureCache
+
+FIRST_SECONDS, EVERY_SECONDS = 10.0, 30.0
+"""When a check that takes long says how far it is."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,50 +37,72 @@ def main(words: list[str] | None = None, program: str = "python -m cache") -> in
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of any bytes, terminals of any encoding
     action = {"verify": verify, "info": info}[given.command]
-    failed = 0
+    code = 0
     for path in given.path:
         try:
             for file in _files(path):
-                action(file)
+                code = max(code, _show(action(file), parser.prog))
         except CacheError as error:
-            print(f"{parser.prog}: {error}", file=sys.stderr)
-            failed = 2
-        except BrokenPipeError:  # the reader of our output left, as `| head` does
-            break
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it ends
-    return failed
+            _tell(f"{parser.prog}: {error}")
+            code = 2
+    return code
 
 
-def verify(path: Path) -> None:
-    """Check a cache and print a line. Raises: CacheError."""
-    start = time.perf_counter()
+def verify(path: Path) -> str:
+    """Check a cache; gives a line, and tells one every half minute until then. Raises: CacheError."""
+    start, due = time.perf_counter(), FIRST_SECONDS
     cache = FeatureCache(path)
-    cache.verify()
-    seconds = time.perf_counter() - start
-    size = path.stat().st_size
-    print(f"{path}: good ({size / 1e6:,.1f} MB in {cache.blocks:,} blocks, {size / 1e9 / seconds:.1f} GB/s)")
+
+    def watch(checked: int) -> None:
+        nonlocal due
+        if (spent := time.perf_counter() - start) >= due:
+            due += EVERY_SECONDS
+            left = spent * (cache.blocks - checked) / checked
+            _tell(f"{path}: {checked / cache.blocks:.0%} checked, about {left:.0f} s left")
+
+    cache.verify(watch=watch)
+    seconds, size = time.perf_counter() - start, path.stat().st_size
+    return f"{path}: good ({size / 1e6:,.1f} MB in {cache.blocks:,} blocks, {size / 1e9 / seconds:.1f} GB/s)"
 
 
-def info(path: Path) -> None:
-    """Print what a cache, or the unfinished part of one, holds. Raises: CacheError."""
+def info(path: Path) -> str:
+    """What a cache, or the unfinished part of one, holds. Raises: CacheError."""
     with opened(path) as fd:
         contents = read_contents(fd, str(path))
     header, layout = contents.header, contents.layout
     images, views, *sizes = header.shape
-    print(f"{path}: {images:,} images, {views} views, maps of {'×'.join(map(str, sizes))}")
-    print(f"  dtype: {header.dtype}, {layout.end / 1e6:,.1f} MB")
-    print(f"  blocks: {contents.written.sum():,} of {layout.blocks:,} written")
     per_image = f"multi-label, {(header.labels == 1).sum() / images:.1f} labels per image, "
     kind = per_image if header.multi_label else ""
-    print(f"  classes: {len(header.classes)}, {kind}{canonical(header.classes).decode()}")
-    print(f"  key: {header.key}")
-    if any(contents.images):
-        print(f"  images: {contents.images.hex()}")
-    for name, value in _flat({"identity": header.identity, "notes": header.notes}):
-        print(f"  {name}: {canonical(value).decode()}")
+    lines = [
+        f"{path}: {images:,} images, {views} view{'s' * (views > 1)}, maps of {'×'.join(map(str, sizes))}",
+        f"  dtype: {header.dtype}, {layout.end / 1e6:,.1f} MB",
+        f"  blocks: {contents.written.sum():,} of {layout.blocks:,} written",
+        f"  classes: {len(header.classes)}, {kind}{canonical(header.classes).decode()}",
+        f"  key: {header.key}",
+    ]
+    lines += [f"  images: {contents.images.hex()}"] if any(contents.images) else []
+    facts = {"identity": header.identity, "notes": header.notes}
+    lines += [f"  {name}: {canonical(value).decode()}" for name, value in _flat(facts)]
+    return "\n".join(lines)
+
+
+def _show(text: str, program: str) -> int:
+    """Print on the standard output; gives an exit code. A reader may leave; a disk must not be full."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the rest, and when the interpreter ends
+        if not isinstance(error, BrokenPipeError):
+            _tell(f"{program}: standard output: {error.strerror}")
+            return 2
+    return 0
+
+
+def _tell(line: str) -> None:
+    """Print on the standard error, if there is one that takes it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _files(path: Path) -> list[Path]:

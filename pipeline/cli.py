@@ -72,7 +72,11 @@ def tencrop() -> int:
         print(f"tencrop where: {one_of(FOLDERS, command)}", file=sys.stderr)
         return 2
     if name == "cache":
-        return resolve_name("cache.__main__:main")(program="tencrop cache")
+        code = resolve_name("cache.__main__:main")(program="tencrop cache")
+        if code == 0 and (error := lost(sys.stdout)):
+            print(f"tencrop cache: standard output: {error.strerror}", file=sys.stderr)
+            return 2
+        return code
     if name == "--version":
         print(f"tencrop {__version__}")
     elif name in ("-h", "--help"):

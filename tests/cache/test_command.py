@@ -41,7 +41,7 @@ def test_command_says_what_a_cache_holds(sample: Path, capsys: pytest.CaptureFix
     assert main(["info", str(sample)]) == 0
     said = capsys.readouterr().out
     for text in (
-        "2,500 images, 1 views, maps of 2×2×2",
+        "2,500 images, 1 view, maps of 2×2×2",
         "dtype: float16",
         "blocks: 3 of 3",
         r'classes: 3, ["cat","dog","gr\u00f6\u00dfer"]',
@@ -106,3 +106,35 @@ def test_command_line_mistakes_are_one_line_and_exit_code_2(words: list[str]) ->
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
+
+
+def test_a_check_that_takes_long_says_how_far_it_is(
+    sample: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache.reader.AT_ONCE", 1)
+    monkeypatch.setattr("cache.__main__.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("cache.__main__.EVERY_SECONDS", 0.0)
+    assert main(["verify", str(sample)]) == 0
+    said = capsys.readouterr()
+    shares = [line.removeprefix(f"{sample}: ").partition(",")[0] for line in said.err.splitlines()]
+    assert shares == ["33% checked", "67% checked", "100% checked"]
+    assert said.out.startswith(f"{sample}: good")
+
+
+@pytest.mark.fault("standard output or error that is closed, full or left by its reader")
+@pytest.mark.parametrize("command", ["info", "verify"])
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">&- 2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        ("| true", 0, ""),
+        (">/dev/full", 2, "python -m cache: standard output: No space left on device\n"),
+    ],
+)
+def test_output_that_can_t_be_written_is_no_traceback(
+    command: str, redirection: str, code: int, said: str, sample: Path
+) -> None:
+    line = f"set -o pipefail; {sys.executable} -m cache {command} {sample} {redirection}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
