@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.heads.base import Examples, FittedHead
 from pipeline.heads.linear import Linear
+from pipeline.progress import Progress
 
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 UNVALIDATED = 1e-4
@@ -40,7 +41,12 @@ class Logistic(Linear, FittedHead):
         on_cpu = self.weight.device.type == "cpu" and self.loss == "cross-entropy"
         every_class = len(train.labels.unique()) == self.bias.shape[1] > 1  # scikit-learn asks for it
         solve = self.by_scikit_learn if on_cpu and every_class else self.by_torch
-        weights, biases = zip(*solve(train, strengths), strict=True)
+        solutions: list[Solution] = []
+        with Progress("solving", len(strengths), "strengths") as progress:
+            for solution in solve(train, strengths):
+                solutions.append(solution)
+                progress.advance()
+        weights, biases = zip(*solutions, strict=True)
         self.weight, self.bias = nn.Parameter(torch.cat(weights)), nn.Parameter(torch.cat(biases))
         return [{"l2": strength} for strength in strengths]
 

@@ -12,6 +12,7 @@ from pipeline.heads.base import Examples, FittedHead
 from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Source, damaged, drawn_views
+from pipeline.progress import Progress
 from pipeline.runs.folder import METRICS, SUMMARY, write_head
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.score import few, score_of, write_draws
@@ -35,7 +36,9 @@ def fit(
     images, score = len(val_part.rows), score_of(train_part.labels)
     lines, draws = head.fit(examples, choose=images > 0), None
     if images:
-        answers = validate(head, MapsInMemory(source, val_part, 1, "validation maps"))
+        val = MapsInMemory(source, val_part, 1, "validation maps")
+        with Progress(f"validating {run_dir.name}", images, "images") as progress:
+            answers = validate(head, val, progress.advance)
         found = answers.scores().tolist(), answers.losses.tolist()
         lines = [line | {score.key: s, "val_loss": loss} for line, s, loss in zip(lines, *found, strict=True)]
         draws = answers.on_draws()

@@ -58,9 +58,14 @@ def advice(source: Source, batch: int, config: TrainConfig) -> Iterator[None]:
         raise RunError(f"out of memory; {todo}") from error
 
 
+def memory_for_all(source: Source, maps: int) -> int:
+    """Bytes for a head that takes all maps at once: their inputs, and as much again."""
+    return 2 * source.input_bytes(maps) + source.working_bytes(0)
+
+
 def check_all_fit(name: str, source: Source, maps: int, budget_mb: int | None) -> None:
     """Raises: ConfigError when inputs, and as much again for the head, don't fit into the memory."""
-    needed_mb = -(-(2 * source.input_bytes(maps) + source.working_bytes(0)) // MB)
+    needed_mb = -(-memory_for_all(source, maps) // MB)
     needs = f"{name} takes all maps at once, {needed_mb:,} MB for {maps:,} of them, found"
     instead = "take linear, which takes them batch by batch"
     if budget_mb and needed_mb > budget_mb:

@@ -24,7 +24,7 @@ from pipeline.runs.claim import claim, held
 from pipeline.runs.find_cache import places_of
 from pipeline.runs.folder import CHECKPOINT
 from pipeline.runs.stack import StackedHead, stack_of
-from pipeline.runs.tensors import shape_text
+from pipeline.training.announce import announce
 from pipeline.training.epochs import train_stack
 from pipeline.training.fitting import fit
 from pipeline.training.memory import advice, check_all_fit, check_budget, free_for_maps
@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> Path:
             )
         for member in stack:
             claim(member.folder, {**described, **member.own_settings()})
-        announce(config.head, head, source, plan, *parts)
+        announce(config, head, source, plan, *parts)
         if unlearned := not_learned(train_part, config.classes or cache.classes):
             print(unlearned)
         source.fit_normaliser(train_part.rows)
@@ -119,26 +119,6 @@ def open_head(config: TrainConfig, cache: FeatureCache, seeds: list[int], maps: 
     head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
     normaliser = Normaliser(channels).to(device)
     return head, Source(cache, head.views, head.prepare, normaliser, dtype, device, config.verify)
-
-
-def announce(name: str, head: Head, source: Source, plan: Plan, train_part: Part, val_part: Part) -> None:
-    """Print what will be done."""
-    cache, images, drawn = source.cache, len(train_part.rows), drawn_views(source.cache)
-    print(
-        f"{cache.path}: {shape_text(cache.shape[2:])} {cache.dtype}, key {cache.key[:12]}; "
-        f"{images:,} images{f' × {drawn} views' * (drawn > 1)} to train on, "
-        f"{len(val_part.rows):,} to validate"
-    )
-    if isinstance(head, FittedHead):
-        print(f"1 head: {name}, computed from all {images * drawn:,} maps at once on {source.device}")
-        return
-    heads = "1 head" if len(head.seeds) == 1 else f"{len(head.seeds)} heads in one pass"
-    parameters = sum(p[0].numel() for p in head.parameters())
-    precision = products(str(source.dtype).split(".")[1], source.device)
-    print(
-        f"{heads}: {name}, {parameters:,} parameters each; {plan.epochs} epochs in batches of {plan.batch}, "
-        f"{precision} on {source.device}"
-    )
 
 
 def make_trainer(

@@ -28,6 +28,7 @@ from pipeline.runs import leaderboard
 from pipeline.runs.claim import check, claim_sweep, held
 from pipeline.runs.folder import LEADERBOARD, write_config
 from pipeline.runs.score import score_in
+from pipeline.training.announce import WARNING
 from pipeline.training.epochs import name_of
 from pipeline.training.stage import describe, parts_of, train
 
@@ -78,7 +79,7 @@ def _in_processes(groups: list[TrainConfig], jobs: int) -> Iterator[Outcome]:
     share = max(1, megabytes // jobs)
     tasks = {name_of(group.run_dir): group for group in groups}
     waiting, idle = deque(tasks), list[Executor]()
-    running: dict[Future[UserError | None], tuple[str, Executor]] = {}
+    running: dict[Future[tuple[UserError | None, list[str]]], tuple[str, Executor]] = {}
     with Reports("training", tasks, "groups") as reports:
         begin = partial(_begin_process, max(1, cores() // jobs), reports.sender)
         try:
@@ -97,7 +98,10 @@ def _in_processes(groups: list[TrainConfig], jobs: int) -> Iterator[Outcome]:
                         yield tasks[name], lost
                     else:
                         idle.append(pool)
-                        yield tasks[name], task.result()
+                        error, warnings = task.result()
+                        for line in warnings:
+                            say(line)
+                        yield tasks[name], error
         finally:
             for pool in idle:
                 pool.shutdown()
@@ -110,10 +114,12 @@ def _begin_process(threads: int, sender: Connection) -> None:
     send_to(sender)
 
 
-def _quietly(group: TrainConfig) -> UserError | None:
-    """Train without output, which several processes would mix up."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return _attempt(group)
+def _quietly(group: TrainConfig) -> tuple[UserError | None, list[str]]:
+    """Train without output, which several processes would mix up; gives the warnings in it as well."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+        error = _attempt(group)
+    return error, [line for line in said.getvalue().splitlines() if line.startswith(WARNING)]
 
 
 def _attempt(group: TrainConfig) -> UserError | None:

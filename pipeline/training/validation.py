@@ -3,6 +3,7 @@
 Shapes: M heads, B images of a batch, N of the validation part, K classes, R draws of them.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def validate(head: Head, val: Maps) -> Answers:
+def validate(head: Head, val: Maps, on_batch: Callable[[int], object] = lambda images: None) -> Answers:
     """What the heads of a stack say of a part's plain views."""
     head.eval()
     total = torch.zeros((), device=next(head.parameters()).device)
@@ -52,6 +53,7 @@ def validate(head: Head, val: Maps) -> Answers:
         logits = head(inputs)
         total = total + classification_loss(logits, labels, head.loss).sum(1)
         seen.append(labels)
+        on_batch(len(labels))
         found.append(logits.argmax(2) == labels if labels.ndim == 1 else logits.float().cpu())
     labels = torch.cat(seen).cpu().numpy()
     losses = total.cpu().double().numpy() / len(labels)
