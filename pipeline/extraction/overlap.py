@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import CacheWriter
+from cache import DTYPES, CacheHeader, CacheWriter
 from pipeline.datasets.base import ImageSplit
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
@@ -33,6 +33,13 @@ UNDER_WAY = 2
 PIECE_BYTES = 256 << 20
 """Images and maps of a piece take at most so many bytes, unless that is less than a batch for each stream."""
 HALF_MAX = torch.finfo(torch.float16).max
+
+
+def memory_of(header: CacheHeader, image_px: int) -> int:
+    """About how many bytes the images and maps take of pieces under way, decoded, or being decoded."""
+    images, views, *shape = header.shape
+    of_an_image = 3 * image_px**2 + views * math.prod(shape) * DTYPES[header.dtype].raw.itemsize
+    return (UNDER_WAY + 2) * min(min(images, 1024) * of_an_image, PIECE_BYTES)
 
 
 def write_missing(

@@ -22,7 +22,7 @@ from pipeline.device import pick_device, set_up
 from pipeline.errors import CacheError, DataError, StaleCacheError
 from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
 from pipeline.extraction.in_both import images_in_both
-from pipeline.extraction.overlap import write_missing
+from pipeline.extraction.overlap import memory_of, write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.stamp import Files
 from pipeline.images.blocks import digests
@@ -45,6 +45,15 @@ class Job:
     files: Files
     status: Status
     """absent, partial, complete, or relabel (complete but for the labels)."""
+
+
+STATUS = {
+    "absent": "to be made",
+    "partial": "to be finished",
+    "complete": "there already",
+    "relabel": "there already, but for its labels",
+}
+"""What a job's status is called."""
 
 
 def extract(config: ExtractConfig) -> Path:
@@ -140,21 +149,25 @@ def plan(
 
 def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
-    made, copied, free = 0, 0, shutil.disk_usage(config.cache_dir).free
+    made, copied, memory, free = 0, 0, 0, shutil.disk_usage(config.cache_dir).free
     for job in jobs:
         print(*lines(job.split), sep="\n")
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
         room = CacheWriter.bytes_needed(job.path, job.header, job.status)
         made, copied = (made + room, copied) if job.status == "absent" else (made, max(copied, room))
+        if job.status in ("absent", "partial"):
+            memory = max(memory, memory_of(job.header, prepared.transform.image_px))
         images, views, channels, height, width = job.header.shape
         print(
-            f"{job.path}: {images:,} images × {views} views of {channels}×{height}×{width} "
-            f"{job.header.dtype}, {size / 1e6:,.1f} MB, {job.status}"
+            f"{job.path}: {images:,} images × {views} view{'s' * (views > 1)} of {channels}×{height}×{width} "
+            f"{job.header.dtype}, {size / 1e6:,.1f} MB, {STATUS[job.status]}"
         )
     needed = max(0, made + copied)  # one copy at a time, each replaces the old file
+    weights = sum(parameter.numel() for parameter in prepared.parameters())
     print(
-        f"trunk {config.trunk} in {prepared.precision} on {prepared.device}; "
-        f"{needed / 1e6:,.1f} MB to be written, {free / 1e6:,.0f} MB free"
+        f"trunk {config.trunk} ({weights:,} parameters) in {prepared.precision} on {prepared.device}; about "
+        f"{memory / 1e6:,.0f} MB of memory for images and maps; {needed / 1e6:,.1f} MB to be written, "
+        f"{free / 1e6:,.0f} MB free"
     )
     if needed > free:
         raise CacheError(

@@ -66,6 +66,12 @@ def pretrain(config: PretrainConfig) -> Path:
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
     )
+    stored, pixels = sum(p.nbytes for p in network.parameters()), 3 * trunk.transform.image_px**2 * len(split)
+    print(
+        f"{sum(p.numel() for p in network.parameters()):,} parameters, classifier included; in memory about "
+        f"{3 * stored / 1e6:,.0f} MB for them, {pixels / 1e6:,.0f} MB for the images, and batches of "
+        f"{config.batch}; on the disk {stored / 2e6:,.1f} MB, and {2 * stored / 1e6:,.1f} MB while it goes on"
+    )
     print(*lines(split), sep="\n")
     images = load_images(split, trunk.transform, config.workers)
     sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
