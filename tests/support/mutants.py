@@ -54,6 +54,10 @@ MUTANTS = [
     Mutant("writer.py", "refuse_if_stale(str(part.path), there.header, self.header)", "pass", "other_identity"),
     Mutant("writer.py", "if not there.header.labelled_like(self.header):", "if False:", "relabel"),
     Mutant("relabelling.py", "check_blocks(fd, found.layout, found.digests, (~new.written).nonzero()[0].tolist(), str(path))", "pass", "relabel"),
+    Mutant("writer.py", 'return header.nbytes if status == "relabel" else 0', "return 0", "relabel"),
+    Mutant("writer.py", 'if part and part.header.labelled_like(header) else "relabel"', 'if part else "relabel"', "relabel"),
+    Mutant("partial.py", "disk.write_all(self.fd, images_digest(self.fd, layout), ", "disk.write_all(self.fd, b'', ", "format"),
+    Mutant("digests.py", "[(extent.offset, extent.nbytes)]", "[(extent.offset, 16)]", "format"),
     # rows by several threads
     Mutant("gather.py", "if len(pieces) > 1 and", "if False and", "gather"),
     Mutant("gather.py", "slice(at, at + step)", "slice(at, at + step - 1)", "gather"),
