@@ -40,6 +40,7 @@ def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
         (["extract_features.py", "--dataset", "digit"], ", found 'digit'; did you mean digits?\n"),
         (["extract_features.py", "--trunk", "alexnet_cifar"], "; did you mean alexnet-cifar?\n"),
         (["extract_features.py", "--dataset", "folder:nowhere"], "nowhere"),
+        (["extract_features.py", "--dataset", "csv:no  where"], "no  where: can't be read"),
         (["extract_features.py", "--dataset", "imagenet"], "--dataset: expected one of digits, cifar10"),
         (["extract_features.py", "--weights", "no.pth"], "no.pth: no such file"),
         (["evaluate.py", "--run", "nowhere"], "nowhere"),

@@ -16,7 +16,9 @@ from joblib import Parallel, delayed
 from cache import FeatureCache
 from experiments.crops.config import CropsConfig
 from experiments.crops.report import Result, Variant, write_report
+from pipeline.checks import some
 from pipeline.config import ExtractConfig, PretrainConfig, TrainConfig
+from pipeline.datasets import DATASETS
 from pipeline.datasets.base import open_dataset
 from pipeline.datasets.holdout import select_classes
 from pipeline.engines.processes import cores
@@ -65,12 +67,12 @@ def variants_of(config: CropsConfig, regime: str) -> Iterator[Variant]:
     compute: dict[str, Any] = {"device": config.device, "workers": config.workers}
     options = {"views": "mirror", "cache": str(cache), "dataset": "digits", **compute}
     if regime != "digits":
-        split = open_dataset(config.dataset)["train"]
-        if split.multi_label:
+        if DATASETS[config.dataset.partition(":")[0]].multi_label:
             raise ConfigError(
                 f"--dataset: expected images with one label each, {config.dataset} has several; "
                 "python -m experiments.attention compares heads on such"
             )
+        split = open_dataset(config.dataset)["train"]
         options["dataset"] = config.dataset
         if regime == "transfer":
             known, classes = halves(split.classes, config.trunk_classes)
@@ -100,7 +102,7 @@ def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...],
     others = tuple(name for name in names if name not in known)
     if not others or len(known) + len(others) != len(names):
         raise ConfigError(
-            f"--trunk-classes: expected some of {', '.join(names)}, but not all, found {', '.join(known)}"
+            f"--trunk-classes: expected some of {some(names, 20)}, but not all, found {some(known, 20)}"
         )
     return known, others
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cache import CacheError, FeatureCache, Paths, StaleCacheError
 from cache.identity import differences, with_flags
-from pipeline.checks import slug
+from pipeline.checks import shown, slug, some
 from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
@@ -189,15 +189,13 @@ def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArra
     """The rows of these classes, ascending, and their labels as positions in `classes`; in a multi-label
     cache every row, and the labels' columns in the order of `classes`. Raises: RunError.
     """
-    for name in classes:
-        if name not in cache.classes:
-            raise RunError(
-                f"{cache.path}: lacks the class {name!r} that the head knows; give another --cache"
-            )
+    if missing := [name for name in classes if name not in cache.classes]:
+        which = f"class{'es' if len(missing) > 1 else ''} {some(map(repr, missing))}"
+        raise RunError(f"{cache.path}: lacks the {which} that the head knows; give another --cache")
     if cache.labels.ndim == 2:
         columns = [cache.classes.index(name) for name in classes]
         return np.arange(len(cache.labels)), cache.labels[:, columns]
     rows, labels = select_classes(cache.labels, cache.classes, classes)
     if not len(rows):
-        raise RunError(f"{cache.path}: no image of the head's classes {', '.join(classes)}")
+        raise RunError(f"{cache.path}: no image of the head's classes {some(map(shown, classes))}")
     return rows, labels

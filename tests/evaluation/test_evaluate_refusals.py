@@ -159,7 +159,7 @@ def test_a_class_that_the_cache_lacks_is_named(made: Path, tmp_path: Path) -> No
     described = json.loads((run / "config.json").read_text())
     described["class_names"][2] = "yak"
     (run / "config.json").write_text(json.dumps(described))
-    with pytest.raises(RunError, match=r"test\.h5: lacks the class 'yak'"):
+    with pytest.raises(RunError, match=r"test\.h5: lacks the class 'yak' that the head knows"):
         evaluate(settings(run))
 
 

@@ -1,5 +1,6 @@
 """What extraction refuses before it computes: images, weights, datasets and disks; what it leaves behind."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -98,6 +99,26 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     with pytest.raises(CacheError, match="the disk has 0 MB free"):
         extract(settings(photos, weights, tmp_path / "c"))
     assert os.listdir(tmp_path / "c") == []
+
+
+def test_relabelling_needs_room_for_a_copy(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class of another name: nothing is computed, but the file is written anew."""
+    extract(settings(photos, weights, tmp_path / "c"))
+    kept = files(tmp_path / "c")
+    table = ["image,labels,split"]
+    table += [f"{p.relative_to(photos)},x|y,{p.parent.parent.name}" for p in sorted(photos.rglob("*.png"))]
+    (photos / "t.csv").write_text("\n".join(table), encoding="utf-8")
+    config = dataclasses.replace(settings(photos, weights, tmp_path / "c"), dataset=f"csv:{photos}/t.csv")
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(CacheError, match="the disk has 0 MB free"):
+            extract(config)
+    assert files(tmp_path / "c") == kept
+    extract(config)
+    assert FeatureCache(tmp_path / "c/train.h5").classes == ("x", "y")
 
 
 def test_an_image_that_is_too_small_for_the_trunk_is_a_mistake_of_the_flag(

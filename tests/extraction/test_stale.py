@@ -14,11 +14,12 @@ from PIL import Image
 from support.extracting import files, settings
 
 from cache import CacheWriter, FeatureCache
-from pipeline.config import ExtractConfig
+from pipeline.config import ExtractConfig, PretrainConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.errors import CacheError, StaleCacheError
 from pipeline.extraction import stage
 from pipeline.extraction.stage import extract
+from pipeline.pretraining.network import open_split
 from pipeline.trunks.alexnet_cifar import load
 from pipeline.trunks.base import Trunk
 
@@ -87,6 +88,19 @@ def test_another_test_fraction_is_refused_by_its_flag(
     said = r"else: test_fraction: 0\.2 → 0\.5 \(--test-fraction\); image_sizes: "
     with pytest.raises(StaleCacheError, match=said):
         extract(settings(photos / "train", weights, tmp_path / "c", test_fraction=0.5))
+
+
+def test_another_seed_of_the_test_split_is_another_cache(photos: Path, weights: Path, tmp_path: Path) -> None:
+    """Only where a split is drawn; pretraining draws it alike."""
+    extract(settings(photos / "train", weights, tmp_path / "c", split_seed=1))
+    made = FeatureCache(tmp_path / "c/train.h5")
+    assert made.notes["split_seed"] == 1
+    with pytest.raises(StaleCacheError, match=r"else: split_seed: 1 → 2 \(--split-seed\); "):
+        extract(settings(photos / "train", weights, tmp_path / "c", split_seed=2))
+    trained = PretrainConfig(dataset=f"folder:{photos}/train", split_seed=1)
+    assert list(open_split(trained, "train")[0].paths) == list(made.paths)
+    extract(settings(photos, weights, tmp_path / "own", split_seed=1))
+    extract(settings(photos, weights, tmp_path / "own", split_seed=2))  # up to date
 
 
 def test_flags_that_change_no_image_are_not_named(photos: Path, weights: Path, tmp_path: Path) -> None:
