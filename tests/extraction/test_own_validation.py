@@ -52,7 +52,7 @@ def test_own_validation_images_choose_from_extraction_to_scores(
         assert {made.paths[row].split("/")[0] for row in part.rows} == {name}
     assert "12 images to train on, 8 to validate" in capsys.readouterr().out
     assert load_run(run).config.val_fraction is None
-    evaluate(EvaluateConfig(run=(str(run),), device="cpu", resamples=100))
+    evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
     assert read_json(run / "eval/metrics.json")["images"] == 6
 
     if kind == "folder":

@@ -24,15 +24,17 @@ IDENTITY = {
 
 def write_cache(folder: Path, several: bool) -> Path:
     """Bright ants and dark bees; of the other two classes there is no image."""
-    for split in ("train", "test"):
+    for number, split in enumerate(("train", "test"), 1):
         names = np.tile([1, 2], 20)
         labels = np.eye(4, dtype=np.int8)[names] if several else names
         identity = {**IDENTITY, "split": split, "image_sizes": split}
         paths = [f"{split}/{i}.png" for i in range(40)]
         header = CacheHeader((40, 1, 3, 5, 5), "float32", labels, paths, CLASSES, identity)
-        maps = np.random.default_rng(0).normal(size=(40, 1, 3, 5, 5)) + 4 * names[:, None, None, None, None]
+        maps = (
+            np.random.default_rng(number).normal(size=(40, 1, 3, 5, 5)) + 4 * names[:, None, None, None, None]
+        )
         with CacheWriter(folder / f"{split}.h5", header) as writer:
-            writer.write(range(40), maps.astype(np.float32), np.ones((40, 16), np.uint8))
+            writer.write(range(40), maps.astype(np.float32), np.full((40, 16), number, np.uint8))
             writer.publish()
     return folder
 
@@ -52,7 +54,7 @@ def test_every_head_learns_the_other_classes(
     assert said.count("--classes ant bee\n") == 1
     score = "val_map" if several else "val_top1"
     assert read_json(run / "summary.json")[score] >= 75
-    evaluate(EvaluateConfig(run=(str(run),), device="cpu", resamples=100))
+    evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
     per_class = read_json(run / "eval/metrics.json")["per_class"]
     assert per_class["things"] is per_class["owl"] is None
     assert min(per_class["ant"], per_class["bee"]) >= 60
