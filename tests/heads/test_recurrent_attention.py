@@ -97,3 +97,34 @@ def test_bfloat16_is_close_to_float32() -> None:
 def test_several_widths_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^--hidden: expected one width for recurrent-attention, found 2"):
         stack((2, 5, 5), hidden=(4, 4))
+
+
+def test_states_are_dropped_out_before_they_are_scored() -> None:
+    """All 64 are 1 whatever the head sees, and a score counts the share that is left of them, made up for."""
+    head = stack((2, 5, 5), seeds=(0,), hidden=(64,), dropout=0.5, crops="full")
+    with torch.no_grad():
+        head.state_weight.zero_()
+        head.state_bias.fill_(1)
+        head.score_weight.fill_(1 / 64)
+        head.score_bias.zero_()
+    inputs = head.prepare(torch.randn(50, 1, 2, 5, 5, dtype=torch.float64))
+    head.train()
+    head.start_epoch(0)
+    scores = head.attention(inputs).step_logits.detach().flatten()
+    assert len(scores.unique()) > 10
+    assert scores.mean() == pytest.approx(1, abs=0.05)
+    assert scores.std(correction=0) == pytest.approx(1 / 8, rel=0.2)  # of 64 that are 0 or 2
+    head.eval()
+    assert torch.allclose(head.attention(inputs).step_logits, torch.ones((), dtype=torch.float64))
+
+
+def test_an_lstm_starts_with_open_forget_gates_and_orthogonal_states() -> None:
+    """Its memory is kept from the start: Jozefowicz et al., ICML 2015."""
+    head = RecurrentAttention(
+        HeadSpec(TrainConfig(head="recurrent-attention", hidden=(6,)), (2, 5, 5), 3, (0, 1))
+    )
+    take, forget, candidate, show = head.lstm_bias.detach().split(6, 1)
+    assert torch.equal(forget, torch.ones(2, 6))
+    assert not any(gate.any() for gate in (take, candidate, show))
+    for gate in head.lstm_weight.detach()[:, 6:].split(6, 2):
+        torch.testing.assert_close(gate @ gate.transpose(1, 2), torch.eye(6).expand(2, 6, 6))
