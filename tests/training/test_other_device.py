@@ -3,6 +3,9 @@
 Whatever mixes devices or waits for a number is refused. What a GPU makes of it, this can't show.
 """
 
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,6 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 META = torch.device("meta")
 WITHOUT_A_META_FORM = {torch.ops.aten._fused_sgd_.tensor_lr, torch.ops.aten._fused_adamw_.tensor_lr}
-GET_ITEM = Tensor.__getitem__
 TRAINED = [name for name, info in HEADS.items() if not info.fitted]
 
 
@@ -61,11 +63,51 @@ def refuse_upload(*args: Any, **kwargs: Any) -> Tensor:
     raise AssertionError("a number was uploaded, for which a GPU that records a step would stop")
 
 
-def refuse_lists(self: Tensor, index: Any) -> Tensor:
-    """Index a tensor, but not by a list, which a GPU gets by an upload and "meta" without one."""
-    if any(isinstance(part, list) for part in (index if isinstance(index, tuple) else (index,))):
-        refuse_upload()
-    return GET_ITEM(self, index)
+@contextmanager
+def recording() -> Iterator[OneDevice]:
+    """Uploads that "meta" does without a copy are refused, too: numbers, and lists as indices."""
+    with pytest.MonkeyPatch.context() as patch, OneDevice() as mode:
+        for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (Tensor, "new_tensor")):
+            patch.setattr(owner, name, refuse_upload)
+        for name in ("__getitem__", "__setitem__"):
+            works = getattr(Tensor, name)
+
+            def index(self: Tensor, index: Any, *value: Any, works: Any = works) -> Any:
+                if any(isinstance(part, list) for part in (index if isinstance(index, tuple) else (index,))):
+                    refuse_upload()
+                return works(self, index, *value)
+
+            patch.setattr(Tensor, name, index)
+        yield mode
+
+
+FORBIDDEN: dict[str, Any] = {
+    "a list as index": lambda x: x[[0, 1]],
+    "a list as index among others": lambda x: x[0, [0, 1]],
+    "a list as index of what is set": lambda x: x.__setitem__([0, 1], 0.0),
+    "an array as index": lambda x: x[np.array([0, 1])],
+    "numbers of Python": lambda x: x * torch.tensor([1.0, 2.0, 3.0], device=META),
+    "numbers of Python for a like tensor": lambda x: x * x.new_tensor([1.0, 2.0, 3.0]),
+    "numbers of Python as a tensor": lambda x: x * torch.as_tensor([1.0, 2.0, 3.0], device=META),
+    "numbers of numpy": lambda x: x * torch.from_numpy(np.ones(3, np.float32)).to(META),
+    "a number in RAM": lambda x: x * torch.ones(()),
+    "a number for Python": lambda x: x.sum().item(),
+    "a decision of Python": lambda x: bool(x.sum() > 0),
+    "a copy in RAM": lambda x: x.cpu(),
+    "places of a condition": lambda x: x.nonzero(),
+    "a mask as index": lambda x: x[x > 0],
+    "a size that depends on numbers": lambda x: x.unique(),
+}
+"""What no step may do that a GPU records."""
+
+
+@pytest.mark.parametrize("forbidden", FORBIDDEN.values(), ids=FORBIDDEN.keys())
+def test_what_cannot_be_recorded_is_seen_without_a_gpu(forbidden: Any) -> None:
+    x = torch.zeros(4, 3, device=META)
+    with contextlib.suppress(AssertionError, RuntimeError), recording() as mode:  # of these rules, or torch's
+        forbidden(x)
+        assert not mode.uploads
+        pytest.fail("nothing was seen")
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
@@ -73,7 +115,7 @@ def refuse_lists(self: Tensor, index: Any) -> Tensor:
 @pytest.mark.parametrize("write", [write_cache, write_multilabel_cache])
 @pytest.mark.parametrize("name", TRAINED)
 def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
-    tmp_path: Path, name: str, write: Any, crops: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, write: Any, crops: Any, kind: str
 ) -> None:
     settings = TrainConfig(head=name, crops=crops, hidden=(8,), dropout=0.0)
     head, source = head_and_source(write(tmp_path, 40), settings)
@@ -85,9 +127,7 @@ def test_epochs_stay_on_their_device_and_only_their_order_is_uploaded(
     optimizer = make_optimizer(kind, dict(head.named_parameters()), [0.1, 0.2], [1e-3, 0.0])
     memory, factor = maps.new_batch(16), torch.zeros((), device=META)
     step = make_step(head, optimizer, memory)
-    monkeypatch.setattr(torch, "tensor", refuse_upload)  # which "meta" does without a copy
-    monkeypatch.setattr(Tensor, "__getitem__", refuse_lists)
-    with OneDevice() as mode:
+    with recording() as mode:
         for batch in maps.shuffled(memory, np.random.default_rng(0)):
             assert step(batch, factor).shape == (2,)
     assert mode.uploads == 2  # the order of the images, and of their examples
