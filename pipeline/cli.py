@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import gc
 import inspect
+import os
 import shutil
 import signal
 import sys
@@ -101,6 +102,7 @@ def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: s
     """
     program = _program()
     secure_output()
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files, whatever is set there for windows, or mistyped
     try:
         signal.signal(signal.SIGTERM, _terminate)
         config = parse(config_class, program, sys.argv[1:])

@@ -234,6 +234,23 @@ def test_a_number_of_cores_that_is_none_is_one_line(found: str, tmp_path: Path) 
     assert (done.returncode, done.stderr) == (2, expected)
 
 
+def test_a_backend_that_is_none_makes_no_difference_to_pictures(tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text("def begin(config): import matplotlib\n")
+    program = (
+        "import sys; from pipeline.cli import main; from pipeline.config import TrainConfig\n"
+        f"sys.path.insert(0, {str(tmp_path)!r}); sys.exit(main(TrainConfig, 'stage:begin'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"MPLBACKEND": "mistyped"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("columns", ["1", "2", "3"])
 def test_help_is_shown_however_narrow_the_terminal(columns: str) -> None:
     command = [sys.executable, str(ROOT / "train_head.py"), "--help"]

@@ -12,6 +12,7 @@ from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.scored import Scored
 from pipeline.files import write_json
 from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
+from pipeline.progress import over
 from pipeline.runs.table import table
 
 
@@ -23,7 +24,7 @@ def compare(scored: list[Scored], out: Path, *, resamples: int, seed: int) -> Pa
     """
     first, *others = scored
     base, runs = first.predictions, [_entry(first, Interval(0.0, 0.0, 0.0))]
-    for run in others:
+    for run in over(others, "comparing", "runs"):
         other = in_order(first.folder, base, run.folder, run.predictions)
         if base.multi_label:
             found = mean_ap_interval(base.logits, other.logits, base.labels, resamples=resamples, seed=seed)

@@ -29,6 +29,7 @@ from pipeline.images.blocks import digests
 from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
+from pipeline.progress import Progress
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.prepare import PreparedTrunk, map_shape
@@ -216,11 +217,13 @@ def refuse_changed_images(job: Job, recorded: NDArray[np.uint8], readers: Decode
     Raises: StaleCacheError naming the first image that has changed.
     """
     rows = np.flatnonzero(recorded.any(axis=1))
-    for some, found in digests(job.split.take(rows), readers):
-        differ = (found != recorded[rows[some.start : some.stop]]).any(axis=1)
-        if differ.any():
-            path = job.split.paths[int(rows[some.start + int(differ.argmax())])]
-            raise StaleCacheError(
-                f"{job.path}: made from another image: the bytes of {path} have changed; "
-                f"delete {job.path.name}* or choose another --cache"
-            )
+    with Progress(f"comparing {job.split.split}", len(rows), "images") as progress:
+        for some, found in digests(job.split.take(rows), readers):
+            progress.advance(len(some))
+            differ = (found != recorded[rows[some.start : some.stop]]).any(axis=1)
+            if differ.any():
+                path = job.split.paths[int(rows[some.start + int(differ.argmax())])]
+                raise StaleCacheError(
+                    f"{job.path}: made from another image: the bytes of {path} have changed; "
+                    f"delete {job.path.name}* or choose another --cache"
+                )
