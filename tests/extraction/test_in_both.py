@@ -39,7 +39,7 @@ def test_images_in_both_splits_are_counted_and_one_is_named(
 
 
 def test_digests_are_compared_as_a_whole(tmp_path: Path) -> None:
-    """The first of three agrees in its first half, the second in its second half, the last in both or none."""
+    """The first of three agrees in its first half, the second in its second half."""
     digests = np.arange(48, dtype=np.uint8).reshape(3, 16)
 
     def cache(name: str, image_digests: np.ndarray) -> FeatureCache:
