@@ -13,7 +13,7 @@ from support.no_room import no_room
 from cache import Paths
 from pipeline.errors import WeightsError
 from pipeline.evaluation.plots import save
-from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.scored import Predictions
 from pipeline.files import append_line, keep_lines, replacing, write_json
 from pipeline.runs.tensors import write_tensors
 

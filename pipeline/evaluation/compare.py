@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.checks import slug
 from pipeline.errors import RunError
-from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.scored import Scored
+from pipeline.evaluation.scored import Predictions, Scored
 from pipeline.files import write_json
 from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
 from pipeline.progress import over

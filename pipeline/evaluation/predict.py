@@ -7,7 +7,7 @@ Maps are read in batches, so memory does not grow with the cache. The trunk is n
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,52 +22,15 @@ from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.evaluation.contents import content_keys
+from pipeline.evaluation.scored import Predictions
 from pipeline.extraction.identity import FLAGS
-from pipeline.files import replacing
 from pipeline.maps.source import to_tensor
-from pipeline.metrics.single_label import ranks
 from pipeline.progress import over
 from pipeline.runs.find_cache import TEST, find_cache
 from pipeline.runs.folder import LoadedHead, load_run, read_config
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed", "val_rows"}
 """Fields of a cache's identity in which the test split may differ from the training split."""
-
-
-class Predictions(NamedTuple):
-    """N test images under one head."""
-
-    logits: NDArray[np.float32]  # (N, K)
-    labels: NDArray[np.integer]  # (N,) positions in `classes`; multi-label (N, K): 1, 0, or -1 not counted
-    paths: Paths  # N, of the images, relative to their dataset
-    classes: NDArray[np.str_]  # (K,)
-    contents: NDArray[np.void]  # (N,) 16 bytes, equal where images are the same
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image can have several of the classes."""
-        return self.labels.ndim == 2
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """(N,) whether the label has the highest logit; among equal ones the first counts, as in `metrics`.
-
-        Raises: ValueError when images have several labels, and so no answer that is right or wrong.
-        """
-        if self.multi_label:
-            raise ValueError("images with several labels are not right or wrong as a whole")
-        return ranks(self.logits, self.labels) == 0
-
-    def save(self, path: Path, cache: Mapping[str, str]) -> None:
-        """Write an .npz file, whole or not at all, that numpy.load reads without pickles. Paths are UTF-8, a
-        zero byte behind each; `cache` says which one the images are from.
-        """
-        paths = np.frombuffer(self.paths.data, np.uint8)
-        digests = self.contents.view(np.uint8).reshape(-1, 16)
-        arrays = {"logits": self.logits, "labels": self.labels, "classes": self.classes}
-        facts = {f"cache_{name}": np.array(value) for name, value in cache.items()}
-        with replacing(path) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, paths=paths, image_digests=digests, **facts)
 
 
 class Subject(NamedTuple):
@@ -130,7 +93,10 @@ def predict(folder: Path, *, device: str = "auto") -> Predictions:
 def score_images(subject: Subject, batch: int = 500) -> Predictions:
     """Score a head's test images, `batch` in a forward pass. Raises: RunError when its head diverged."""
     loaded, folder = subject.loaded, subject.folder
-    logits = np.concatenate([loaded.logits(maps).float().cpu().numpy() for maps in subject.batches(batch)])
+    logits, done = np.empty((len(subject.rows), len(loaded.classes)), np.float32), 0
+    for maps in subject.batches(batch):
+        logits[done : done + len(maps)] = loaded.logits(maps).float().cpu().numpy()
+        done += len(maps)
     diverged = np.flatnonzero(~np.isfinite(logits).all(1))
     if len(diverged):
         raise RunError(

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.checks import flag
 from pipeline.errors import RunError
 from pipeline.files import read_json
+from pipeline.runs import leaderboard
 from pipeline.runs.folder import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config, write_config
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
@@ -89,8 +90,9 @@ def finished(run_dir: Path) -> bool:
     """Whether the run in the folder is whole. Some heads of a sweep may have lost their weights: an ablation
     keeps only those that it scored."""
     if (run_dir / LEADERBOARD).exists():
-        heads = read_json(run_dir / LEADERBOARD).get("heads") or [{}]
-        return all("folder" in head and (run_dir / head["folder"] / SUMMARY).exists() for head in heads)
+        if not leaderboard.are_scored(read_json(run_dir / LEADERBOARD).get("heads")):
+            return False  # training makes another
+        return all((run_dir / head["folder"] / SUMMARY).exists() for head in leaderboard.read(run_dir))
     return (run_dir / SUMMARY).exists() and (run_dir / HEAD).exists()
 
 

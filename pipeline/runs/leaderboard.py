@@ -3,7 +3,7 @@
 from collections import defaultdict
 from math import inf, isfinite
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -44,12 +44,17 @@ def read(run_dir: Path) -> list[dict[str, Any]]:
     """
     path = run_dir / LEADERBOARD
     heads = read_json(path).get("heads")
-    if not isinstance(heads, list) or not heads or not all(map(_is_scored, heads)):
+    if not are_scored(heads):
         raise RunError(f"{path}: expected the scored heads of a sweep, found none; train it again")
     for folder in (head["folder"] for head in heads):
         if not _is_inside(folder):
             raise RunError(f"{path}: expected folders inside {run_dir}, found {folder!r}; train it again")
     return heads
+
+
+def are_scored(heads: Any) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether these are a leaderboard's heads, as far as their fields go: a folder and a score, or none."""
+    return isinstance(heads, list) and len(heads) > 0 and all(map(_is_scored, heads))
 
 
 def _is_scored(head: Any) -> bool:

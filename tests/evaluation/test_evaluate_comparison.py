@@ -12,7 +12,7 @@ from support.evaluating import CLASSES, head, predictions, settings, two_heads, 
 from cache import Paths
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import in_order
-from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.scored import Predictions
 from pipeline.evaluation.stage import evaluate
 from pipeline.metrics.bootstrap import top1_interval
 

@@ -10,7 +10,7 @@ import torch
 
 from cache import CacheHeader, CacheWriter, FeatureCache, Paths
 from pipeline.config import EvaluateConfig, TrainConfig
-from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.scored import Predictions
 from pipeline.runs.folder import load_run
 from pipeline.training.stage import train
 from support.toy import file_digests

@@ -177,3 +177,14 @@ def test_two_trainings_into_one_folder_do_not_mix(tmp_path: Path, cache: Path) -
         train(config(cache, run))
     assert not (run / "metrics.jsonl").exists()
     train(config(cache, run))
+
+
+@pytest.mark.parametrize("heads", ["[3]", "{}", '[{"folder": 3}]', "null"])
+def test_a_leaderboard_without_heads_is_made_again(heads: str, tmp_path: Path, cache: Path) -> None:
+    settings = {"lr": (0.1, 1e-6)}
+    run = train(config(cache, tmp_path / "run", **settings))
+    whole = (run / "leaderboard.json").read_text()
+    (run / "leaderboard.json").write_text(f'{{"heads": {heads}}}')
+    train(config(cache, run, **settings))
+    found, made = (json.loads(text)["heads"] for text in ((run / "leaderboard.json").read_text(), whole))
+    assert [head["folder"] for head in found] == [head["folder"] for head in made]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.regions.geometry import BoxArray
 from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import Looked
+from pipeline.progress import over
 
 
 class Regions(NamedTuple):
@@ -46,7 +47,7 @@ class HitRate(NamedTuple):
 def rate(looked: Looked, images: Images) -> HitRate | None:
     """The hit rate of the shown crop's regions on predicted objects; None without boxes."""
     predicted, found = (looked.logits > 0) & looked.present, []
-    for row, path in enumerate(looked.paths):
+    for row, path in enumerate(over(looked.paths, "looking at regions", "images")):
         objects = images.boxes(path, looked.classes)
         if objects is None:
             return None
