@@ -153,13 +153,14 @@ from pipeline.config import TrainConfig
 from pipeline.training.stage import train
 
 cache, out = sys.argv[1:]
-train(TrainConfig(cache=cache, out=out + "/small", hidden=(4,), per_class=4, val_fraction=0.5, epochs=1))
+small = {"hidden": (4,), "per_class": 4, "val_fraction": 0.5, "epochs": 1}
+train(TrainConfig(cache=cache, out=out + "/small", device="cpu", **small))
 addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (250 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
 
 
 def run(budget):
-    flags = f"--cache {cache} --out {out}/run --hidden 4 --crop-cells 7 --epochs 1 --batch 64"
+    flags = f"--cache {cache} --out {out}/run --hidden 4 --crop-cells 7 --epochs 1 --batch 64 --device cpu"
     sys.argv = ["train_head.py", *flags.split(), "--memory-budget-mb", *budget.split()]
     with contextlib.redirect_stderr(io.StringIO()) as said:
         return main(*COMMANDS["train"]), said.getvalue()
