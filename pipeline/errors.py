@@ -52,8 +52,8 @@ def cant_open(path: Path, error: OSError) -> str:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether numpy, CUDA, torch or a memory map ran out of memory. torch has no class for it on a CPU, nor for
-    memory of a CPU that a GPU copies from."""
+    """Whether numpy, CUDA, torch or a memory map ran out of memory. torch has no class for it on a CPU, nor
+    for memory of a CPU that a GPU copies from."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
