@@ -72,3 +72,34 @@ def test_workers_of_a_killed_parent_go_too(program: subprocess.Popen[str]) -> No
     wait_for("at work", program)
     program.kill()
     end_of(program)
+
+
+PRINTS = """
+import sys
+from pathlib import Path
+from pipeline.engines.processes import processes
+from pipeline.progress import secure_output
+
+def start():
+    print("a line of a library", flush=True)
+
+def work():
+    print("another", file=sys.stderr, flush=True)
+    return open("opened", "w").fileno()
+
+if __name__ == "__main__":
+    secure_output()
+    with processes(1, start) as pool:
+        Path("result").write_text("safe" if pool.submit(work).result() > 2 else "in the way of prints")
+"""
+
+
+@pytest.mark.fault("standard output or error that is closed, full or left by its reader")
+@pytest.mark.parametrize("redirection", [">&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_what_processes_print_may_be_lost(redirection: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PRINTS)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    line = f"{sys.executable} program.py {redirection}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, check=False, timeout=60)
+    assert done.returncode == 0
+    assert (tmp_path / "result").read_text() == "safe"
