@@ -17,6 +17,7 @@ from benchmarks import (
     attention_in_the_loop,
     decoding,
     extraction,
+    folds,
     head_epoch,
     on_gpu,
     read_cache,
@@ -43,6 +44,7 @@ def main() -> None:
     benchmarks = (
         read_cache,
         head_epoch,
+        folds,
         trunk_forward,
         trunk_in_the_loop,
         attention,

@@ -44,6 +44,10 @@ class TrainingSettings(SharedSettings):
     val_fraction: Fraction | None = None
     """Share of the labelled images that is held out to choose the best epoch, or the setting of logistic and
     knn (default: the dataset's own validation images, or 0.1 where it has none beside its test split)."""
+    folds: Annotated[int, Range(2, 100)] | None = None
+    """Cross-validation instead of a validation part: every setting learns from all folds but one, once for
+    each, in one pass, and is scored on the images of that one. Heads then learn from all images, up to the
+    epoch that did best over the folds (default: none)."""
     memory_budget_mb: Annotated[int, Range(1, 100_000_000)] | None = None
     """Memory for maps, which has no effect on results; a cache that doesn't fit is read from disk in each
     epoch, which logistic and knn can't do (default: half of the free memory)."""
@@ -60,6 +64,8 @@ class TrainingSettings(SharedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_twins("lr", "weight_decay", "seed", "csra_temperature", "constraints")
+        if self.folds and self.val_fraction is not None:
+            raise self.refused("folds", "takes the place of --val-fraction; leave one of them out")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +107,11 @@ class TrainConfig(TrainingSettings, HeadSettings):
         """The folder that is made, relative to the working directory."""
         crops = "" if HEADS[self.head].pooled else self.crops
         return Path(self.out or Path("artifacts/runs") / slug(Path(self.cache).name, self.head, crops))
+
+    @property
+    def blocks(self) -> int:
+        """How often a stack holds each head: once, or once for each fold and once for all images."""
+        return self.folds + 1 if self.folds and not HEADS[self.head].fitted else 1
 
     @property
     def group_name(self) -> str:

@@ -63,6 +63,30 @@ def holdout(labels: Labels, fraction: float, seed: int) -> tuple[Rows, Rows]:
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def draw_folds(labels: Labels, folds: int, seed: int) -> Rows:
+    """Draw a fold for each row, (N,) from 0 on, of as many images as the others and of as many of each class,
+    or one more or less; -1: in no fold, so that nothing is scored on it and everything learns from it.
+
+    An image with several labels counts for its rarest class. In no fold are the only images of a class.
+
+    Raises: ConfigError when there are fewer images to score on than folds.
+    """
+    if labels.ndim > 1:
+        groups, present_NK = rarest(labels), labels == 1
+        alone = (present_NK & (present_NK.sum(0) == 1)).any(1)
+    else:
+        groups, alone = labels, np.bincount(labels)[labels] == 1
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(~alone))
+    if len(order) < folds:
+        raise ConfigError(
+            f"--folds: expected at least {folds} images that are not the only ones of a class, found "
+            f"{len(order)}; give fewer folds or more images"
+        )
+    fold = np.full(len(labels), -1)
+    fold[order[np.argsort(groups[order], kind="stable")]] = np.arange(len(order)) % folds
+    return fold
+
+
 def rarest(labels_NK: Labels) -> NDArray[np.int64]:
     """(N,) the class of each image that fewest images have; -1 for an image without any."""
     present_NK = labels_NK == 1

@@ -9,8 +9,9 @@ A subclass of `FittedHead` has `fit` too, and is computed from all maps at once 
 Shapes: M heads, B images, V views, K classes, C×H×W cells of a map.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -68,9 +69,20 @@ class Head(nn.Module):
         """Score inputs (B, ...) from `prepare`: logits (M, B, K)."""
         raise NotImplementedError
 
-    def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each head (M,), averaged over the batch. labels: (B,) int64 or (B, K) int8."""
-        return mean_loss(self(inputs), labels, self.loss)
+    def losses(self, inputs: Tensor, labels: Tensor, own_MB: Tensor | None = None) -> Tensor:
+        """The loss of each head (M,), averaged over the batch, or over the images of it that are the head's
+        own to learn from. labels: (B,) int64 or (B, K) int8."""
+        return mean_loss(self(inputs), labels, self.loss, own_MB)
+
+    def some(self, places: slice) -> Self:
+        """Some heads of the stack as a stack of their own, on the same memory, to score with."""
+        stack = copy.copy(self)
+        stack.seeds, stack._generators = self.seeds[places], self._generators[places]
+        stack._parameters = {
+            name: nn.Parameter(p.detach()[places], requires_grad=False)
+            for name, p in self.named_parameters(recurse=False)
+        }
+        return stack
 
     def new_weight(self, *shape: int, std: float) -> nn.Parameter:
         """A parameter (M, *shape), normally distributed; each head draws from its own seed."""

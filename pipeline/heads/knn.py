@@ -49,9 +49,8 @@ class NearestNeighbours(FittedHead):
 
     @torch.no_grad()
     def fit(self, train: Examples, choose: bool) -> list[dict[str, Any]]:
-        self.bank[0].copy_(train.inputs)
-        F.normalize(self.bank, dim=2, out=self.bank)
-        self.bank_labels[0] = train.labels
+        self.bank.data = F.normalize(train.inputs.to(self.bank.dtype), dim=1)[None]
+        self.bank_labels = train.labels[None]
         known = len(train.labels)
         counts = [k for k in COUNTS if k <= known] if choose else [min(UNVALIDATED, known)]
         self.neighbours = self.neighbours.new_tensor(counts)

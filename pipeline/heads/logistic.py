@@ -77,8 +77,7 @@ class Logistic(Linear, FittedHead):
 
     def by_torch(self, train: Examples, strengths: Sequence[float]) -> Iterator[Solution]:
         """Minimise by L-BFGS on the device of the head, which ends with the last solution."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        self.weight, self.bias = (nn.Parameter(torch.zeros_like(p[:1])) for p in (self.weight, self.bias))
         for strength in strengths:
             self._minimise(train, strength)
             yield self.weight.detach().clone(), self.bias.detach().clone()

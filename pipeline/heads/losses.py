@@ -66,14 +66,21 @@ def classification_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor
     return (error_MBK * error_MBK).sum(2) * (count_B1[:, 0] > 0)
 
 
-def mean_loss(logits_MBK: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """The classification loss (M,) of each head, averaged over the images."""
-    if kind == "cross-entropy" and kernels.usable(logits_MBK):
+def mean_loss(logits_MBK: Tensor, labels: Tensor, kind: str, own_MB: Tensor | None = None) -> Tensor:
+    """The classification loss (M,) of each head, averaged as `mean_of` does."""
+    if kind == "cross-entropy" and own_MB is None and kernels.usable(logits_MBK):
         from pipeline.kernels.cross_entropy import MOST_CLASSES, MeanCrossEntropy
 
         if logits_MBK.shape[2] <= MOST_CLASSES:
             return MeanCrossEntropy.apply(logits_MBK, labels)
-    return classification_loss(logits_MBK, labels, kind).mean(1)
+    return mean_of(classification_loss(logits_MBK, labels, kind), own_MB)
+
+
+def mean_of(losses_MB: Tensor, own_MB: Tensor | None) -> Tensor:
+    """The mean (M,) over the images, or over those that are a head's own: 0 of a head without any."""
+    if own_MB is None:
+        return losses_MB.mean(1)
+    return torch.where(own_MB, losses_MB, 0.0).sum(1) / own_MB.sum(1).clamp(min=1)
 
 
 def localisation_loss(theta_MBNS4: Tensor, constraints: Collection[str], places_S2: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from pipeline.checks import flag
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
-from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss
+from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss, mean_of
 from pipeline.heads.lstm import Cell, lstm_weight
 from pipeline.heads.shared_layer import SharedLayer
 from pipeline.heads.transformer import Transformer
@@ -111,11 +111,11 @@ class RecurrentAttention(Head):
     def forward(self, inputs: Tensor) -> Tensor:
         return self.attention(inputs).logits
 
-    def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def losses(self, inputs: Tensor, labels: Tensor, own_MB: Tensor | None = None) -> Tensor:
         found = self.attention(inputs)
         losses = classification_loss(found.logits, labels, self.loss)
         constrained = localisation_loss(found.theta, self.constraints, self.places)
-        return (losses + self.localisation * constrained).mean(1)
+        return mean_of(losses + self.localisation * constrained, own_MB)
 
     def attention(self, inputs: Tensor) -> Attention:
         """Find all regions and their scores in inputs from `prepare`."""

@@ -9,6 +9,7 @@ happens to be free. The order is drawn over the whole part: caches are often sor
 asked for many rows at a time gives single ones at a third of its speed or more (not a spinning one).
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,14 +27,19 @@ PORTION_BYTES = 32 << 20  # read while batches are made of as much: enough reque
 
 
 class Batch(NamedTuple):
-    """Examples on the device: inputs (B, ...), and labels (B,) int64 or (B, K) int8."""
+    """Examples on the device: inputs (B, ...), and labels (B,) int64 or (B, K) int8; for cross-validation the
+    folds (B,) int64 that they are in."""
 
     inputs: Tensor
     labels: Tensor
+    folds: Tensor | None = None
 
     def first(self, count: int) -> "Batch":
         """The first examples in the same memory; the batch itself where these are all."""
-        return self if count == len(self.labels) else Batch(self.inputs[:count], self.labels[:count])
+        if count == len(self.labels):
+            return self
+        folds = None if self.folds is None else self.folds[:count]
+        return Batch(self.inputs[:count], self.labels[:count], folds)
 
 
 class Maps:
@@ -46,12 +52,15 @@ class Maps:
         """`drawn`: how many views of an image there are to draw from, of which the first is the plain one."""
         self.source, self.part, self.drawn = source, part, drawn
         self.labels = torch.tensor(part.labels, device=source.device)
+        self.folds = None if part.folds is None else torch.tensor(part.folds, device=source.device)
         self._on_gpu = source.device.type == "cuda"
 
     def new_batch(self, size: int) -> Batch:
         """Memory for a batch of `size` examples, or of all if they are fewer."""
         size = min(size, len(self.labels))
-        return Batch(self.source.new_inputs(size), self.labels.new_empty((size, *self.labels.shape[1:])))
+        folds = None if self.folds is None else self.folds.new_empty(size)
+        labels = self.labels.new_empty((size, *self.labels.shape[1:]))
+        return Batch(self.source.new_inputs(size), labels, folds)
 
     def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
         """Every image once, in the order and the views that `rng` draws, without the first `skip` batches.
@@ -63,6 +72,18 @@ class Maps:
     def in_order(self, size: int) -> Iterator[Batch]:
         """Every image's plain view, in the order of the rows: `size` at a time, fewer of large ones."""
         raise NotImplementedError
+
+    def _tell(self, batch: Batch, images: Tensor) -> Batch:
+        """Fill in what is known of these images."""
+        torch.index_select(self.labels, 0, images, out=batch.labels)
+        if self.folds is not None and batch.folds is not None:
+            torch.index_select(self.folds, 0, images, out=batch.folds)
+        return batch
+
+    def _plain(self, inputs: Iterable[Tensor], size: int) -> Iterator[Batch]:
+        """Batches in the order of the rows, from their inputs."""
+        folds = itertools.repeat(None) if self.folds is None else self.folds.split(size)
+        return map(Batch, inputs, self.labels.split(size), folds)
 
     def _drawn(self, rng: np.random.Generator, skip: int) -> tuple[Rows, Rows]:
         """The images of an epoch, and the view that is drawn of each, but for the first `skip`."""
@@ -101,14 +122,13 @@ class MapsInMemory(Maps):
             else:
                 maps = torch.index_select(self.examples, 0, example, out=stored[: len(example)])
                 batch.inputs.copy_(self.source.inputs(maps))
-            torch.index_select(self.labels, 0, chosen, out=batch.labels)
-            yield batch
+            yield self._tell(batch, chosen)
 
     def in_order(self, size: int) -> Iterator[Batch]:
         size = min(size, self.source.chunk)
         plain = self.examples[:: self.drawn].split(size)
         inputs = plain if self.prepared else map(self.source.inputs, plain)
-        return map(Batch, inputs, self.labels.split(size))
+        return self._plain(inputs, size)
 
 
 class MapsOnDisk(Maps):
@@ -125,13 +145,12 @@ class MapsOnDisk(Maps):
         for images, maps in self._read(order, views, size):
             batch = memory.first(len(images))
             batch.inputs.copy_(self.source.inputs(maps))
-            torch.index_select(self.labels, 0, images.to(self.labels.device), out=batch.labels)
-            yield batch
+            yield self._tell(batch, images.to(self.labels.device))
 
     def in_order(self, size: int) -> Iterator[Batch]:
         size, order = min(size, self.source.chunk), np.arange(len(self.labels))
         inputs = (self.source.inputs(maps) for _, maps in self._read(order, np.zeros_like(order), size))
-        return map(Batch, inputs, self.labels.split(size))
+        return self._plain(inputs, size)
 
     def _read(self, order: Rows, views: Rows, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images, `size` at a time, and their maps as they are stored."""

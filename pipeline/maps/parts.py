@@ -13,10 +13,14 @@ from pipeline.errors import ConfigError
 
 
 class Part(NamedTuple):
-    """Rows of a cache, ascending, and their labels: positions in the classes (n,), or columns (n, K)."""
+    """Rows of a cache, ascending, and their labels: positions in the classes (n,), or columns (n, K).
+
+    `folds` (n,) are there for cross-validation: the fold of each row, as `draw_folds` draws it.
+    """
 
     rows: Rows
     labels: Labels
+    folds: Rows | None = None
 
 
 def split(

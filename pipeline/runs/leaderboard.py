@@ -98,7 +98,12 @@ def _mean(run_dir: Path, heads: list[dict[str, Any]]) -> tuple[dict[str, Any], D
     deviation = float(score.std(ddof=1)) if len(heads) > 1 else None
     figures = {**kind.figures(mean, images, draws_R), f"{kind.key}_std": deviation}
     diverged = sum(head.get("diverged", False) for head in heads)
-    line = {**{key: heads[0][key] for key in KEYS}, "seeds": len(heads), "diverged": diverged, **figures}
+    line = {
+        **{key: heads[0].get(key) for key in (*KEYS, "folds")},
+        "seeds": len(heads),
+        "diverged": diverged,
+        **figures,
+    }
     return {**line, "val_loss": float(loss.mean())}, draws_R
 
 
@@ -109,7 +114,8 @@ def _minus(
     key = score_in(line).key
     if line is first or draws_R is None or first_R is None:
         return None
-    return Interval(line[key] - first[key], *middle(draws_R - first_R))._asdict()
+    # Rounded far below what one image counts for, so that equal scores of several seeds differ by zero.
+    return Interval(line[key] - first[key], *middle(np.round(draws_R - first_R, 4)))._asdict()
 
 
 def alike(setting: dict[str, Any]) -> bool:
@@ -137,7 +143,8 @@ def _print(settings: list[dict[str, Any]]) -> None:
         told = (
             f"; {count} of the other {len(settings) - 1} can't be told apart from the first" if count else ""
         )
-        print(f"intervals over {images:,} validation images{told}", *few(settings[0]), sep="\n")
+        folds = f" in {settings[0]['folds']} folds" if settings[0]["folds"] else ""
+        print(f"intervals over {images:,} validation images{folds}{told}", *few(settings[0]), sep="\n")
 
 
 def rank(entry: dict[str, Any]) -> tuple[float, float, float]:

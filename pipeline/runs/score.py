@@ -66,8 +66,10 @@ def few(entry: dict[str, Any]) -> list[str]:
     images = entry["val_images"]
     if not 0 < images < FEW:
         return []
-    points = f"each counts for {100 / images:.1f} points"
-    return [f"only {images} validation images: {points}; give a larger --val-fraction and another --out"]
+    more = (
+        "more images" if entry.get("folds") else "--folds 5 and another --out, which validates on all images"
+    )
+    return [f"only {images} validation images: each counts for {100 / images:.1f} points; give {more}"]
 
 
 def write_draws(folder: Path, draws_R: Draws) -> None:

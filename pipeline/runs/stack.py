@@ -36,7 +36,12 @@ class StackedHead(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """The part of summary.json that tells the head from the others."""
-        return {"group": self.config.group_name, **self.setting._asdict(), "seed": self.seed}
+        return {
+            "group": self.config.group_name,
+            **self.setting._asdict(),
+            "seed": self.seed,
+            "folds": self.config.folds,
+        }
 
 
 def stack_of(config: TrainConfig) -> list[StackedHead]:

@@ -34,10 +34,10 @@ def announce(
     print(
         f"{cache.path}: {shape_text(cache.shape[2:])} {cache.dtype}, key {cache.key[:12]}; "
         f"{images:,} images{f' × {drawn} views' * (drawn > 1)} to train on, "
-        f"{len(val_part.rows):,} to validate"
+        f"{_validated(train_part, val_part)}"
     )
     if isinstance(head, FittedHead):
-        needed = memory_for_all(source, images * drawn + len(val_part.rows))
+        needed = memory_for_all(source, images * drawn + len(val_part.rows), bool(config.folds))
         print(
             f"1 head: {config.head}, computed from all {images * drawn:,} maps at once on {source.device}, "
             f"in about {_size(needed)} of memory"
@@ -53,11 +53,21 @@ def announce(
     kept = 2 + STATES[config.optimizer]  # the weights, the best so far, the optimizer's
     print(
         f"beside the maps: about {_size((kept + 1) * stored)} of memory, gradients included; on the "
-        f"disk {_size(stored)}, and {_size(kept * stored)} for a checkpoint while it goes on"
+        f"disk {_size(stored // config.blocks)}, and {_size(kept * stored)} for a checkpoint while it goes on"
     )
     spec = HeadSpec(config, cache.shape[2:], classes, [0], images * drawn, cache.multi_label)
     if parameters > MANY * spec.examples:
         print(f"{WARNING}{too_many(config.head, spec, parameters)}")
+
+
+def _validated(train_part: Part, val_part: Part) -> str:
+    """What is validated on, in words."""
+    if train_part.folds is None:
+        return f"{len(val_part.rows):,} to validate"
+    scored = int((train_part.folds >= 0).sum())
+    alone = len(train_part.folds) - scored
+    without = f"; {alone:,} that {'is' if alone == 1 else 'are'} alone in a class in none" if alone else ""
+    return f"{scored:,} of them to validate in {train_part.folds.max() + 1} folds{without}"
 
 
 def weights_of(head: Head) -> int:

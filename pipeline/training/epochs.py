@@ -102,7 +102,7 @@ def train_stack(
     facts = {
         "seconds": round(seconds, 3),
         "images_per_second": round(shown / seconds),
-        "heads_at_once": len(stack),
+        "heads_at_once": len(trainer.head.seeds),
     }
     summaries = []
     for m, (head, (found, draws_R)) in enumerate(zip(stack, figures, strict=True)):
@@ -110,7 +110,7 @@ def train_stack(
         if has_diverged:
             (head.folder / HEAD).unlink(missing_ok=True)
         else:
-            write_head(head.folder, {name: v[m : m + 1] for name, v in trainer.best.items()}, normaliser)
+            write_head(head.folder, trainer.weights(m), normaliser)
         if draws_R is not None:
             write_draws(head.folder, draws_R)
         best = {

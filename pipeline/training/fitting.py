@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pipeline.files import append_line, keep_lines, write_json
 from pipeline.heads.base import Examples, FittedHead
 from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Source, damaged, drawn_views
-from pipeline.progress import Progress
+from pipeline.progress import Progress, over
 from pipeline.runs.folder import METRICS, SUMMARY, write_head
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.score import few, score_of, write_draws
-from pipeline.training.validation import validate
+from pipeline.training.validation import Answers, joined, validate
 
 
 def fit(
@@ -32,16 +33,18 @@ def fit(
     maps = MapsInMemory(source, train_part, drawn, "training maps")
     if not maps.examples.isfinite().all():
         raise damaged(source.cache.path)
-    examples = Examples(maps.examples, maps.labels.repeat_interleave(drawn, dim=0))
-    images, score = len(val_part.rows), score_of(train_part.labels)
-    lines, draws = head.fit(examples, choose=images > 0), None
-    if images:
+    score = score_of(train_part.labels)
+    answers = None if maps.folds is None else answers_by_fold(head, maps, maps.folds, run_dir.name)
+    lines = head.fit(examples_of(maps), choose=answers is not None or len(val_part.rows) > 0)
+    if len(val_part.rows):
         val = MapsInMemory(source, val_part, 1, "validation maps")
-        with Progress(f"validating {run_dir.name}", images, "images") as progress:
-            answers = validate(head, val, progress.advance)
+        with Progress(f"validating {run_dir.name}", len(val_part.rows), "images") as progress:
+            answers = validate({None: head}, val, progress.advance)
+    if answers is not None:
         found = answers.scores().tolist(), answers.losses.tolist()
-        lines = [line | {score.key: s, "val_loss": loss} for line, s, loss in zip(lines, *found, strict=True)]
-        draws = answers.on_draws()
+        lines = [
+            line | {score.key: s, "val_loss": loss} for line, s, loss in zip(lines, *found, strict=False)
+        ]
         if not np.isfinite(answers.scores()).any():
             raise damaged(source.cache.path)
     none = dict.fromkeys((score.key, "val_loss", "lr", "weight_decay", "seed"))
@@ -52,11 +55,26 @@ def fit(
         append_line(run_dir / METRICS, line)
     weights = {name: v[best : best + 1] if len(v) > 1 else v for name, v in head.state_dict().items()}
     write_head(run_dir, weights, source.normaliser)
-    value, draws_R = lines[best].get(score.key, math.nan), None if draws is None else draws[best]
-    summary = {**facts, **none, **lines[best], **score.figures(value, images, draws_R)}
-    if draws_R is not None:
-        write_draws(run_dir, draws_R)
+    summary = {**facts, **none, **lines[best], **score.figures(math.nan)}
+    if answers is not None:
+        write_draws(run_dir, draws_R := answers.of(best).on_draws()[0])
+        summary |= score.figures(lines[best][score.key], len(answers.labels), draws_R)
     write_json(run_dir / SUMMARY, {**summary, "seconds": round(seconds, 3), "heads_at_once": 1})
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)
-    said = f"validation {score.in_words(summary)} with " if images else ""
+    said = f"validation {score.in_words(summary)} with " if answers else ""
     print(f"{said}{setting}", *few(summary), f"{run_dir}: computed in {seconds:.1f} s", sep="\n")
+
+
+def examples_of(maps: MapsInMemory, learned: Tensor | slice = slice(None)) -> Examples:
+    """Every drawn view of the images, or of some of them."""
+    examples = maps.examples.unflatten(0, (-1, maps.drawn))[learned].flatten(0, 1)
+    return Examples(examples, maps.labels[learned].repeat_interleave(maps.drawn, dim=0))
+
+
+def answers_by_fold(head: FittedHead, maps: MapsInMemory, folds: Tensor, name: str) -> Answers:
+    """What the head says in each setting of the images of each fold, computed from all others."""
+    parts = []
+    for fold in over(range(int(folds.max()) + 1), f"validating {name}", "folds"):
+        head.fit(examples_of(maps, folds != fold), choose=True)
+        parts.append(validate({fold: head}, maps))
+    return joined(parts)

@@ -52,20 +52,23 @@ def advice(source: Source, batch: int, config: TrainConfig) -> Iterator[None]:
         todo = "take linear, which takes maps batch by batch"
         if not info.fitted:
             smaller = ["smaller --hidden-shapes"] if "hidden" in info.reads else []
+            smaller += ["fewer --folds"] if (config.folds or 0) > 2 else []
             smaller = [*smaller, "fewer heads at once", "a smaller --batch"]
             todo = f"give {', '.join(smaller[:-1])} or {smaller[-1]}, and another --out"
             todo = f"add --memory-budget-mb {least} --resume; or {todo}" if given_mb > least else todo
         raise RunError(f"out of memory; {todo}") from error
 
 
-def memory_for_all(source: Source, maps: int) -> int:
-    """Bytes for a head that takes all maps at once: their inputs, and as much again."""
-    return 2 * source.input_bytes(maps) + source.working_bytes(0)
+def memory_for_all(source: Source, maps: int, folded: bool) -> int:
+    """Bytes for a head that takes all maps at once: their inputs, and as much again; in folds once more, for
+    those of them that it learns from in turn."""
+    return (3 if folded else 2) * source.input_bytes(maps) + source.working_bytes(0)
 
 
-def check_all_fit(name: str, source: Source, maps: int, budget_mb: int | None) -> None:
-    """Raises: ConfigError when inputs, and as much again for the head, don't fit into the memory."""
-    needed_mb = -(-memory_for_all(source, maps) // MB)
+def check_all_fit(config: TrainConfig, source: Source, maps: int) -> None:
+    """Raises: ConfigError when what a head takes that takes all maps at once doesn't fit into the memory."""
+    name, budget_mb = config.head, config.memory_budget_mb
+    needed_mb = -(-memory_for_all(source, maps, bool(config.folds)) // MB)
     needs = f"{name} takes all maps at once, {needed_mb:,} MB for {maps:,} of them, found"
     instead = "take linear, which takes them batch by batch"
     if budget_mb and needed_mb > budget_mb:

@@ -12,9 +12,9 @@ import torch
 
 from cache import FeatureCache
 from pipeline.config import TrainConfig
-from pipeline.datasets.holdout import share_drawn
+from pipeline.datasets.holdout import draw_folds, share_drawn
 from pipeline.device import fast_products, pick_device, products
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.maps.batches import place_maps
@@ -43,11 +43,12 @@ def train(config: TrainConfig) -> Path:
     parts = train_part, val_part = parts_of(config, cache)
     stack = stack_of(config)
     maps = len(train_part.rows) * drawn_views(cache)
-    head, source = open_head(config, cache, [head.seed for head in stack], maps)
+    seeds = [member.seed for member in stack] * config.blocks
+    head, source = open_head(config, cache, seeds, maps)
     images = len(train_part.rows)
     plan = Plan(config.epochs, config.batch or default_batch(images), images, config.data_seed)
     if isinstance(head, FittedHead):
-        check_all_fit(config.head, source, maps + len(val_part.rows), config.memory_budget_mb)
+        check_all_fit(config, source, maps + len(val_part.rows))
     else:
         check_budget(source, plan.batch, config.memory_budget_mb)
     described = describe(config, cache, train_part)
@@ -66,7 +67,7 @@ def train(config: TrainConfig) -> Path:
             print(unlearned)
         source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
-            fit(head, source, *parts, run_dir, {"group": config.group_name})
+            fit(head, source, *parts, run_dir, {"group": config.group_name, "folds": config.folds})
         else:
             trainer = make_trainer(head, source, plan, *parts, stack, config)
             train_stack(trainer, stack, source.normaliser, run_dir)
@@ -75,15 +76,25 @@ def train(config: TrainConfig) -> Path:
 
 def parts_of(config: TrainConfig, cache: FeatureCache) -> tuple[Part, Part]:
     """The training part and the validation part of a cache. Raises: ConfigError."""
-    return split(
+    own = own_rows(cache.identity)
+    if config.folds and own:
+        raise ConfigError(
+            f"--folds: expected a dataset without validation images of its own, {cache.path} has {own:,}, "
+            "which choose epochs and settings; leave it out"
+        )
+    train_part, val_part = split(
         cache.labels,
         cache.classes,
         classes=config.classes,
         per_class=config.per_class,
-        val_fraction=config.val_fraction,
+        val_fraction=0.0 if config.folds else config.val_fraction,
         data_seed=config.data_seed,
-        own=own_rows(cache.identity),
+        own=own,
     )
+    if config.folds:
+        folds = draw_folds(train_part.labels, config.folds, config.data_seed)
+        train_part = train_part._replace(folds=folds)
+    return train_part, val_part
 
 
 def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
     images = len(train_part.rows)
     return {
         **config.as_json(),
-        "val_fraction": share_drawn(config.val_fraction, own_rows(cache.identity)),
+        "val_fraction": None if config.folds else share_drawn(config.val_fraction, own_rows(cache.identity)),
         "stage": "train",
         **places_of(config.cache, config.run_dir),
         "cache_key": cache.key,
@@ -140,7 +151,7 @@ def make_trainer(
     optimizer = make_optimizer(
         config.optimizer,
         dict(head.named_parameters()),
-        lr=[member.setting.lr for member in stack],
-        weight_decay=[member.setting.weight_decay for member in stack],
+        lr=[member.setting.lr for member in stack] * config.blocks,
+        weight_decay=[member.setting.weight_decay for member in stack] * config.blocks,
     )
-    return Trainer(head, optimizer, train_maps, val, plan)
+    return Trainer(head, optimizer, train_maps, train_maps if config.folds else val, plan, config.blocks - 1)

@@ -20,12 +20,17 @@ LIVE_STEPS = 3
 """Steps before the recording, in which libraries set themselves up."""
 
 
-def make_step(head: Head, optimizer: Optimizer, memory: Batch) -> Step:
-    """The fastest step that the device and the head allow. `memory` is where full batches will be."""
+def make_step(head: Head, optimizer: Optimizer, memory: Batch, left_out: Tensor | None = None) -> Step:
+    """The fastest step that the device and the head allow.
+
+    Args:
+        memory: where full batches will be.
+        left_out: (M,) the fold that each head doesn't learn from.
+    """
     ones = torch.ones(len(head.seeds), device=memory.labels.device)
 
     def step(batch: Batch, factor: float | Tensor) -> Tensor:
-        losses = head.losses(*batch)
+        losses = head.losses(batch.inputs, batch.labels, own_images(batch, left_out))
         losses.backward(ones.to(losses.dtype))  # the gradient of their sum
         optimizer.step(factor)
         return losses.detach()
@@ -33,6 +38,13 @@ def make_step(head: Head, optimizer: Optimizer, memory: Batch) -> Step:
     if ones.device.type == "cuda" and head.recordable:
         return RecordedStep(step, memory, record_on_gpu, on_side_stream)
     return step
+
+
+def own_images(batch: Batch, left_out: Tensor | None) -> Tensor | None:
+    """(M, B) whether a head learns from an image; None: all from all."""
+    if left_out is None or batch.folds is None:
+        return None
+    return batch.folds != left_out[:, None]
 
 
 class RecordedStep:

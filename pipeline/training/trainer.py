@@ -20,7 +20,7 @@ from pipeline.runs.score import MAP, TOP1
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.training.optimizer import Optimizer
 from pipeline.training.schedule import schedule
-from pipeline.training.step import make_step
+from pipeline.training.step import make_step, own_images
 from pipeline.training.validation import Answers, validate
 
 BEST = ("best_epoch", "best_score", "best_loss")
@@ -46,25 +46,46 @@ def default_batch(rows: int) -> int:
 
 
 class Trainer:
-    """Trains a stack epoch by epoch and keeps each head's best weights by validation."""
+    """Trains a stack epoch by epoch and keeps each head's best weights by validation.
 
-    def __init__(self, head: Head, optimizer: Optimizer, train: Maps, val: Maps | None, plan: Plan) -> None:
+    For cross-validation in K folds, `train` is the validation part as well, and the stack holds every head
+    K + 1 times, block by block: block k leaves out the images of fold k, in the same batches as the others,
+    and is scored on them; the last block learns from all images. A head's score is that of its K blocks on
+    all images, by which they have one best epoch; its weights are those of the last block in this epoch.
+    """
+
+    def __init__(
+        self, head: Head, optimizer: Optimizer, train: Maps, val: Maps | None, plan: Plan, folds: int = 0
+    ) -> None:
         self.head, self.optimizer, self.train, self.val, self.plan = head, optimizer, train, val, plan
         self.score = TOP1 if train.labels.ndim == 1 else MAP
-        heads, self.device = len(head.seeds), next(head.parameters()).device
+        self.blocks, self.device = folds + 1, next(head.parameters()).device
+        heads = len(head.seeds) // self.blocks
+        self.left_out: Tensor | None = None
+        self.scored: dict[int | None, Head] = {None: head}
+        self.images = np.full(len(head.seeds), plan.rows)  # that each learns from
+        if train.folds is not None:
+            self.left_out = torch.arange(self.blocks, device=self.device).repeat_interleave(heads)
+            self.scored = {k: head.some(slice(k * heads, (k + 1) * heads)) for k in range(folds)}
+            self.images -= (train.folds == self.left_out[:, None]).sum(1).cpu().numpy()
         self.memory = train.new_batch(plan.batch)
-        self.step = make_step(head, optimizer, self.memory)
+        self.step = make_step(head, optimizer, self.memory, self.left_out)
         self.best = {name: p.detach().clone() for name, p in head.named_parameters()}
         self.best_epoch = np.full(heads, -1)
         self.best_score = np.full(heads, -np.inf)
         self.best_loss = np.full(heads, np.inf)
         self.done = (0, 0)
-        self.total_loss = torch.zeros(heads, device=self.device)  # of this epoch
+        self.total_loss = torch.zeros(len(head.seeds), device=self.device)  # of this epoch
 
     @property
     def has_diverged(self) -> np.ndarray:
         """Which heads have no epoch to keep: a loss or a weight that isn't finite, or never a score, (M,)."""
         return self.best_epoch < 0
+
+    def weights(self, m: int) -> dict[str, Tensor]:
+        """The best weights (1, ...) of a head."""
+        place = m - len(self.best_epoch)  # in the last block
+        return {name: values[place:][:1] for name, values in self.best.items()}
 
     def epoch(self, epoch: int, on_step: Callable[[int], Any] = lambda images: None) -> list[dict[str, Any]]:
         """One pass over the training part and one over the validation part; a line of figures per head.
@@ -87,7 +108,7 @@ class Trainer:
         return lines
 
     def _pass(self, epoch: int, on_step: Callable[[int], Any]) -> np.ndarray:
-        """Train for one epoch; gives the mean loss, (M,)."""
+        """Train for one epoch; gives the mean loss, (M,), averaged over the blocks of folds."""
         plan, head, first = self.plan, self.head, self.done[1]
         steps = plan.epochs * plan.steps_per_epoch
         rng = np.random.default_rng((plan.data_seed, epoch))
@@ -97,17 +118,22 @@ class Trainer:
             self.total_loss.zero_()
         for step, batch in enumerate(self.train.shuffled(self.memory, rng, first), first):
             losses = self.step(batch, schedule(epoch * plan.steps_per_epoch + step, steps))
-            self.total_loss.add_(losses, alpha=len(batch.labels))
+            own = own_images(batch, self.left_out)
+            if own is None:
+                self.total_loss.add_(losses, alpha=len(batch.labels))
+            else:
+                self.total_loss.add_(losses * own.sum(1))
             self.done = (epoch, step + 1)
             on_step(len(batch.labels))
-        return self.total_loss.cpu().double().numpy() / plan.rows
+        means = self.total_loss.cpu().double().numpy() / self.images
+        return means.reshape(self.blocks, -1).mean(0)
 
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
         """Scores in per cent and mean losses on the validation part, (M,) each; NaN without one."""
         if self.val is None:
             unknown = np.full(len(self.head.seeds), np.nan)
             return unknown, unknown
-        answers = validate(self.head, self.val)
+        answers = validate(self.scored, self.val)
         return answers.scores(), answers.losses
 
     @torch.no_grad()
@@ -115,7 +141,7 @@ class Trainer:
         """What each head says of the validation part with its best weights, which it has from then on."""
         for name, parameter in self.head.named_parameters():
             parameter.copy_(self.best[name])
-        return None if self.val is None else validate(self.head, self.val)
+        return None if self.val is None else validate(self.scored, self.val)
 
     def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray, train_loss: np.ndarray) -> None:
         """Keep what is better by score, then by loss; without a validation part the last epoch counts. Forget
@@ -128,9 +154,10 @@ class Trainer:
         self.best_score[better], self.best_loss[better] = scores[better], loss[better]
         self.best_epoch[better] = epoch
         sums = [p.detach().flatten(1).sum(1) for p in self.head.parameters() if p.requires_grad]
-        lost = ~(np.isfinite(train_loss) & torch.stack(sums).isfinite().all(0).cpu().numpy())
+        finite = torch.stack(sums).isfinite().all(0).view(self.blocks, -1).all(0)
+        lost = ~(np.isfinite(train_loss) & finite.cpu().numpy())
         self.best_epoch[lost], self.best_score[lost], self.best_loss[lost] = -1, -np.inf, np.inf
-        for m in np.flatnonzero(better & ~lost):
+        for m in np.flatnonzero(np.tile(better & ~lost, self.blocks)):
             for name, parameter in self.head.named_parameters():
                 self.best[name][m].copy_(parameter.detach()[m])
 
@@ -150,7 +177,7 @@ class Trainer:
                 getattr(self, name)[:] = facts[name]
             self.head.start_epoch(epoch)  # makes the generators whose states follow
             copy_tensors(path, tensors, wanted := self._tensors())
-            self.head.set_random_states([wanted[f"random.{m}"] for m in range(len(self.best_epoch))])
+            self.head.set_random_states([wanted[f"random.{m}"] for m in range(len(self.head.seeds))])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{path}: no checkpoint of this run ({error}); delete it") from error
         self.done = (epoch, step)

@@ -3,7 +3,7 @@
 Shapes: M heads, B images of a batch, N of the validation part, K classes, R draws of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,19 +42,52 @@ class Answers(NamedTuple):
         """(M, R) the scores on images drawn with replacement, see `scores_on_draws`."""
         return np.where(self.sound[:, None], scores_on_draws(*self[:2]), np.float32(np.nan))
 
+    def of(self, head: int) -> "Answers":
+        """What a single head says."""
+        return Answers(self.found[head : head + 1], self.labels, self.losses[head : head + 1])
+
+
+class _Collected:
+    """The answers of a stack, batch by batch."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head.eval()
+        self.total, self.found, self.seen = torch.zeros(()), list[torch.Tensor](), list[torch.Tensor]()
+
+    def add(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        logits = self.head(inputs)
+        total = classification_loss(logits, labels, self.head.loss).sum(1)
+        self.total = total + self.total.to(total.device)
+        self.seen.append(labels)
+        self.found.append(logits.argmax(2) == labels if labels.ndim == 1 else logits.float().cpu())
+
+    def answers(self) -> Answers:
+        labels = torch.cat(self.seen).cpu().numpy()
+        losses = self.total.cpu().double().numpy() / len(labels)
+        return Answers(torch.cat(self.found, 1).cpu().numpy(), labels, losses)
+
 
 @torch.no_grad()
-def validate(head: Head, val: Maps, on_batch: Callable[[int], object] = lambda images: None) -> Answers:
-    """What the heads of a stack say of a part's plain views."""
-    head.eval()
-    total = torch.zeros((), device=next(head.parameters()).device)
-    found, seen = [], []
-    for inputs, labels in val.in_order(head.share_of(BATCH)):
-        logits = head(inputs)
-        total = total + classification_loss(logits, labels, head.loss).sum(1)
-        seen.append(labels)
+def validate(
+    heads: Mapping[int | None, Head], val: Maps, on_batch: Callable[[int], object] = lambda images: None
+) -> Answers:
+    """What heads say of a part's plain views: those of a fold k of the images of this fold, those of None of
+    all. With several folds, the images come fold by fold."""
+    collected = {fold: _Collected(head) for fold, head in heads.items()}
+    size = min(head.share_of(BATCH) for head in heads.values())
+    for inputs, labels, folds in val.in_order(size):
+        for fold, into in collected.items():
+            if fold is None or folds is None:
+                into.add(inputs, labels)
+            elif len(mine := (folds == fold).nonzero()[:, 0]):
+                into.add(inputs[mine], labels[mine])
         on_batch(len(labels))
-        found.append(logits.argmax(2) == labels if labels.ndim == 1 else logits.float().cpu())
-    labels = torch.cat(seen).cpu().numpy()
-    losses = total.cpu().double().numpy() / len(labels)
-    return Answers(torch.cat(found, 1).cpu().numpy(), labels, losses)
+    return joined([each.answers() for each in collected.values()])
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers to several sets of images as one; of the first heads, where some have more of them."""
+    heads, images = min(len(part.found) for part in parts), [len(part.labels) for part in parts]
+    found = np.concatenate([part.found[:heads] for part in parts], 1)
+    losses = np.average([part.losses[:heads] for part in parts], 0, images)
+    return Answers(found, np.concatenate([part.labels for part in parts]), losses)

@@ -35,6 +35,7 @@ ANOTHER_RUN: dict[str, tuple[str, Any]] = {
     "classes": ("fullnet", CLASSES[:2]),
     "per_class": ("fullnet", 20),
     "val_fraction": ("fullnet", 0.2),
+    "folds": ("fullnet", 3),
     "precision": ("fullnet", "float32"),
     "csra_lambda": ("csra", 0.2),
     "csra_temperature": ("csra", (2.0,)),

@@ -20,6 +20,8 @@ from pipeline.training.validation import validate
 class Recorded(Maps):
     """Maps that remember the orders in which they were asked for."""
 
+    folds = None
+
     def __init__(self, images: int) -> None:
         self.inputs, self.labels = torch.randn(images, 2), torch.arange(images) % 3
         self.orders: list[list[int]] = []
@@ -91,7 +93,7 @@ def test_a_head_that_diverged_has_no_score_and_costs_the_others_nothing() -> Non
     subject = trainer()
     with torch.no_grad():
         next(subject.head.parameters())[0] = torch.nan  # the maximum of NaN is at class 0
-    answers = validate(subject.head, Recorded(9))
+    answers = validate({None: subject.head}, Recorded(9))
     for figures in (answers.scores(), answers.on_draws()):
         assert np.isnan(figures[0]).all()
         assert np.isfinite(figures[1]).all()
