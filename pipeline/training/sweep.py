@@ -22,7 +22,7 @@ from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import free_bytes, pick_device
 from pipeline.engines.processes import cores, processes
 from pipeline.engines.reports import Reports, send_to
-from pipeline.errors import RunError, UserError, out_of_memory
+from pipeline.errors import ConfigError, RunError, UserError, out_of_memory
 from pipeline.progress import say
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import check, claim_sweep, held
@@ -101,6 +101,8 @@ def _in_processes(groups: list[TrainConfig], jobs: int) -> Iterator[Outcome]:
                         error, warnings = task.result()
                         for line in warnings:
                             say(line)
+                        if isinstance(error, ConfigError) and "--memory-budget-mb" in str(error):
+                            error = ConfigError(f"{error}; --jobs {jobs} share it: give as much for each")
                         yield tasks[name], error
         finally:
             for pool in idle:

@@ -1,6 +1,7 @@
 """A sweep's process that is killed, or has no memory, costs its own group alone."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,7 +14,10 @@ import pytest
 from support.toy import write_cache
 from support.trained import board, stamps
 
+from pipeline.config import SweepConfig
+from pipeline.errors import RunError
 from pipeline.runs.folder import load_run
+from pipeline.training.sweep import sweep
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,3 +83,20 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
     assert load_run(out / "fullnet-ten-4")
     command[command.index("60000x60000")] = "5"
     assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0
+
+
+def test_a_budget_that_jobs_share_is_refused_with_what_each_needs(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache", shape=(64, 5, 5))
+
+    def run(budget: int) -> Path:
+        given = {"hidden_shapes": ("4", "5"), "jobs": 2, "epochs": 1, "device": "cpu"}
+        return sweep(
+            SweepConfig(cache=str(cache), out=str(tmp_path / "run"), memory_budget_mb=budget, **given)
+        )
+
+    with pytest.raises(RunError, match=r"at least \d+ for .*, found 1; .*; --jobs 2 share it") as caught:
+        run(2)
+    least = int(re.findall(r"at least (\d+) for", str(caught.value))[0])
+    with pytest.raises(RunError, match="share it"):
+        run(2 * least - 1)
+    assert board(run(2 * least))["heads"]
