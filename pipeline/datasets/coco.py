@@ -127,12 +127,12 @@ def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _instances(data: dict[str, Any], folder: str) -> Instances:
     """Raises: errors of Python's on what isn't in COCO's format."""
-    categories = sorted((int(entry["id"]), str(entry["name"])) for entry in data["categories"])
+    categories = sorted(map(_category, data["categories"]))
     classes = tuple(name for _, name in categories)
     column = {number: i for i, (number, _) in enumerate(categories)}
     if not len(set(classes)) == len(column) == len(categories) > 0:
         raise ValueError("found no category, or two of one id or name")
-    listed = sorted(_image(entry, folder) for entry in data["images"])
+    listed = sorted((_image(entry, folder) for entry in data["images"]), key=lambda image: image.name)
     images = [image for image in listed if not litter_in(image.name)]
     names = tuple(image.name for image in images)
     if not len(set(names)) == len({image.number for image in images}) == len(images) > 0:
@@ -143,6 +143,14 @@ def _instances(data: dict[str, Any], folder: str) -> Instances:
     if without:
         said.append(f"boxes: {without:,} annotations have none, or their images no width and height")
     return Instances(classes, names, labels, None if without else boxes, said)
+
+
+def _category(entry: dict[str, Any]) -> tuple[int, str]:
+    """Id and name. Raises: ValueError, which names the entry, AttributeError."""
+    try:
+        return int(entry["id"]), str(entry["name"])
+    except _ODD as error:
+        raise ValueError(f"category {entry.get('id')!r}: {_said(error)}") from error
 
 
 def _image(entry: dict[str, Any], folder: str) -> Image:

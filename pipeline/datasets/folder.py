@@ -12,6 +12,7 @@ litter are left out, and a file's suffix says whether it is an image.
 import dataclasses
 import os
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
@@ -37,6 +38,8 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     base = os.path.join(os.path.expanduser(path), "")
     train_folder, test_folder, val_folder = _layout(base)
     train = scan(base, train_folder, "train")
+    beside = _beside(base, [name for name in (train_folder, test_folder, val_folder) if name])
+    train = dataclasses.replace(train, ignored=(*beside, *train.ignored))
     if test_folder is None:
         train_rows, test_rows = draw_test(train.labels, test_fraction, seed)
         test = dataclasses.replace(train.take(test_rows), split="test", ignored=())
@@ -49,13 +52,17 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
         val = scan(base, val_folder, "train")
         _check_classes(base, (val_folder, train_folder), val, train)
         train = _joined(base, train, val)
-    left_out = Counter[str]()
-    beside = [name for name in subfolders(base, left_out) if name not in (*folders, val_folder)]
-    beside += [f"{count} {name}" for name, count in sorted(left_out.items())]
-    if beside:
-        said = f"beside {train_folder} and {test_folder}: {some(beside, KINDS)}"
-        train = dataclasses.replace(train, ignored=(said, *train.ignored))
     return {"train": train, "test": test}
+
+
+def _beside(base: str, folders: Sequence[str]) -> list[str]:
+    """A line about what else is in the folder of the splits; none where the classes are right in it."""
+    if not folders:
+        return []
+    left_out = Counter[str]()
+    found = [shown(name) for name in subfolders(base, left_out) if name not in folders]
+    found += [f"{count} {name}" for name, count in sorted(left_out.items())]
+    return [f"beside {' and '.join(folders)}: {some(found, KINDS)}"] if found else []
 
 
 def _check_classes(base: str, folders: tuple[str, str], here: ImageSplit, there: ImageSplit) -> None:

@@ -3,6 +3,8 @@
 Thumbnails of a NAS would double images, in a folder that looks like a class, and stand in both splits.
 """
 
+import functools
+
 LITTER = frozenset(
     [
         *(
@@ -50,4 +52,10 @@ def is_litter(name: str) -> bool:
 
 def litter_in(path: str) -> str:
     """The first part of a path that is litter, "@eaDir" of "a/@eaDir/b.jpg/c.jpg"; empty where none is."""
-    return next(filter(is_litter, path.split("/")), "")
+    folder, _, name = path.rpartition("/")
+    return _above(folder) or (name if is_litter(name) else "")
+
+
+@functools.lru_cache(4096)  # the folders of a list are few
+def _above(folder: str) -> str:
+    return next(filter(is_litter, folder.split("/")), "")

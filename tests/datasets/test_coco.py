@@ -108,6 +108,11 @@ DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no categories": ({"categories": []}, "found no category"),
     "one class twice": ({"categories": [{"id": i, "name": "cat"} for i in (1, 2)]}, "two of one id or name"),
+    "no name of a category": ({"categories": [{"id": 1}]}, "category 1: found none of 'name'"),
+    "one name, ids of two kinds": (
+        {"images": [{"id": i, "file_name": "a"} for i in (1, "1")]},
+        "found no image, or two of one id or name",
+    ),
     "unknown category": ({"categories": [{"id": 2, "name": "cat"}]}, "annotation 1, id 0: found the unknown"),
     "unknown image": (
         {"annotations": [{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1]}]},

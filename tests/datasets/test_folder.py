@@ -131,7 +131,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     (tmp_path / "train/notes.txt").write_bytes(b"")
     train, test = open_folder(tmp_path).values()
     assert train.ignored == (
-        "beside train and test: valid, 1 __MACOSX/, 1 lost+found/",
+        "beside train and test and val: valid, 1 __MACOSX/, 1 lost+found/",
         "train: 2 .heic, 1 .jfif, 1 .png outside of the classes, 1 without suffix",
     )
     assert test.ignored == ()
@@ -154,7 +154,7 @@ LITTER_FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize("parts", [("",), ("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize("parts", [("",), ("train",), ("train", "test"), ("train", "val", "test")])
 @pytest.mark.parametrize("litter", LITTER_FOLDERS)
 def test_litter_is_neither_image_nor_class_and_is_named(
     tmp_path: Path, litter: str, parts: tuple[str, ...]
