@@ -191,15 +191,14 @@ def redirected(redirection: str, config: str, folder: Path) -> subprocess.Comple
 
 
 @pytest.mark.fault("standard output or error that is closed, full or left by its reader")
-@pytest.mark.parametrize("redirection", [">&- 2>&-", ">/dev/full 2>/dev/full"])
-def test_real_stages_and_their_processes_need_no_output(redirection: str, tmp_path: Path) -> None:
+def test_real_stages_and_their_processes_need_no_output(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_cache(tmp_path / "cache", split=split)
     train = "train_head.py --cache cache --epochs 2 --device cpu --head linear knn --jobs 2 --out heads"
     scripts = [train, "evaluate.py --run heads/linear --device cpu"]
-    line = " && ".join(f"{sys.executable} {ROOT}/{script} {redirection}" for script in scripts)
+    line = " && ".join(f"{sys.executable} {ROOT}/{script} >&- 2>/dev/full" for script in scripts)
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, check=False, timeout=120)
-    assert done.returncode == (2 if "full" in redirection else 0)
+    assert done.returncode == 0
     assert (tmp_path / "heads/linear/eval/metrics.json").exists()
 
 
