@@ -19,7 +19,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 
-.PHONY: help setup demo demo-multilabel test faults pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean clean-artifacts
+.PHONY: help setup demo demo-multilabel test faults mutants pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean clean-artifacts
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ test: setup  ## the tests, in two processes; records which lines they reach
 
 faults: setup  ## the long fault injections
 	$(PY) -m pytest -m 'fault or faults' $(ARGS)
+
+mutants: setup  ## break the code in one place at a time and see that a test notices (an hour for all)
+	PYTHONPATH=tests $(PY) -m mutants $(ARGS)
 
 check: setup .coverage  ## lint, types, and line coverage of the last tests
 	$(PY) -m ruff check .
