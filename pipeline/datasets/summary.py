@@ -46,7 +46,7 @@ def _counts(labels: Labels, classes: Sequence[str]) -> str:
             said += f"; none of {some((shown(classes[int(row)]) for row in empty), SOME)}"
     if multi_label:
         without, unknown = int((~(labels == 1).any(1)).sum()), int((labels < 0).sum())
-        said += f"; {without:,} images without a label" if without else ""
+        said += f"; {without:,} without a label" if without else ""
         said += f"; {unknown:,} labels not counted" if unknown else ""
     return said
 
