@@ -32,9 +32,7 @@ def test_every_class_of_few_is_counted_in_the_order_of_the_classes() -> None:
 
 def test_images_without_a_label_and_labels_not_counted_are_counted() -> None:
     found = lines(split([[1, 0], [0, 0], [-1, 0], [1, -1]], ["dog", "cat"]))
-    assert found == [
-        "train: 4 images of 2 classes: dog 2, cat 0; 2 without a label; 2 labels not counted"
-    ]
+    assert found == ["train: 4 images of 2 classes: dog 2, cat 0; 2 without a label; 2 labels not counted"]
 
 
 @pytest.mark.parametrize("several", [False, True])
