@@ -28,4 +28,4 @@ def map_of(weights: Path, image: Image.Image) -> Tensor:
 
 def files(folder: Path) -> dict[str, bytes]:
     """Caches, finished and unfinished; their stamps hold times, which differ."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".stamp"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if ".stamp" not in path.name}

@@ -42,10 +42,10 @@ def extract(flags: list[str], log: Path, stop: str = "", after: float = 0) -> En
 def check_disk(cache: Path, whole: dict[str, bytes]) -> None:
     """What is published is right to the last byte, and what isn't can be gone on with."""
     for path in cache.iterdir() if cache.exists() else ():
-        if path.suffix == ".part":
+        if path.name.endswith(".h5.part"):
             with opened(path) as fd:
                 read_part(fd, path)  # raises if it can't be read
-        elif path.suffix != ".layout":  # an unfinished layout is never opened
+        elif path.suffix == ".h5":  # an unfinished layout is never opened, and a stamp may be missing
             assert path.read_bytes() == whole[path.name], f"{path} has wrong bytes"
 
 
