@@ -32,5 +32,5 @@ def find_run(folder: Path) -> Path:
             f"{folder}: its best head, {best['folder']}, is gone; run the same train_head.py command again "
             f"to train it{other}"
         )
-    print(f"best by validation in {folder}: {best['folder']} ({score:.2f} %)")
+    print(f"best by validation in {folder}: {best['folder']} ({score_in(best).in_words(best)})")
     return folder / best["folder"]

@@ -41,10 +41,8 @@ class Score(NamedTuple):
         return {self.key: score, f"{self.key}_low": low, f"{self.key}_high": high, "val_images": images}
 
     def in_words(self, entry: dict[str, Any]) -> str:
-        """The score in a summary or a leaderboard: top-1 87.50 % [69.00, 95.66]; "no score" without one."""
+        """The score in a summary or a leaderboard: top-1 87.50 % [69.00, 95.66]."""
         value, low, high = (entry.get(self.key + end) for end in ("", "_low", "_high"))
-        if value is None or not math.isfinite(value):
-            return f"no {self.title}"
         return f"{self.title} {value:.2f} %" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
 
 

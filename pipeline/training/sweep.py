@@ -144,5 +144,4 @@ def _best_score(run_dir: Path) -> str:
     """The validation score of a finished group's best head, in words."""
     head = leaderboard.heads_in(run_dir)[0]
     score = score_in(head)
-    best = head[score.key]
-    return "finished" if best is None else f"validation {score.title} {best:.2f} %"
+    return "finished" if head[score.key] is None else f"validation {score.in_words(head)}"

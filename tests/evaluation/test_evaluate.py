@@ -121,7 +121,7 @@ def test_a_sweep_is_scored_as_its_best_head(
     path = evaluate(settings(sweep))
     assert path.parent.parent == sweep / "lr0.05-wd0.0005-seed0"
     said = capsys.readouterr().out
-    assert f"\nbest by validation in {sweep}: lr0.05-wd0.0005-seed0 (" in said
+    assert f"\nbest by validation in {sweep}: lr0.05-wd0.0005-seed0 (top-1 " in said
     assert sum(line.startswith(str(sweep)) for line in said.splitlines()) == 5  # trained, a row, three files
 
 
