@@ -96,7 +96,7 @@ class BackgroundSync:
             self._last.result()
 
     def close(self) -> None:
-        """Returns when the file isn't needed any more."""
+        """End the thread. Returns when the file isn't needed any more."""
         self._thread.shutdown()
 
 

@@ -108,7 +108,7 @@ def test_leaving_waits_until_the_file_is_needed_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its number may be another file's as soon as it is closed."""
-    made, synced = header(), []
+    made, synced, threads = header(), [], threading.active_count()
 
     def sync(fd: int) -> None:
         time.sleep(0.2)
@@ -118,6 +118,7 @@ def test_leaving_waits_until_the_file_is_needed_no_more(
     with CacheWriter(tmp_path / "train.h5", made) as writer:
         fill(writer, made, [BLOCKS[0]])
     assert synced == [(tmp_path / "train.h5.part").stat().st_ino]
+    assert threading.active_count() <= threads, writer
 
 
 @pytest.mark.parametrize("lacks", ["the call", "threads"])
