@@ -24,14 +24,15 @@ KINDS = 12
 
 
 @contextlib.contextmanager
-def _in_one_line() -> Iterator[None]:
+def in_one_line() -> Iterator[None]:
+    """Raises: DataError for an OSError inside, which names its file."""
     try:
         yield
     except OSError as error:
         raise DataError(f"{error.filename}: can't be read: {error.strerror}") from error
 
 
-@_in_one_line()
+@in_one_line()
 def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
     """The images in the class folders of `base` + `folder`, with paths relative to `base`.
 
@@ -49,18 +50,18 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
         raise DataError(f"{top}: expected a folder per class, at least two, found {found}")
     ignored = Counter[str]()
     ignored.update(
-        f"{_suffix(entry.name)} outside of the classes"
+        f"{suffix_of(entry.name)} outside of the classes"
         for entry in _entries(top, ignored)
-        if _is_image(entry.name) and not entry.is_dir()
+        if is_image(entry.name) and not entry.is_dir()
     )
     order = sorted(range(len(classes)), key=lambda label: f"{classes[label]}/")  # of the paths
     statuses: list[NDArray[np.int64]] = []
 
     def listed() -> Iterator[str]:
         for label in order:
-            files, status_n3 = _images(os.path.join(top, classes[label]), ignored)
+            files, status_n3 = images_below(os.path.join(top, classes[label]), ignored)
             statuses.append(status_n3)
-            yield from (_utf8(path[len(base) :]) for path in files)
+            yield from (utf8(path[len(base) :]) for path in files)
 
     paths = Paths(listed())
     unused = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
@@ -84,16 +85,16 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
     )
 
 
-@_in_one_line()
+@in_one_line()
 def subfolders(folder: str, left_out: Counter[str] | None = None) -> list[str]:
     """The sorted names of the folders in a folder, without hidden ones and litter, which are counted.
 
     Raises: DataError when it can't be read.
     """
-    return sorted(_utf8(entry.name) for entry in _entries(folder, left_out) if entry.is_dir())
+    return sorted(utf8(entry.name) for entry in _entries(folder, left_out) if entry.is_dir())
 
 
-def _images(top: str, ignored: Counter[str]) -> tuple[list[str], NDArray[np.int64]]:
+def images_below(top: str, ignored: Counter[str]) -> tuple[list[str], NDArray[np.int64]]:
     """The sorted paths of the images below `top`, and the `status_of` each, (n, 3); counts other suffixes."""
     images, statuses = list[str](), array("q")
     stack = [(top, frozenset[tuple[int, int]]())]
@@ -106,20 +107,21 @@ def _images(top: str, ignored: Counter[str]) -> tuple[list[str], NDArray[np.int6
         for entry in _entries(folder, ignored):
             if entry.is_dir():
                 stack.append((entry.path, above | {here}))
-            elif _is_image(entry.name):
+            elif is_image(entry.name):
                 images.append(entry.path)
                 statuses.extend(_status(entry))
             else:
-                ignored[_suffix(entry.name)] += 1
+                ignored[suffix_of(entry.name)] += 1
     order = sorted(range(len(images)), key=images.__getitem__)
     return [images[i] for i in order], np.frombuffer(statuses, np.int64).reshape(-1, 3)[order]
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image, by its suffix."""
     return name.lower().endswith(SUFFIXES)
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
     """A file's suffix as text that can be shown."""
     return ascii(os.path.splitext(name)[1].lower())[1:-1] or "without suffix"
 
@@ -139,7 +141,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
     name = ascii(entry.name)[1:-1]
     if entry.is_dir():
         return f"{name}/"
-    return name if name.casefold() in LITTER else f"hidden {_suffix(name)}"
+    return name if name.casefold() in LITTER else f"hidden {suffix_of(name)}"
 
 
 def _status(entry: os.DirEntry[str]) -> tuple[int, int, int]:
@@ -149,7 +151,7 @@ def _status(entry: os.DirEntry[str]) -> tuple[int, int, int]:
     return status_of(status)
 
 
-def _utf8(path: str) -> str:
+def utf8(path: str) -> str:
     """The path itself. Raises: DataError for a name that no text file could hold."""
     try:
         path.encode()
