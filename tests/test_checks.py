@@ -305,7 +305,7 @@ def test_a_heads_own_settings_are_written_down_unless_others_are_asked_for() -> 
     asked = stages.TrainConfig(head="recurrent-attention", lr=(0.5,), batch=7).resolved().as_json()
     assert (asked["lr"], asked["batch"]) == ([0.5], 7)
     usual = stages.TrainConfig().resolved()
-    assert (usual.lr, usual.batch, usual.crop_cells) == ((0.1,), None, 3)
+    assert (usual.lr, usual.batch, usual.crop_cells) == ((0.1,), None, None)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def train_config(config: AttentionConfig, *place: str, **changes: Any) -> TrainC
     names = ("region_cells", "dropout", "localisation")
     attention = {"hidden": (config.hidden,), **{name: getattr(config, name) for name in names}}
     return TrainConfig(
+        crop_cells=None if changes["crops"] == "full" else config.crop_cells,
         cache=config.cache,
         out=str(config.out_dir.joinpath("runs", *place)),
         epochs=config.epochs,

@@ -30,6 +30,8 @@ class AttentionConfig(Checked):
     softmax-square instead of bce."""
     crops: tuple[Crops, ...] = ("full", "ten")
     """Crops of the map for the heads of the part heads."""
+    crop_cells: Annotated[int, Range(1, 1024)] | None = None
+    """Side of a crop, in cells of the map (default: 0.6 of each side of the map)."""
     max_steps: Annotated[int, Range(1, 100)] = 8
     """Highest number of regions in the part steps."""
     hidden: Annotated[int, Range(1, 65_536)] = 128

@@ -94,7 +94,6 @@ class TrainConfig(TrainingSettings, HeadSettings):
             weight_decay=self.weight_decay[:last],
             seed=self.seed[:last],
             batch=self.batch or info.batch,
-            crop_cells=self.crop_cells or info.crop_cells,
         )
 
     def as_json(self) -> dict[str, Any]:

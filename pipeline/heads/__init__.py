@@ -36,8 +36,6 @@ class HeadInfo:
     """Peak learning rate under its own optimizer, used where --lr isn't given."""
     batch: int | None = None
     """Images per step where --batch isn't given; None: it follows from the number of images."""
-    crop_cells: int | None = None
-    """Side of a crop where --crop-cells isn't given; None: it follows from the map."""
 
     @property
     def pooled(self) -> bool:
@@ -59,7 +57,6 @@ HEADS: dict[str, HeadInfo] = {
         "pipeline.heads.fullnet:FullNet",
         "a fully connected network on every crop, scores averaged",
         reads=_HIDDEN,
-        crop_cells=3,
     ),
     "gap": HeadInfo(
         "pipeline.heads.linear:AveragePooling", "one layer on every crop's average", reads=_CROPS

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.heads.losses import kind_of_loss, mean_loss
 from pipeline.heads.settings import HeadSettings
-from pipeline.maps.crops import Crop, crops_of
+from pipeline.maps.crops import Crop, crops_of, usual_crop
 
 
 class HeadSpec(NamedTuple):
@@ -36,7 +36,7 @@ class HeadSpec(NamedTuple):
         """The crops to look at, in every view. Raises: ConfigError when they are larger than the map."""
         _, height, width = self.map_shape
         side = self.settings.crop_cells
-        cells = (side, side) if side else (max(1, height - 2), max(1, width - 2))
+        cells = (side, side) if side else usual_crop((height, width))
         return crops_of(self.settings.crops, (height, width), cells)
 
 

@@ -25,7 +25,7 @@ class SharedSettings(Checked):
     cross-entropy of each class. softmax-square: squared error of the softmax to the labels divided by their
     number."""
     crop_cells: Annotated[int, Range(1, 1024)] | None = None
-    """Side of a crop, in cells of the map (default: 3 for fullnet, for others 2 cells less than the map)."""
+    """Side of a crop, in cells of the map (default: 0.6 of each side of the map: 3 of 5, 8 of 14)."""
     csra_lambda: Annotated[float, Range(0, 1000)] = 0.1
     """csra: weight of the attention beside the mean of the map."""
     csra_temperature: tuple[Annotated[float, Range(0, 99, above=True)], ...] = (1.0,)

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from pipeline.errors import ConfigError
 
+SHARE = 0.6
+"""Share of the map's sides that a crop takes: 3 of 5 cells, as in the first ten-crop FullNet, 8 of 14."""
+
 
 class Box(NamedTuple):
     """Cells [top, top+height) × [left, left+width) of a map."""
@@ -30,6 +33,12 @@ class Crop(NamedTuple):
     box: Box
     mirrored: bool = False
     view: int = 0
+
+
+def usual_crop(map_cells: tuple[int, int]) -> tuple[int, int]:
+    """The crop (height, width) where none is asked for: 0.6 of each side of the map, a cell at least."""
+    height, width = (max(1, round(SHARE * side)) for side in map_cells)
+    return height, width
 
 
 def center_box(map_cells: tuple[int, int], crop_cells: tuple[int, int]) -> Box:

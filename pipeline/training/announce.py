@@ -58,6 +58,8 @@ def announce(
     spec = HeadSpec(config, cache.shape[2:], classes, [0], images * drawn, cache.multi_label)
     if parameters > MANY * spec.examples:
         print(f"{WARNING}{too_many(config.head, spec, parameters)}")
+    if "crops" in HEADS[config.head].reads and (alike := too_alike(spec)):
+        print(f"{WARNING}{alike}")
 
 
 def _validated(train_part: Part, val_part: Part) -> str:
@@ -78,9 +80,23 @@ def weights_of(head: Head) -> int:
 def too_many(name: str, spec: HeadSpec, weights: int) -> str:
     """A warning of heads that are too large for their examples, with flags that make smaller ones."""
     smaller = [*_narrower(name, spec), *_fewer_cells(name, spec), _pooled(name, spec)]
+    share = f"{weights / spec.examples:,.0f} for each of {spec.examples:,} training examples"
     return (
-        f"{name} has {weights:,} weights, {weights / spec.examples:,.0f} for each of {spec.examples:,} "
-        f"training examples, and may learn them by heart; compare it with {', or '.join(smaller)}"
+        f"{name} has {weights:,} weights on maps of {shape_text(spec.map_shape)}, {share}, and may learn "
+        f"them by heart; compare it with {', or '.join(smaller)}"
+    )
+
+
+def too_alike(spec: HeadSpec) -> str:
+    """A warning of crops that are the same cells, as on maps of a cell or two; empty where all differ."""
+    crops = spec.crops()
+    kinds = {crop._replace(mirrored=crop.mirrored and crop.box.width > 1) for crop in crops}
+    height, width = crops[0].box[2:]
+    return (
+        f"of {len(crops)} crops of {height}×{width} cells only {len(kinds)} differ on maps of "
+        f"{shape_text(spec.map_shape)}; compare with --crops full, or with maps of a larger --image-px"
+        if len(kinds) < len(crops)
+        else ""
     )
 
 
@@ -97,21 +113,22 @@ def _fewer_cells(name: str, spec: HeadSpec) -> Iterator[str]:
     """The largest crops with which a head that has weights for every cell isn't too large."""
     crops = spec.settings.crops
     others = "ten" if crops == "full" else crops
-    box = spec.crops()[0].box
-    sides = range(1, min(box.height, box.width))
-    fitting = [side for side in sides if _fits(name, spec, crops=others, crop_cells=side)]
-    if name == "fullnet" and fitting:
-        yield ("--crops ten " if crops == "full" else "") + f"--crop-cells {fitting[-1]}"
+    box, side = spec.crops()[0].box, 0
+    if name == "fullnet":
+        while side + 1 < min(box[2:]) and _fits(name, spec, crops=others, crop_cells=side + 1):
+            side += 1
+    if side:
+        yield ("--crops ten " if crops == "full" else "") + f"--crop-cells {side}"
 
 
 def _pooled(name: str, spec: HeadSpec) -> str:
-    """A head on pooled maps, and the flags that it doesn't read."""
+    """Heads on pooled maps, and the flags that they don't read."""
     if name == "gap" or HEADS[name].pooled or not _fits("gap", spec):
         return "--head logistic and none of the flags that it doesn't read"
     defaults = {field.name: field.default for field in dataclasses.fields(HeadSettings)}
     unread = unread_by({"gap"}) & HEADS[name].reads & defaults.keys()
     given = sorted(flag(n) for n in unread if getattr(spec.settings, n) != defaults[n])
-    return "--head gap" + (f" without {' and '.join(given)}" if given else "")
+    return "--head gap logistic" + (f" without {' and '.join(given)}" if given else "")
 
 
 def _fits(name: str, spec: HeadSpec, **changes: Any) -> bool:

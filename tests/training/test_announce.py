@@ -10,7 +10,10 @@ from pipeline.cli import parse
 from pipeline.config import SweepConfig
 from pipeline.training.sweep import _quietly, sweep
 
-WARNED = re.compile(r"^warning: (\S+) has ([\d,]+) weights, ([\d,]+) for each of 81 .* with (.*)$", re.M)
+WARNED = re.compile(
+    r"^warning: (\S+) has ([\d,]+) weights on maps of \d+×\d+×\d+, ([\d,]+) for each of 81 .* with (.*)$",
+    re.M,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +44,20 @@ def grouped(flags: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("flags", "advice"),
     [
-        ("--hidden 1024", "--hidden 32, or --head gap without --hidden"),
+        ("--hidden 1024", "--hidden 16, or --head gap logistic without --hidden"),
         (
             "--hidden 64 --dropout 0.5",
-            "--hidden 32, or --crop-cells 2, or --head gap without --dropout and --hidden",
+            "--hidden 16, or --crop-cells 2, or --head gap logistic without --dropout and --hidden",
         ),
-        ("--hidden 512 64", "--hidden 32 32, or --head gap without --hidden"),
+        ("--hidden 512 64", "--hidden 16 16, or --head gap logistic without --hidden"),
         (
             "--crops full --hidden 64",
-            "--hidden 8, or --crops ten --crop-cells 2, or --head gap without --hidden",
+            "--hidden 8, or --crops ten --crop-cells 2, or --head gap logistic without --hidden",
         ),
-        ("--crops five", "--hidden 32, or --head gap"),
+        ("--crops five", "--hidden 16, or --head gap logistic"),
         (
             "--head recurrent-attention --hidden 64 --steps 2",
-            "--hidden 16, or --head gap without --hidden and --steps",
+            "--hidden 16, or --head gap logistic without --hidden and --steps",
         ),
     ],
 )
