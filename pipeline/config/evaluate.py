@@ -24,7 +24,8 @@ class EvaluateConfig(Checked):
     cache: FilePath | None = None
     """Cache to score on (default: the one that the run was trained on, wherever either was moved to)."""
     allow_trained_on: bool = False
-    """Score test images that the head was trained or validated on as well, instead of refusing to."""
+    """Score test images that the head or network was trained or validated on as well, instead of refusing
+    to."""
     out: FilePath | None = None
     """File for the scores of the runs and their differences to the first (default: a file of their names in
     artifacts/comparisons/; none for a single run)."""

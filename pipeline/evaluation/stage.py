@@ -44,7 +44,7 @@ UNITS = {
 UNREAD = {
     "a single head": ("resamples", "seed", "test_images", "draws", "workers"),
     "heads": ("test_images", "draws", "workers"),
-    "a whole network": ("cache", "out", "resamples", "allow_trained_on"),
+    "a whole network": ("cache", "out", "resamples"),
 }
 """Settings that change nothing. (With --out a single head has a file as several have, and they are in it.)"""
 

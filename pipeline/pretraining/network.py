@@ -105,13 +105,15 @@ def open_split(
     return split.take(rows), labels, classes, is_held[rows]
 
 
-def images_digest(split: ImageSplit, workers: int | None) -> str:
-    """SHA-256 over the digests of all images, in hexadecimal, as in a cache of them. Raises: DataError."""
-    state = hashlib.sha256()
+def image_digests(split: ImageSplit, workers: int | None) -> NDArray[np.uint8]:
+    """The digests (N, 16) of all images, as in a cache of them. Raises: DataError."""
     with Decoders([split], workers) as readers:
-        for _, found in digests(split, readers):
-            state.update(found.tobytes())
-    return state.hexdigest()
+        return np.concatenate([found for _, found in digests(split, readers)])
+
+
+def images_digest(digests: NDArray[np.uint8]) -> str:
+    """SHA-256 over the digests of all images, in hexadecimal, as in a cache of them."""
+    return hashlib.sha256(digests.tobytes()).hexdigest()
 
 
 def load_images(split: ImageSplit, transform: Transform, workers: int | None) -> Tensor:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import EvaluateConfig, PretrainConfig
+from pipeline.datasets.base import ImageSplit
 from pipeline.device import pick_device
 from pipeline.errors import RunError
 from pipeline.files import write_json
 from pipeline.images import augment
-from pipeline.pretraining.network import Network, load_images, open_split
+from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
 from pipeline.progress import over
 from pipeline.runs.claim import FACTS
 from pipeline.runs.folder import read_config
@@ -27,10 +28,12 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
 
     `top1` there is that of the first policy, in per cent; `policies` holds mean, sample deviation and draws.
 
-    Raises: RunError when the run is incomplete; DataError.
+    Raises: RunError when the run is incomplete, or test images were among those it was given and
+    --allow-trained-on isn't; DataError.
     """
     trained = read_settings(run)
     split, labels, classes, _ = open_split(trained, "test")
+    seen = trained_on(run, trained, split, config)
     network = load_network(run, trained, len(classes)).to(pick_device(config.device))
     images = load_images(split, network.transform, config.workers)
     policies: dict[str, dict[str, Any]] = {}
@@ -44,10 +47,35 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
         policies[policy] = {"top1": mean, "deviation": deviation, "draws": top1}
         print(f"test images {policy:9}  top-1 {mean:.2f} ± {deviation:.2f} % ({len(top1)} draws)")
     metrics = {"top1": policies[config.test_images[0]]["top1"], "images": len(labels), "policies": policies}
+    metrics["trained_on"] = seen
     path = run / "eval" / "metrics.json"
     write_json(path, metrics)
     print(path)
     return path
+
+
+def trained_on(run: Path, trained: PretrainConfig, test: ImageSplit, config: EvaluateConfig) -> int | None:
+    """How many test images were among those that the network was given, known by their files' digests; None
+    where the dataset has other images by now, of which a line is printed.
+
+    Raises: RunError when there are some and that isn't allowed; DataError.
+    """
+    training = image_digests(open_split(trained, "train")[0], config.workers)
+    if images_digest(training) != read_config(run, "pretrain").get("dataset_images"):
+        print(f"not checked whether {run} was trained on test images: {trained.dataset} has other images now")
+        return None
+    asked = image_digests(test, config.workers)
+    seen = np.isin(asked.view("V16")[:, 0], training.view("V16")[:, 0])
+    if count := int(seen.sum()):
+        problem = (
+            f"{count:,} of {len(seen):,} test images are among those that {run} was trained or validated on, "
+            f"{test.paths[int(seen.argmax())]} is the first"
+        )
+        if not config.allow_trained_on:
+            advice = "take them out of one split, or add --allow-trained-on to score them all the same"
+            raise RunError(f"{trained.dataset}: {problem}; {advice}")
+        print(problem)
+    return int(seen.sum())
 
 
 def read_settings(run: Path) -> PretrainConfig:

@@ -20,7 +20,7 @@ from pipeline.datasets.summary import lines
 from pipeline.device import pick_device
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
-from pipeline.pretraining.network import Network, images_digest, load_images, open_split
+from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
 from pipeline.progress import Progress, say
 from pipeline.runs.claim import claim
 from pipeline.runs.folder import CHECKPOINT, METRICS
@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig) -> Path:
     # now that the flags are known to be good
     facts = {
         "val_fraction": share_drawn(config.val_fraction, split.val_rows),
-        "dataset_images": images_digest(split, config.workers),
+        "dataset_images": images_digest(image_digests(split, config.workers)),
         "dataset_labels": hashlib.sha256("\0".join(classes).encode() + labels.data).hexdigest(),
         "weights_sha256": started_from,
     }

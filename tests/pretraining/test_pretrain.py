@@ -1,5 +1,7 @@
 """Pretraining on a few images: resumed equals uninterrupted, other settings are refused."""
 
+import json
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from cache import FeatureCache
 from pipeline.config import EvaluateConfig, ExtractConfig
 from pipeline.datasets.base import ImageSplit
-from pipeline.errors import WeightsError
+from pipeline.errors import RunError, WeightsError
 from pipeline.evaluation.stage import evaluate
 from pipeline.extraction.stage import extract
 from pipeline.pretraining import stage
@@ -90,6 +92,21 @@ def test_the_whole_network_is_scored_under_each_policy(
     for policy in ("plain", "flip", "crop-flip"):
         assert f"test images {policy}" in said
     assert "top-1 100.00" in said  # dark and light are easily told apart
+
+
+def test_test_images_that_the_network_was_given_are_counted_and_refused(tmp_path: Path) -> None:
+    images, run = dark_and_light(tmp_path / "images"), tmp_path / "run"
+    for name in ("dark/0.png", "light/5.png"):
+        shutil.copy(images / "train" / name, images / "test" / name.replace(".png", "-again.png"))
+    pretrain(settings(images, run, epochs=1))
+    with pytest.raises(RunError, match=r"2 of 18 test images .* on, test/dark/0-again\.png is the first"):
+        evaluate(EvaluateConfig(run=(str(run),), draws=2, workers=1))
+    scores = json.loads(
+        evaluate(EvaluateConfig(run=(str(run),), draws=2, workers=1, allow_trained_on=True)).read_text()
+    )
+    assert scores["trained_on"] == 2
+    (images / "train/dark/0.png").unlink()  # nobody knows by now what it was given
+    assert json.loads(evaluate(EvaluateConfig(run=(str(run),), draws=2)).read_text())["trained_on"] is None
 
 
 def test_a_network_with_mirrors_scores_a_map_and_its_mirror_alike(images: Path, tmp_path: Path) -> None:
