@@ -25,7 +25,7 @@ from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.extraction.overlap import Streams
-from pipeline.extraction.stage import load_trunk, make, plan
+from pipeline.extraction.stage import make, plan, trunk_of
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.pretraining.network import load_images
@@ -41,7 +41,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         photos = make_jpegs(Path(folder) / "photos", images)
         config = ExtractConfig(dataset=f"folder:{photos}", cache=str(Path(folder) / "cache"), device="cpu")
         config.cache_dir.mkdir()
-        trunk, split = load_trunk(config), open_dataset(config.dataset)["train"]
+        trunk, split = trunk_of(config), open_dataset(config.dataset)["train"]
         prepared = PreparedTrunk(trunk, torch.device("cpu"))
         pixels = load_images(split, trunk.transform, workers=None).contiguous().numpy()
         bare_forward(prepared, pixels[:1024])

@@ -30,7 +30,7 @@ from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import set_up
-from pipeline.extraction.stage import load_trunk, make, plan
+from pipeline.extraction.stage import make, plan, trunk_of
 from pipeline.images.pool import Decoders
 from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.source import Source
@@ -131,7 +131,7 @@ def extraction(device: torch.device, images: int) -> dict[str, Any]:
         config = ExtractConfig(dataset=f"folder:{photos}", cache=f"{folder}/cache", device="auto")
         splits = list(open_dataset(config.dataset).values())
         with Decoders(splits, 0) as decoders:
-            trunk = load_trunk(config)
+            trunk = trunk_of(config)
             prepared, seconds = PreparedTrunk(trunk, device), []
             for _ in range(4):  # in the first, workers and libraries set themselves up
                 shutil.rmtree(config.cache_dir, ignore_errors=True)

@@ -45,6 +45,17 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Make a package that can't be imported inside name the extra that brings it. Raises: ConfigError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'{what}: needs the package {error.name}; pip install "ten-crop-cache[{extra}]"'
+        ) from error
+
+
 def cant_open(path: Path, error: OSError) -> str:
     """The line for a file that can't be opened: the system's reason, and what helps if that is known."""
     advice = "; ask its owner for the right to read it" if isinstance(error, PermissionError) else ""

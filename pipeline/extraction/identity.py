@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pipeline import trunks
 from pipeline.checks import flag
 from pipeline.datasets.base import ImageSplit
 from pipeline.trunks.base import Trunk
@@ -13,10 +14,7 @@ from pipeline.trunks.base import Trunk
 DRAWN_BY = "dataset", "test_fraction", "split_seed", "label_separator"
 """Settings that decide which images and labels there are, and no features: notes of a cache."""
 FLAGS = {
-    "trunk.name": flag("trunk"),
-    "trunk.weights": flag("weights"),
-    "transform.image_px": flag("image_px"),
-    "transform.resize": flag("resize"),
+    **trunks.FLAGS,
     "views_seed": flag("seed"),
     **{name: flag(name) for name in DRAWN_BY},
     **{name: flag(name) for name in ("views", "precision", "dtype")},
@@ -32,7 +30,7 @@ def identity_of(split: ImageSplit, trunk: Trunk, precision: str, views: str, see
     """
     return {
         "split": split.split,
-        "trunk": {"name": trunk.name, "version": trunk.version, "weights": trunk.weights_sha256},
+        "trunk": trunk.as_json(),
         "transform": trunk.transform.as_json(),
         "views": views,
         **({"views_seed": seed} if views.startswith("augment") else {}),

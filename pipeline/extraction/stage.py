@@ -30,7 +30,7 @@ from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.progress import Progress
-from pipeline.trunks import TRUNKS
+from pipeline.trunks import load_trunk
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.prepare import PreparedTrunk, map_shape
 
@@ -73,7 +73,7 @@ def extract(config: ExtractConfig) -> Path:
     to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode, config.workers) as decoders:
-        trunk, device = load_trunk(config), pick_device(config.device)
+        trunk, device = trunk_of(config), pick_device(config.device)
         set_up(device, tf32=False)
         prepared = PreparedTrunk(trunk, device, config.precision)
         config.cache_dir.mkdir(parents=True, exist_ok=True)
@@ -100,9 +100,9 @@ def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
     return not path.exists()
 
 
-def load_trunk(config: ExtractConfig) -> Trunk:
+def trunk_of(config: ExtractConfig) -> Trunk:
     """The trunk that --trunk, --weights, --image-px and --resize describe. Raises: WeightsError."""
-    trunk = TRUNKS[config.trunk].load(Path(config.weights) if config.weights else None)
+    trunk = load_trunk(config.trunk, config.weights)
     given = {"image_px": config.image_px, "resize": config.resize}
     changes = {name: value for name, value in given.items() if value}
     return dataclasses.replace(trunk, transform=dataclasses.replace(trunk.transform, **changes))

@@ -4,6 +4,7 @@ Legend: H×W pixels of the image, S = image_px.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -59,3 +60,9 @@ class Transform:
         """The fields and the code's version, for a cache's identity."""
         fields = dataclasses.asdict(self)
         return {"version": VERSION, **fields, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Transform":
+        """The transform that `as_json` described."""
+        known = {name: value for name, value in fields.items() if name != "version"}
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})

@@ -1,6 +1,7 @@
 """The one interface of all trunks."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ class Trunk:
 
     def __post_init__(self) -> None:
         self.module.eval()  # training sets it otherwise, an epoch at a time
+
+    def as_json(self) -> dict[str, Any]:
+        """What decides the maps besides the transform, for a cache's identity."""
+        return {"name": self.name, "version": self.version, "weights": self.weights_sha256}
 
 
 def scale_and_shift(transform: Transform, device: torch.device) -> tuple[Tensor, Tensor]:

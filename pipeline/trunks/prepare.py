@@ -77,7 +77,7 @@ def fold_norms(stack: nn.Sequential) -> nn.Sequential:
     """
     layers = list(copy.deepcopy(stack).eval())
     for i, norm in enumerate(layers):
-        if not isinstance(norm, nn.BatchNorm2d):
+        if type(norm) is not nn.BatchNorm2d:  # timm's subclass has an activation in it
             continue
         pooled = i > 0 and isinstance(layers[i - 1], nn.MaxPool2d)
         j = i - 1 - pooled

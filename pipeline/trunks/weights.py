@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -11,8 +12,11 @@ from torch import nn
 from pipeline.errors import WeightsError, cant_open
 
 
-def load_weights(module: nn.Module, path: Path) -> str:
+def load_weights(module: nn.Module, path: Path, names: Literal["own", "any"] = "own") -> str:
     """Fill a module with the weights in a .safetensors or .pth file, and give their SHA-256.
+
+    names: "any" also takes weights that another library named otherwise, if their number, order and shapes
+    are the module's.
 
     The digest covers names, shapes and float32 values, so it does not depend on the file's format. A .pth
     file is read with weights_only=True: nothing in it is executed.
@@ -21,6 +25,8 @@ def load_weights(module: nn.Module, path: Path) -> str:
     """
     tensors = {name: t for name, t in _read(path).items() if t.is_floating_point()}
     expected = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}  # no counters
+    if names == "any" and [t.shape for t in tensors.values()] == [t.shape for t in expected.values()]:
+        tensors = dict(zip(expected, tensors.values(), strict=True))
     for name in sorted(expected.keys() | tensors.keys()):
         found = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
         wanted = f"{tuple(expected[name].shape)}" if name in expected else "nothing"

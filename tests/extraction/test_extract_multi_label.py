@@ -11,7 +11,7 @@ from cache import FeatureCache
 from pipeline.config import ExtractConfig, PretrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError, StaleCacheError
-from pipeline.extraction.stage import extract, load_trunk
+from pipeline.extraction.stage import extract, trunk_of
 from pipeline.pretraining.stage import pretrain
 from pipeline.trunks.base import normalise
 
@@ -57,7 +57,7 @@ def test_each_row_has_its_image_s_labels_and_the_map_of_all_of_it(table: Path, w
     assert cache.labels.dtype == np.int8
     assert cache.classes == ("bird", "cat", "dog")
     assert named(cache) == {f"{row}.png": set(labels_of(row)) for row in range(8)}
-    trunk = load_trunk(config)
+    trunk = trunk_of(config)
     for row, path in enumerate(cache.paths):
         squashed = Image.open(table.parent / path).resize((32, 32), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.asarray(squashed).transpose(2, 0, 1).copy())[None]

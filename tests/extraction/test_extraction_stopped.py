@@ -31,7 +31,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(params=["load_trunk", "make", "check_parity"])
+@pytest.fixture(params=["trunk_of", "make", "check_parity"])
 def program(
     request: pytest.FixtureRequest, photos: Path, weights: Path, tmp_path: Path
 ) -> Iterator[subprocess.Popen[str]]:

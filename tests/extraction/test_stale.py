@@ -116,13 +116,13 @@ def test_another_version_of_the_trunk_s_code_is_refused(
     photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(settings(photos, weights, tmp_path / "c"))
-    load_trunk = stage.load_trunk
+    trunk_of = stage.trunk_of
 
     def newer(config: ExtractConfig) -> Trunk:
-        trunk = load_trunk(config)
+        trunk = trunk_of(config)
         return dataclasses.replace(trunk, version=trunk.version + 1)
 
-    monkeypatch.setattr(stage, "load_trunk", newer)
+    monkeypatch.setattr(stage, "trunk_of", newer)
     with pytest.raises(StaleCacheError, match=r"else: trunk\.version: \d+ → \d+; delete it"):
         extract(settings(photos, weights, tmp_path / "c"))
 

@@ -170,7 +170,7 @@ def test_processes_are_there_before_the_trunk_and_gone_when_it_fails(
         assert all(map(is_alive, started[0]))
         raise WeightsError("none")
 
-    monkeypatch.setattr(stage, "load_trunk", fails)
+    monkeypatch.setattr(stage, "trunk_of", fails)
     with pytest.raises(WeightsError):
         extract(settings(photos, tmp_path / "w", tmp_path / "c", workers=5))
     assert not any(map(is_alive, started[0]))

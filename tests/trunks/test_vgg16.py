@@ -9,7 +9,7 @@ from torchvision.models import VGG16_Weights, vgg16
 
 from pipeline.config import ExtractConfig
 from pipeline.errors import WeightsError
-from pipeline.extraction.stage import load_trunk
+from pipeline.extraction.stage import trunk_of
 from pipeline.trunks.base import Trunk, normalise
 from pipeline.trunks.imagenet import vgg16 as load
 from pipeline.trunks.prepare import PreparedTrunk
@@ -60,7 +60,7 @@ def test_whole_images_are_seen_at_448_pixels_unless_asked_otherwise(trunk: Trunk
     config = ExtractConfig(
         trunk="vgg16", weights=str(weights), image_px=576, resize="shorter-side-then-center-crop"
     )
-    asked = load_trunk(config)
+    asked = trunk_of(config)
     assert (asked.transform.image_px, asked.transform.resize) == (576, "shorter-side-then-center-crop")
     assert asked.weights_sha256 == trunk.weights_sha256
 
