@@ -15,6 +15,7 @@ import torch
 from benchmarks import (
     attention,
     attention_in_the_loop,
+    dataloader,
     decoding,
     extraction,
     folds,
@@ -43,6 +44,7 @@ def main() -> None:
     print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     benchmarks = (
         read_cache,
+        dataloader,
         head_epoch,
         folds,
         trunk_forward,

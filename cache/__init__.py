@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cache.paths import Paths as Paths
     from cache.reader import FeatureCache as FeatureCache
     from cache.relabelling import relabel as relabel
+    from cache.rows import Rows as Rows
     from cache.writer import CacheWriter as CacheWriter
     from cache.writer import Status as Status
 
@@ -28,6 +29,7 @@ _MODULES = {
     "Paths": "paths",
     "FeatureCache": "reader",
     "relabel": "relabelling",
+    "Rows": "rows",
     "CacheWriter": "writer",
     "Status": "writer",
 }

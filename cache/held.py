@@ -20,10 +20,11 @@ class HeldFile:
 
     fingerprint: as `Contents.fingerprint`, that of the file expected; None takes any cache.
 
-    Raises: CacheError as `read_published`, or when it is another file than expected.
+    Raises: CacheError as `read_published`, or when it is missing, or another file than expected.
     """
 
     def __init__(self, path: Path, fingerprint: bytes | None) -> None:
+        _refuse_absent(path)
         self.path, self._fd = path, open_file(path)
         weakref.finalize(self, os.close, self._fd)
         self._id = _id(self._fd)
@@ -54,3 +55,15 @@ class HeldFile:
 def _id(fd: int) -> tuple[int, int, int, int]:
     found = os.fstat(fd)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _refuse_absent(path: Path) -> None:
+    if path.exists() and path.suffix != ".part":
+        return
+    is_begun = path.exists() or path.with_name(path.name + ".part").exists()
+    state = (
+        "not complete yet; run the same extraction again, it goes on where it stopped"
+        if is_begun
+        else "no such file; run extract_features.py to make it"
+    )
+    raise CacheError(f"{path}: {state}")

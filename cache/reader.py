@@ -3,6 +3,7 @@
     cache = FeatureCache("train.h5")
     maps = cache.take(np.array([3, 1, 4]))   # (3, C, H, W)
     labels = cache.labels[[3, 1, 4]]
+    map, label = cache[3]                    # a sequence: cache[2:5], cache[[3, 1, 4]], DataLoader(cache)
 
 h5py's fancy indexing costs 14 ms and more for a batch that takes 0.7 ms this way (benchmarks/read_cache.py).
 """
@@ -10,7 +11,7 @@ h5py's fancy indexing costs 14 ms and more for a batch that takes 0.7 ms this wa
 import mmap
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +24,13 @@ from cache.contents import Contents, read_digests, read_published
 from cache.digests import check_blocks
 from cache.dtypes import Raw
 from cache.errors import CacheError
+from cache.facts import Facts
 from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
 from cache.gather import gather
-from cache.header import Labels
 from cache.held import HeldFile
-from cache.paths import Paths
+from cache.loading import Batch, remember, values
 from cache.row_reads import read_rows
+from cache.rows import Index, Rows, TorchDataset, Views, checked, indexed, places
 
 # Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
 # The mmap module knows the constant only from Python 3.13 on.
@@ -38,7 +40,7 @@ AT_ONCE = 64
 """Blocks that are checked between two reports of how many were."""
 
 
-class FeatureCache:
+class FeatureCache(Facts, TorchDataset):
     """A complete cache; maps the features on first use.
 
     Everything it gives is of the one file that was opened: while it lives it holds a descriptor, and where
@@ -53,19 +55,39 @@ class FeatureCache:
         self.path = Path(path)
         self._fingerprint: bytes | None = None
         self._fingerprint = self._contents.fingerprint
+        remember(self, self.token)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_fingerprint": self._fingerprint}
 
+    def __getitem__(self, index: Index) -> Rows:
+        """A map and its label by an integer; those of several rows by a slice, integers or a mask. Of images
+        with several views the first one.
+
+        Raises: IndexError when there is no such row, CacheError as `take`.
+        """
+        rows = indexed(index, len(self), str(self.path))
+        features, labels = values(self, rows.reshape(-1))
+        if rows.ndim:
+            return Rows(features, labels)
+        return Rows(features[0], labels[0] if self.multi_label else int(labels[0]))
+
+    def __getitems__(self, rows: ArrayLike) -> Batch:
+        """A sequence of `cache[row]` for each row, which torch's DataLoader asks for and makes a batch of.
+
+        Raises: IndexError as `take`.
+        """
+        return Batch(self, self._rows(rows))
+
+    def __iter__(self) -> Iterator[Rows]:
+        for start in range(0, len(self), BLOCK_ROWS):
+            yield from Batch(self, np.arange(start, min(start + BLOCK_ROWS, len(self))))
+
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.path)!r}: {self.dtype} {self.shape})"
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     @cached_property
     def _file(self) -> HeldFile:
-        _refuse_absent(self.path)
         return HeldFile(self.path, self._fingerprint)
 
     @property
@@ -78,55 +100,9 @@ class FeatureCache:
         return np.zeros(self.blocks, np.bool_)
 
     @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """(N, V, C, H, W): images, views, channels, rows and columns of a map."""
-        return self._contents.header.shape
-
-    @property
-    def dtype(self) -> str:
-        """float16, float32 or bfloat16."""
-        return self._contents.header.dtype
-
-    @property
-    def labels(self) -> Labels:
-        """(N,) int64 indices into `classes`; multi-label, (N, K) int8, a column for each class: 1 present,
-        0 absent, -1 not counted. Read-only.
-        """
-        return self._contents.header.labels
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image has any number of classes: `labels` is (N, K) and not (N,)."""
-        return self._contents.header.multi_label
-
-    @property
-    def paths(self) -> Paths:
-        """The N images, relative to the dataset's folder. Indexes, iterates and compares as a list does."""
-        return Paths.of(self._contents.header.paths)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self._contents.header.classes)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the features were made from."""
-        return self._contents.header.identity
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """Facts about the making that aren't identity."""
-        return self._contents.header.notes
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of identity, shape, dtype and paths, in hexadecimal."""
-        return self._contents.header.key
-
-    @property
-    def images_digest(self) -> str:
-        """SHA-256 over `image_digests`, in hexadecimal: which image contents the features were made from."""
-        return self._contents.images.hex()
+    def token(self) -> Hashable:
+        """Equal for objects that read the same file of the same contents."""
+        return self.path, self._fingerprint
 
     @property
     def block_rows(self) -> int:
@@ -156,9 +132,7 @@ class FeatureCache:
         count = layout[FEATURES].nbytes // layout.dtype.raw.itemsize
         return np.frombuffer(mapped, layout.dtype.raw, count, layout[FEATURES].offset).reshape(self.shape)
 
-    def take(
-        self, rows: ArrayLike, view: int | slice | NDArray[Any] | None = 0, out: Raw | None = None
-    ) -> Raw:
+    def take(self, rows: ArrayLike, view: Views = 0, out: Raw | None = None) -> Raw:
         """Gather rows into one array, in the storage dtype.
 
         rows: n integers from 0 to N - 1, in any order. view: one view, or an array of n with one for each row
@@ -174,9 +148,7 @@ class FeatureCache:
         self._file.refuse_changed()
         return out
 
-    def read(
-        self, rows: ArrayLike, view: int | slice | NDArray[Any] | None = 0, out: Raw | None = None
-    ) -> Raw:
+    def read(self, rows: ArrayLike, view: Views = 0, out: Raw | None = None) -> Raw:
         """As `take`, but read from the file: for rows that have to come from a disk, where a memory map waits
         for one page after another. No pages are mapped, which would count as memory in use.
 
@@ -208,7 +180,7 @@ class FeatureCache:
                 read_published(fd, str(self.path))  # header and journal
                 blocks = np.arange(self.blocks)
             else:
-                blocks = np.unique(self._checked(rows) // BLOCK_ROWS)
+                blocks = np.unique(self._rows(rows) // BLOCK_ROWS)
                 blocks = blocks[~self._verified[blocks]]
             for start in range(0, len(blocks), AT_ONCE):
                 some = blocks[start : start + AT_ONCE].tolist()
@@ -216,45 +188,11 @@ class FeatureCache:
                 watch(start + len(some))
         self._verified[blocks] = True
 
-    def _places(
-        self, rows: ArrayLike, view: int | slice | NDArray[Any] | None, out: Raw | None
-    ) -> tuple[NDArray[np.intp], Raw]:
-        """What `take` gathers: positions of single maps, or of all maps of a row, and where they go."""
-        index, raw = self._checked(rows), self._contents.layout.dtype.raw
-        _, views, *map_shape = self.shape
-        view = slice(None) if view is None else view
-        if isinstance(view, slice) and range(views)[view] == range(views):
-            shape = (index.size, views, *map_shape)
-        else:
-            # One view of every image isn't contiguous, and np.take would copy it all; rows × views is.
-            index = index[:, None] if isinstance(view, slice) else index
-            index = index * views + np.arange(views)[view]
-            index, shape = index.reshape(-1), (*index.shape, *map_shape)
-        if out is None:
-            out = np.empty(shape, raw)
-        elif out.shape != shape or out.dtype != raw or not out.flags.c_contiguous:
-            raise ValueError(f"out: expected a contiguous {raw} array of shape {shape}")
-        return index, out
+    def _places(self, rows: ArrayLike, view: Views, out: Raw | None) -> tuple[NDArray[np.intp], Raw]:
+        return places(self._rows(rows), view, self.shape, self._contents.layout.dtype.raw, out)
 
-    def _checked(self, rows: ArrayLike) -> NDArray[np.intp]:
-        index = np.asarray(rows)
-        if index.shape == (0,):
-            return index.astype(np.intp)
-        if index.ndim != 1 or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= len(self):
-            raise IndexError(f"{self.path}: rows: expected a list of integers from 0 to {len(self) - 1}")
-        return index.astype(np.intp, copy=False)
+    def _rows(self, rows: ArrayLike) -> NDArray[np.intp]:
+        return checked(rows, len(self), str(self.path))
 
     def _opened(self) -> AbstractContextManager[int]:
         return self._file.opened()
-
-
-def _refuse_absent(path: Path) -> None:
-    if path.exists() and path.suffix != ".part":
-        return
-    is_begun = path.exists() or path.with_name(path.name + ".part").exists()
-    state = (
-        "not complete yet; run the same extraction again, it goes on where it stopped"
-        if is_begun
-        else "no such file; run extract_features.py to make it"
-    )
-    raise CacheError(f"{path}: {state}")

@@ -84,7 +84,7 @@ def _named(spec: str, ignored: Counter[str]) -> Found:
 
 
 def _matched(paths: Iterable[str], root: str, ignored: Counter[str]) -> Found:
-    """The images among what a pattern matched below `root`: it may have matched a folder and what is in it."""
+    """The images among what a pattern matched below `root`, perhaps a folder and what is in it."""
     seen = set[str]()
     for path in paths:
         if litter := litter_in(path.removeprefix(root)):
