@@ -27,7 +27,8 @@ from pipeline.extraction.identity import FLAGS
 from pipeline.maps.source import to_tensor
 from pipeline.progress import over
 from pipeline.runs.find_cache import TEST, find_cache
-from pipeline.runs.folder import LoadedHead, load_run, read_config
+from pipeline.runs.folder import LoadedHead, load_run
+from pipeline.runs.layout import read_config
 
 OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed", "val_rows"}
 """Fields of a cache's identity in which the test split may differ from the training split."""

@@ -20,7 +20,7 @@ from pipeline.evaluation.trained_on import trained_on
 from pipeline.files import write_json
 from pipeline.metrics import multilabel, single_label
 from pipeline.runs.find_run import find_run
-from pipeline.runs.folder import read_config
+from pipeline.runs.layout import read_config
 from pipeline.runs.table import number, table
 
 ATTENTION = "recurrent-attention"

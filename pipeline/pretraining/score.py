@@ -18,7 +18,7 @@ from pipeline.images import augment
 from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
 from pipeline.progress import over
 from pipeline.runs.claim import FACTS
-from pipeline.runs.folder import read_config
+from pipeline.runs.layout import read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
 

@@ -23,7 +23,7 @@ from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
 from pipeline.progress import Progress, say
 from pipeline.runs.claim import claim
-from pipeline.runs.folder import CHECKPOINT, METRICS
+from pipeline.runs.layout import CHECKPOINT, METRICS
 from pipeline.runs.tensors import write_tensors
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import normalise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache import CacheError, FeatureCache
-from pipeline.runs.folder import CONFIG, LEADERBOARD, read_config
+from pipeline.runs.layout import CONFIG, LEADERBOARD, read_config
 
 TRAIN, TEST = "train.h5", "test.h5"
 

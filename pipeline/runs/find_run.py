@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.runs.folder import CONFIG, HEAD, LEADERBOARD
+from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD
 from pipeline.runs.leaderboard import read
 from pipeline.runs.score import score_in
 

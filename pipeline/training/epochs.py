@@ -12,7 +12,8 @@ from pipeline.files import append_line, keep_lines, write_json
 from pipeline.maps.source import Normaliser
 from pipeline.progress import Progress
 from pipeline.runs import leaderboard
-from pipeline.runs.folder import CHECKPOINT, HEAD, METRICS, SUMMARY, write_head
+from pipeline.runs.folder import write_head
+from pipeline.runs.layout import CHECKPOINT, HEAD, METRICS, SUMMARY
 from pipeline.runs.score import Draws, few, write_draws
 from pipeline.runs.stack import StackedHead
 from pipeline.training.trainer import Trainer

@@ -14,7 +14,8 @@ from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Source, damaged, drawn_views
 from pipeline.progress import Progress, over
-from pipeline.runs.folder import METRICS, SUMMARY, write_head
+from pipeline.runs.folder import write_head
+from pipeline.runs.layout import METRICS, SUMMARY
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.score import few, score_of, write_draws
 from pipeline.training.validation import Answers, joined, validate

@@ -22,7 +22,7 @@ from pipeline.maps.parts import Part, not_learned, own_rows, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 from pipeline.runs.claim import claim, held
 from pipeline.runs.find_cache import places_of
-from pipeline.runs.folder import CHECKPOINT
+from pipeline.runs.layout import CHECKPOINT
 from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.training.announce import announce
 from pipeline.training.epochs import train_stack

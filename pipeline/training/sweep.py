@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError, RunError, UserError, out_of_memory
 from pipeline.progress import say
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import check, claim_sweep, held
-from pipeline.runs.folder import LEADERBOARD, write_config
+from pipeline.runs.layout import LEADERBOARD, write_config
 from pipeline.runs.score import score_in
 from pipeline.training.announce import WARNING
 from pipeline.training.epochs import name_of
