@@ -14,7 +14,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """The splits; paths are digits/0000 and on, in scikit-learn's order."""
     from sklearn.datasets import load_digits
 
-    levels, targets = map(np.asarray, load_digits(return_X_y=True))
+    levels, targets = (np.asarray(found) for found in load_digits(return_X_y=True))
     grey_NHW = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # of levels 0..16
     pixels_NHWC = np.repeat(grey_NHW[..., None], 3, axis=-1)
     labels = targets.astype(np.int64)

@@ -64,5 +64,6 @@ class Transform:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Transform":
         """The transform that `as_json` described."""
-        known = {name: value for name, value in fields.items() if name != "version"}
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+        known: dict[str, Any] = {name: value for name, value in fields.items() if name != "version"}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known)
