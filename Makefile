@@ -7,6 +7,7 @@ VIEWS ?= plain
 HEAD ?= fullnet
 CROPS ?= ten
 IMAGE_PX ?=
+IMAGES ?=
 EXTRACTED = --dataset '$(DATASET)' --trunk '$(TRUNK)' --views '$(VIEWS)'$(if $(IMAGE_PX), --image-px $(IMAGE_PX))
 TRAINED = --cache '$(CACHE)' --head $(HEAD) --crops $(CROPS)
 # the folders that the scripts take by default
@@ -19,12 +20,13 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 
-.PHONY: help setup demo demo-multilabel test faults mutants pretrain extract train-head eval ablate ablate-attention verify check format lock bench clean clean-artifacts
+.PHONY: help setup demo demo-multilabel test faults mutants pretrain extract train-head eval predict ablate ablate-attention verify check format lock bench clean clean-artifacts
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: DATASET=$(DATASET) TRUNK=$(TRUNK) VIEWS=$(VIEWS) IMAGE_PX=$(IMAGE_PX) HEAD=$(HEAD) CROPS=$(CROPS)'
+	@echo '           IMAGES: photos, folders and patterns, for make predict'
 	@echo '           CACHE, RUN: the folders that the scripts choose for these, unless given'
 	@echo '           ARGS="any further flags of the script; see SCRIPT --help"'
 
@@ -62,6 +64,9 @@ train-head: setup  ## stage two: CACHE -> crops -> head -> RUN
 
 eval: setup  ## score RUN on the test split
 	$(PY) evaluate.py --run '$(RUN)' $(ARGS)
+
+predict: setup  ## classes of the photos in IMAGES by RUN's head
+	$(PY) predict.py $(IMAGES) --run '$(RUN)' $(ARGS)
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
 	$(PY) -m experiments.crops $(ARGS)

@@ -5,6 +5,8 @@
     cache = extract(ExtractConfig(dataset="digits"))
     run = train_heads(SweepConfig(cache=str(cache), head=("fullnet", "linear")))
 
+    classes = load_run(run).predict(["new.jpg", "other.jpg"]).labels
+
 A stage is one function from a configuration to the folder it wrote. Names are imported when they are first
 used, so that `import pipeline` takes no time.
 """
@@ -13,22 +15,31 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig, TrainConfig
+    from pipeline.config import (
+        EvaluateConfig,
+        ExtractConfig,
+        PredictConfig,
+        PretrainConfig,
+        SweepConfig,
+        TrainConfig,
+    )
     from pipeline.evaluation.stage import evaluate
     from pipeline.extraction.stage import extract
+    from pipeline.prediction.predictor import load_run
+    from pipeline.prediction.stage import predict
     from pipeline.pretraining.stage import pretrain
-    from pipeline.runs.folder import load_run
     from pipeline.training.sweep import sweep as train_heads
 
 __version__ = "0.1.0"
-__all__ = ["EvaluateConfig", "ExtractConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
-__all__ += ["evaluate", "extract", "load_run", "pretrain", "train_heads"]
+__all__ = ["EvaluateConfig", "ExtractConfig", "PredictConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
+__all__ += ["evaluate", "extract", "load_run", "predict", "pretrain", "train_heads"]
 
 _TARGETS = {
     **{name: f"pipeline.config:{name}" for name in __all__ if name.endswith("Config")},
     "evaluate": "pipeline.evaluation.stage:evaluate",
     "extract": "pipeline.extraction.stage:extract",
-    "load_run": "pipeline.runs.folder:load_run",
+    "load_run": "pipeline.prediction.predictor:load_run",
+    "predict": "pipeline.prediction.stage:predict",
     "pretrain": "pipeline.pretraining.stage:pretrain",
     "train_heads": "pipeline.training.sweep:sweep",
 }

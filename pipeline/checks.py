@@ -177,6 +177,7 @@ class Checked:
     """
 
     prints_results = False  # whether the stage is run for what it prints
+    positional = "", ""  # the field that takes words without a flag, and what the usage calls one of them
 
     def __init_subclass__(cls) -> None:
         """Python keeps no docstrings of fields: `help()` finds them as a list in the class's own."""

@@ -5,8 +5,9 @@
     130  Ctrl-C        143  SIGTERM
 
 Output that can't be written, because it is closed, its disk is full or its reader left, stops no stage: the
-work is done, and the exit code is 0. Only evaluate.py was asked for what it prints: when a disk is too full
-for the table, a line on stderr says so, and the exit code is 2. The figures are in its files all the same.
+work is done, and the exit code is 0. Only evaluate.py and predict.py were asked for what they print: when a
+disk is too full for the table, a line on stderr says so, and the exit code is 2. What went to files is there
+all the same.
 
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
 """
@@ -28,7 +29,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pipeline import __version__
 from pipeline.checks import Checked, Kind, OneOf, did_you_mean, flag, kinds, one_of, short, texts
-from pipeline.config import EvaluateConfig, ExtractConfig, PretrainConfig, SweepConfig
+from pipeline.config import EvaluateConfig, ExtractConfig, PredictConfig, PretrainConfig, SweepConfig
 from pipeline.errors import ConfigError, UserError, out_of_memory
 from pipeline.progress import lost, secure_output
 
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
         "give smaller --hidden-shapes or fewer heads at once, and another --out",
     ),
     "evaluate": (EvaluateConfig, "pipeline:evaluate"),
+    "predict": (PredictConfig, "pipeline:predict"),
     "pretrain": (PretrainConfig, "pipeline:pretrain"),
 }
 """The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""
@@ -110,7 +112,8 @@ def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: s
         error = lost(sys.stdout) if config_class.prints_results else None
         if error is None:
             return 0
-        message = f"standard output: {error.strerror}; what should be there is beside {made}"
+        remedy = f"what should be there is beside {made}" if made else "give a file with --out"
+        message = f"standard output: {error.strerror}; {remedy}"
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"\n{program}: interrupted; {again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
@@ -154,9 +157,10 @@ def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
     """Flags → configuration. Raises: ConfigError on a wrong one; SystemExit after --help."""
     width = max(20, shutil.get_terminal_size().columns - 2)
     about = [textwrap.fill(" ".join(part.split()), width) for part in _about(config_class).split("\n\n")]
+    words, metavar = config_class.positional
     parser = _Parser(
         prog=program,
-        usage=f"{program} [--FLAG VALUE ...]",
+        usage=f"{program} {f'{metavar} ... ' if words else ''}[--FLAG VALUE ...]",
         description="\n\n".join(about),
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -170,12 +174,15 @@ def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
         action = parser.add_argument(flag(field.name), default=argparse.SUPPRESS, help=text, **_options(kind))
         known += action.option_strings
     given, unknown = parser.parse_known_args(flags)
-    if unknown:
-        word = unknown[0].partition("=")[0]
+    wrong = [word for word in unknown if word.startswith("-") or not words]
+    if wrong:
+        word = wrong[0].partition("=")[0]
         problem = (
             f"unknown flag {word[:60]}" if word.startswith("-") else f"expected a flag, found {short(word)}"
         )
         parser.error(problem + did_you_mean(word, known))
+    if unknown:
+        setattr(given, words, [*getattr(given, words, ()), *unknown])
     return config_class.from_json(vars(given))  # which makes tuples of lists
 
 

@@ -67,7 +67,7 @@ class Progress:
             _bars.remove(self._bar)
             self._bar.close()
         elif self._lines:
-            _write(self._status() if stop[0] else self._summary())
+            warn(self._status() if stop[0] else self._summary())
 
     def advance(self, count: float = 1) -> None:
         """Count work as done. May be called thousands of times a second."""
@@ -94,7 +94,7 @@ class Progress:
         while not self._ended.wait(min(1.0, FIRST_SECONDS)):
             self._estimate()
             if self._bar is None and time.perf_counter() - self._started >= due:
-                _write(self._status())
+                warn(self._status())
                 self._lines, due = self._lines + 1, due + EVERY_SECONDS
 
     def _estimate(self) -> None:
@@ -105,7 +105,7 @@ class Progress:
         if whole < LONG_SECONDS or far:
             return
         other = f", not {duration(self._told)}" if self._told else ""
-        _write(f"{self.what}: about {duration(whole)} in all{other}")
+        warn(f"{self.what}: about {duration(whole)} in all{other}")
         self._told, self._lines = whole, self._lines + 1
 
     def _rate(self) -> float:
@@ -246,8 +246,8 @@ def _new_bar(progress: Progress) -> Any:
     )
 
 
-def _write(line: str) -> None:
-    """One line on the standard error, in one piece, so that those of several processes don't mix."""
+def warn(line: str) -> None:
+    """Print a line on the standard error, in one piece, so that those of several processes don't mix."""
     with suppress(AttributeError, OSError, ValueError):  # none, full, closed from Python: the work goes on
         for bar in _bars:
             bar.clear()

@@ -14,7 +14,7 @@ from support.toy import write_cache
 from pipeline.files import write_json
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "pretrain_trunk.py"]
+SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "predict.py", "pretrain_trunk.py"]
 
 
 def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -44,6 +44,16 @@ def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
         (["extract_features.py", "--dataset", "imagenet"], "--dataset: expected one of digits, cifar10"),
         (["extract_features.py", "--weights", "no.pth"], "no.pth: no such file"),
         (["evaluate.py", "--run", "nowhere"], "nowhere"),
+        (["predict.py"], "predict.py: --images: expected photos, a folder of them or a pattern, found none"),
+        (
+            ["predict.py", "nowhere.jpg"],
+            "nowhere.jpg: expected a photo, a folder or a pattern, found no such",
+        ),
+        (["predict.py", ".", "--run", "nowhere"], "expected images (.jpg"),
+        (
+            ["predict.py", "photos", "--bath", "3"],
+            "predict.py: unknown flag --bath; did you mean --batch?; see",
+        ),
         (["pretrain_trunk.py", "--trunk", "alexnet"], "--trunk: expected one of alexnet-cifar"),
     ],
 )
@@ -274,12 +284,13 @@ def tencrop(*words: str) -> subprocess.CompletedProcess[str]:
 def test_tencrop_lists_its_commands() -> None:
     done = run("-X", "importtime", "-c", "from pipeline.cli import tencrop; tencrop()", "--help")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert listed == ["extract", "train", "evaluate", "pretrain", "cache", "where"]
+    assert listed == ["extract", "train", "evaluate", "predict", "pretrain", "cache", "where"]
     assert "numpy" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("script", "command"), list(zip(SCRIPTS, ["extract", "train", "evaluate", "pretrain"], strict=True))
+    ("script", "command"),
+    list(zip(SCRIPTS, ["extract", "train", "evaluate", "predict", "pretrain"], strict=True)),
 )
 @pytest.mark.parametrize("flags", [["--help"], ["--bath", "3"], ["--device", "gpu"]])
 def test_a_command_of_tencrop_is_the_script(script: str, command: str, flags: list[str]) -> None:
@@ -301,7 +312,7 @@ def test_where_says_what_a_command_would_write() -> None:
     [
         (
             ["extrct"],
-            "tencrop: expected one of extract, train, evaluate, pretrain, cache, where, found 'extrct'; ",
+            "tencrop: expected one of extract, train, evaluate, predict, pretrain, cache, where, found 'extr",
         ),
         (["extrct"], "found 'extrct'; did you mean extract?; see tencrop --help\n"),
         (["where"], "tencrop where: expected one of extract, train, pretrain, found ''\n"),

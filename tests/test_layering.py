@@ -53,6 +53,19 @@ ROOMS = {
     "evaluation": BASE
     | {"config", "datasets", "images", "trunks", "extraction", "maps", "heads", "runs", "metrics"}
     | {"pretraining"},
+    "prediction": BASE
+    | {
+        "config",
+        "datasets",
+        "images",
+        "trunks",
+        "extraction",
+        "maps",
+        "heads",
+        "runs",
+        "metrics",
+        "evaluation",
+    },
     "cli": {"__init__", "config", "errors", "checks", "progress", "cache"},
     "__init__": set(),
 }

@@ -91,8 +91,9 @@ def test_the_public_names_are_there_with_their_docstrings() -> None:
 def test_the_stages_are_the_functions_of_their_rooms() -> None:
     from pipeline.evaluation.stage import evaluate
     from pipeline.extraction.stage import extract
+    from pipeline.prediction.stage import predict
     from pipeline.pretraining.stage import pretrain
     from pipeline.training.sweep import sweep
 
-    found = (pipeline.evaluate, pipeline.extract, pipeline.pretrain, pipeline.train_heads)
-    assert found == (evaluate, extract, pretrain, sweep)
+    found = (pipeline.evaluate, pipeline.extract, pipeline.predict, pipeline.pretrain, pipeline.train_heads)
+    assert found == (evaluate, extract, predict, pretrain, sweep)

@@ -23,7 +23,7 @@ from pipeline.datasets.base import open_dataset
 from pipeline.datasets.holdout import select_classes
 from pipeline.engines.processes import cores
 from pipeline.errors import ConfigError
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 from pipeline.extraction.stage import extract
 from pipeline.heads import HEADS as TABLE
 from pipeline.pretraining.stage import pretrain
@@ -128,7 +128,7 @@ def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
             chosen = dataclasses.replace(base, lr=(best.lr,), weight_decay=(best.weight_decay,))
             rest = train_seeds(chosen, "seeds-0", tuple(seeds)[1:])
             heads += [head_folder(rest, best, seed) for seed in seeds[1:]]
-    correct = [predict(folder, device=config.device).correct for folder in heads]
+    correct = [score_run(folder, device=config.device).correct for folder in heads]
     for run in runs:
         drop_losers(run, heads)
     return Result(variant, None if fitted else best, correct)

@@ -13,8 +13,8 @@ from pipeline.checks import flag
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare, comparison_file, refuse_mixed
+from pipeline.evaluation.logits import open_run, score_images
 from pipeline.evaluation.plots import plot_ap, plot_confusion
-from pipeline.evaluation.predict import open_run, score_images
 from pipeline.evaluation.scored import Scored
 from pipeline.evaluation.trained_on import trained_on
 from pipeline.files import write_json

@@ -8,7 +8,7 @@ from cache import FeatureCache
 from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.errors import RunError
 from pipeline.evaluation.contents import content_keys
-from pipeline.evaluation.predict import Subject
+from pipeline.evaluation.logits import Subject
 from pipeline.maps.parts import own_rows, split
 
 ADVICE = "score other images, or add --allow-trained-on to score them all the same"

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -109,6 +110,14 @@ def clocked(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] += time.perf_counter() - started
 
 
+class Computing(Protocol):
+    """A prepared trunk, or a module around one: uint8 images (B, 3, S, S) → numbers (B, ...)."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
 class Streams:
     """Threads that run a prepared trunk on several batches at once.
 
@@ -119,7 +128,7 @@ class Streams:
 
     def __init__(
         self,
-        prepared: PreparedTrunk,
+        prepared: Computing,
         views: Views,
         encode: Callable[[range, np.ndarray], np.ndarray],
         on_done: Callable[[int], object] = lambda images: None,

@@ -4,8 +4,9 @@ Legend: n rows of a block, S = image_px.
 """
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.progress import Progress
 
+T = TypeVar("T")
 Decoded = tuple[range, np.ndarray, np.ndarray]
 
 TASK_IMAGES = 256
@@ -33,13 +35,40 @@ def decode_blocks(
 
     Raises: DataError naming the first image that can't be decoded.
     """
+    for rows, done in _block_by_block(_decode, split, blocks, transform, decoders):
+        images, digests = zip(*done, strict=True)
+        yield rows, np.concatenate(images), np.concatenate(digests)
+
+
+def decode_sound(
+    split: ImageSplit, blocks: Sequence[range], transform: Transform, decoders: Decoders
+) -> Generator[tuple[range, np.ndarray, dict[int, str]]]:
+    """As `decode_blocks`, but passes over bad images: (rows, images of the others, row → reason of the bad).
+
+    A reason names no path.
+    """
+    for rows, done in _block_by_block(_decode_sound, split, blocks, transform, decoders):
+        bad, at = dict[int, str](), rows.start
+        for count, _, reasons in done:
+            bad |= {at + place: reason for place, reason in reasons}
+            at += count
+        yield rows, np.concatenate([images for _, images, _ in done]), bad
+
+
+def _block_by_block(
+    work: Callable[[ImageSplit, Transform], T],
+    split: ImageSplit,
+    blocks: Sequence[range],
+    transform: Transform,
+    decoders: Decoders,
+) -> Generator[tuple[range, list[T]]]:
+    """Yield each range of rows with what `work` gives for its parts, in order."""
     tasks_of = [_tasks(rows, split, transform) for rows in blocks]
     ahead = max(map(len, tasks_of), default=0) + 2 * decoders.count
     tasks = ((split.take(rows), transform) for tasks in tasks_of for rows in tasks)
-    with contextlib.closing(decoders.in_order(_decode, tasks, ahead)) as decoded:
+    with contextlib.closing(decoders.in_order(work, tasks, ahead)) as done:
         for rows, tasks_of_block in zip(blocks, tasks_of, strict=True):
-            images, digests = zip(*islice(decoded, len(tasks_of_block)), strict=True)
-            yield rows, np.concatenate(images), np.concatenate(digests)
+            yield rows, list(islice(done, len(tasks_of_block)))
 
 
 def find_bad(split: ImageSplit, transform: Transform, decoders: Decoders) -> list[tuple[int, str]]:
@@ -80,6 +109,19 @@ def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.nda
         images_NCHW[row], digest = _decode_one(split, row, transform)
         digests += digest
     return images_NCHW, np.frombuffer(digests, np.uint8).reshape(-1, 16)
+
+
+def _decode_sound(split: ImageSplit, transform: Transform) -> tuple[int, np.ndarray, list[tuple[int, str]]]:
+    """How many images there are, those that can be decoded, and the place and reason of each other one."""
+    size = transform.image_px
+    images_NCHW, bad, done = np.empty((len(split), 3, size, size), np.uint8), [], 0
+    for row in range(len(split)):
+        try:
+            images_NCHW[done] = _decode_one(split, row, transform).pixels
+            done += 1
+        except ImageError as error:
+            bad.append((row, error.reason))
+    return len(split), images_NCHW[:done], bad
 
 
 def _digests(split: ImageSplit) -> np.ndarray:

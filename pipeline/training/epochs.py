@@ -16,7 +16,9 @@ from pipeline.runs.folder import write_head
 from pipeline.runs.layout import CHECKPOINT, HEAD, METRICS, SUMMARY
 from pipeline.runs.score import Draws, few, write_draws
 from pipeline.runs.stack import StackedHead
+from pipeline.runs.thresholds import write_thresholds
 from pipeline.training.trainer import Trainer
+from pipeline.training.validation import Answers
 
 CHECKPOINT_SECONDS = 30.0
 """How much training a kill may cost."""
@@ -99,7 +101,8 @@ def train_stack(
     started = time.perf_counter()
     shown = run_epochs(trainer, stack, run_dir)
     seconds = time.perf_counter() - started
-    figures = _figures(trainer)
+    answers = trainer.answers()
+    figures = _figures(trainer, answers)
     facts = {
         "seconds": round(seconds, 3),
         "images_per_second": round(shown / seconds),
@@ -112,8 +115,9 @@ def train_stack(
             (head.folder / HEAD).unlink(missing_ok=True)
         else:
             write_head(head.folder, trainer.weights(m), normaliser)
-        if draws_R is not None:
+        if answers is not None and draws_R is not None:
             write_draws(head.folder, draws_R)
+            write_thresholds(head.folder, answers.thresholds(m))
         best = {
             "diverged": has_diverged,
             "best_epoch": None if has_diverged else int(trainer.best_epoch[m]) + 1,
@@ -132,9 +136,9 @@ def train_stack(
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _figures(trainer: Trainer) -> list[tuple[dict[str, Any], Draws | None]]:
+def _figures(trainer: Trainer, answers: Answers | None) -> list[tuple[dict[str, Any], Draws | None]]:
     """Each head's score with its interval, and its score on draws, which one that diverged has not."""
-    heads, answers = range(len(trainer.best_score)), trainer.answers()
+    heads = range(len(trainer.best_score))
     images, drawn_MR = (0, None) if answers is None else (len(answers.labels), answers.on_draws())
     found = []
     for m, score, loss in zip(heads, trainer.best_score.tolist(), trainer.best_loss.tolist(), strict=True):

@@ -18,6 +18,7 @@ from pipeline.runs.folder import write_head
 from pipeline.runs.layout import METRICS, SUMMARY
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.score import few, score_of, write_draws
+from pipeline.runs.thresholds import write_thresholds
 from pipeline.training.validation import Answers, joined, validate
 
 
@@ -59,6 +60,7 @@ def fit(
     summary = {**facts, **none, **lines[best], **score.figures(math.nan)}
     if answers is not None:
         write_draws(run_dir, draws_R := answers.of(best).on_draws()[0])
+        write_thresholds(run_dir, answers.thresholds(best))
         summary |= score.figures(lines[best][score.key], len(answers.labels), draws_R)
     write_json(run_dir / SUMMARY, {**summary, "seconds": round(seconds, 3), "heads_at_once": 1})
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)

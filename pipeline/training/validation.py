@@ -15,6 +15,7 @@ from pipeline.heads.losses import classification_loss
 from pipeline.maps.batches import Maps
 from pipeline.metrics.intervals import scores_on_draws
 from pipeline.metrics.multilabel import mean_average_precision
+from pipeline.metrics.thresholds import best_thresholds
 
 BATCH = 512
 """Maps that validation runs at once."""
@@ -41,6 +42,10 @@ class Answers(NamedTuple):
     def on_draws(self) -> NDArray[np.float32]:
         """(M, R) the scores on images drawn with replacement, see `scores_on_draws`."""
         return np.where(self.sound[:, None], scores_on_draws(*self[:2]), np.float32(np.nan))
+
+    def thresholds(self, head: int) -> NDArray[np.float64] | None:
+        """(K,) the probabilities from which a label is best called present; None where images have one."""
+        return None if self.labels.ndim == 1 else best_thresholds(self.found[head], self.labels)
 
     def of(self, head: int) -> "Answers":
         """What a single head says."""

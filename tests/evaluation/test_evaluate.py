@@ -20,7 +20,7 @@ from support.evaluating import (
 )
 
 from cache import FeatureCache
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 from pipeline.evaluation.stage import evaluate
 from pipeline.runs.folder import load_run
 
@@ -65,7 +65,7 @@ def test_predictions_are_kept_and_read_back_without_pickles(made: Path) -> None:
         assert kept["classes"].tolist() == list(CLASSES)
     correct = predictions(made / "ten").correct
     assert correct.tolist() == (logits.argmax(1) == labels).tolist()
-    assert predict(made / "ten", device="cpu").correct.tolist() == correct.tolist()
+    assert score_run(made / "ten", device="cpu").correct.tolist() == correct.tolist()
 
 
 def test_scoring_again_gives_the_same_bytes_and_leaves_no_other_file(made: Path) -> None:

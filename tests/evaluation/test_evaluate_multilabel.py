@@ -17,7 +17,7 @@ from cache import FeatureCache
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import in_order
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 from pipeline.evaluation.stage import evaluate
 from pipeline.metrics.bootstrap import mean_ap_interval
 from pipeline.metrics.multilabel import UNITS
@@ -191,4 +191,4 @@ def test_other_classes_or_labels_are_not_compared_and_named(made: Path) -> None:
 
 def test_images_with_several_labels_are_not_right_or_wrong(made: Path) -> None:
     with pytest.raises(ValueError, match="several labels"):
-        _ = predict(made / "linear", device="cpu").correct
+        _ = score_run(made / "linear", device="cpu").correct

@@ -14,7 +14,7 @@ from support.trained import stamps, weights
 
 from cache import CacheError, StaleCacheError
 from pipeline.errors import ConfigError, RunError
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 from pipeline.evaluation.stage import evaluate
 
 
@@ -84,7 +84,7 @@ def test_a_head_that_diverged_is_named_and_has_no_score(made: Path, tmp_path: Pa
     with pytest.raises(RunError, match=said):
         evaluate(settings(run))
     with pytest.raises(RunError, match=said):
-        predict(run, device="cpu")
+        score_run(run, device="cpu")
 
 
 def test_a_folder_of_an_unknown_stage_is_refused(made: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.config import EvaluateConfig, ExtractConfig, TrainConfig
 from pipeline.datasets import scenes
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError, RunError, StaleCacheError
-from pipeline.evaluation.predict import open_run
+from pipeline.evaluation.logits import open_run
 from pipeline.evaluation.regions.hits import HitRate
 from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look

@@ -10,7 +10,7 @@ from support.evaluating import CLASSES, head, settings, two_heads, write_cache, 
 
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.errors import RunError
-from pipeline.evaluation.predict import open_run
+from pipeline.evaluation.logits import open_run
 from pipeline.evaluation.stage import evaluate
 from pipeline.evaluation.trained_on import rows_given
 

@@ -13,7 +13,7 @@ from cache import FeatureCache
 from experiments.attention.ablation import BASE, HEADS, ablate, variants
 from experiments.attention.config import AttentionConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 
 pytestmark = pytest.mark.usefixtures("few_scenes")
 
@@ -56,7 +56,7 @@ def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Pa
     gmp = next(line for line in facts["variants"] if line["name"] == "gmp, full")
     folder = tmp_path / "out/runs/heads/gmp, full"
     for member, found in zip(sorted(folder.glob("lr*")), gmp["map"], strict=True):
-        logits = predict(member).logits
+        logits = score_run(member).logits
         scores = [
             average_precision_score(labels[:, k], logits[:, k])
             for k in range(10)

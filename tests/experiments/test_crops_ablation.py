@@ -13,7 +13,7 @@ from experiments.crops.ablation import HEADS, ablate
 from experiments.crops.config import CropsConfig
 from experiments.crops.report import Result, Variant, as_json, plot, tables
 from pipeline.errors import ConfigError
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 from pipeline.runs.leaderboard import choose
 from pipeline.runs.stack import Setting
 
@@ -122,7 +122,7 @@ def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.Ca
         assert line["lr"] == (None if fitted else 0.1), "the rate that learns, though it isn't the first"
         runs = [tmp_path / "runs/digits/all" / line["head"] / f"grid-{seed}" for seed in (0, 1)]
         heads = runs if fitted else [run / f"lr0.1-wd0.0005-seed{seed}" for seed, run in enumerate(runs)]
-        predictions = [predict(head) for head in heads]
+        predictions = [score_run(head) for head in heads]
         expected = [100 * accuracy_score(p.labels, p.logits.argmax(1)) for p in predictions]
         assert line["top1"] == pytest.approx(expected)
         told = described(tmp_path, line["head"], "grid-1")

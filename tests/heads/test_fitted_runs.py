@@ -16,7 +16,7 @@ from support.toy import config, write_cache, write_multilabel_cache
 
 from cache import FeatureCache
 from pipeline.errors import ConfigError
-from pipeline.evaluation.predict import predict
+from pipeline.evaluation.logits import score_run
 from pipeline.maps.parts import split
 from pipeline.runs.folder import LoadedHead, load_run
 from pipeline.training.stage import parts_of, train
@@ -30,7 +30,7 @@ def test_a_run_folder_like_any_other(tmp_path: Path, name: str, fraction: float)
     write_cache(tmp_path / "cache", images=30, noise=4.0, split="test")
     settings = config(folder, tmp_path / "run", head=name, val_fraction=fraction, lr=(0.1, 0.2), seed=(0, 1))
     run = train(settings)
-    found, data = predict(run), FeatureCache(folder / "train.h5")
+    found, data = score_run(run), FeatureCache(folder / "train.h5")
     assert found.logits.shape == (30, 3)
     assert found.correct.mean() > 0.6
     summary = json.loads((run / "summary.json").read_text())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache
 from pipeline.errors import RunError
-from pipeline.evaluation.predict import Subject
+from pipeline.evaluation.logits import Subject
 from pipeline.evaluation.regions.geometry import BoxArray, region_boxes, to_image
 from pipeline.heads.recurrent_attention import RecurrentAttention
 

@@ -11,8 +11,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pipeline.evaluation.logits import Subject
 from pipeline.evaluation.plots import save
-from pipeline.evaluation.predict import Subject
 from pipeline.evaluation.regions.geometry import BoxArray
 from pipeline.evaluation.regions.hits import rate
 from pipeline.evaluation.regions.images import Images

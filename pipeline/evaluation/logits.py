@@ -7,7 +7,7 @@ Maps are read in batches, so memory does not grow with the cache. The trunk is n
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,17 +76,12 @@ class Subject(NamedTuple):
         """float32 maps (B, V, C, H, W) on the head's device, of its V views; B is at most `size`, less where
         a head holds several crops of each image. Raises: CacheError when a block of the cache is damaged.
         """
-        head, size = self.loaded.head, self.loaded.head.share_of(size)
-        device = next(head.parameters()).device
-        starts = range(0, len(self.rows), size)
-        for start in over(starts, "scoring", "batches"):
-            rows = self.rows[start : start + size]
-            self.test.verify(rows)
-            maps = to_tensor(self.test.take(rows, slice(head.views)), self.test.dtype)
-            yield maps.to(device).float()
+        size = self.loaded.head.share_of(size)
+        for start in over(range(0, len(self.rows), size), "scoring", "batches"):
+            yield maps_for(self.loaded, self.test, self.rows[start : start + size])
 
 
-def predict(folder: Path, *, device: str = "auto") -> Predictions:
+def score_run(folder: Path, *, device: str = "auto") -> Predictions:
     """Score the test images of a head's own cache. Raises: what `open_run` and `score_images` raise."""
     return score_images(open_run(folder, device=device))
 
@@ -117,9 +112,7 @@ def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Su
     """
     loaded = load_run(folder, pick_device(device))
     described = read_config(folder, "train")
-    trained_on = described.get("cache_identity")
-    if not isinstance(trained_on, dict):
-        raise RunError(f"{folder}: config.json doesn't say what the head was trained on; train it again")
+    trained_on = identity_in(described, folder)
     found = find_cache(folder, cache)
     if not cache and found.folder is None:
         raise CacheError(
@@ -133,17 +126,40 @@ def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Su
             "--trunk, --views and --dtype that made train.h5; if it lies elsewhere, --cache names its folder"
         )
     test = FeatureCache(path)
-    made = {**test.identity, "dtype": test.dtype}
-    if fields := differences(comparable(trained_on), comparable(made)):
-        raise StaleCacheError(
-            f"{path}: made otherwise than the maps that {folder} was trained on: "
-            f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
-        )
+    refuse_other_maps(test, trained_on, folder)
     labels_sha256 = str(described.get("labels_sha256"))
     is_own = found.folder is not None and found.folder.resolve() == path.parent.resolve()
     is_own = is_own and (found.training is not None or not cache)
     rows, labels = rows_of(test, loaded.classes)
     return Subject(folder, loaded, labels_sha256, found.training, is_own, test, rows, labels)
+
+
+def identity_in(described: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The identity of the maps that a run's config.json says it was trained on. Raises: RunError."""
+    trained_on = described.get("cache_identity")
+    if not isinstance(trained_on, dict):
+        raise RunError(f"{folder}: config.json doesn't say what the head was trained on; train it again")
+    return trained_on
+
+
+def maps_for(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> Tensor:
+    """float32 maps (B, V, C, H, W) of some rows, on the head's device, of its V views.
+
+    Raises: CacheError when a block of the cache is damaged.
+    """
+    cache.verify(rows)
+    maps = to_tensor(cache.take(rows, slice(loaded.head.views)), cache.dtype)
+    return maps.to(next(loaded.head.parameters()).device).float()
+
+
+def refuse_other_maps(cache: FeatureCache, trained_on: dict[str, Any], folder: Path) -> None:
+    """Raises: StaleCacheError naming what in a cache was made otherwise than the maps of a run."""
+    made = {**cache.identity, "dtype": cache.dtype}
+    if fields := differences(comparable(trained_on), comparable(made)):
+        raise StaleCacheError(
+            f"{cache.path}: made otherwise than the maps that {folder} was trained on: "
+            f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
+        )
 
 
 def comparable(identity: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""A trained run from Python: images in, probabilities out.
+
+from pipeline import load_run
+
+found = load_run("artifacts/runs/photos").predict(["new.jpg", "other.jpg"])
+found.labels, found.probabilities, found.top_k(3)
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.device import pick_device, set_up
+from pipeline.errors import DataError
+from pipeline.evaluation.logits import identity_in
+from pipeline.images.pillow import hush
+from pipeline.images.pool import Decoders
+from pipeline.prediction.images import Images, split_of
+from pipeline.prediction.predicted import Predicted
+from pipeline.prediction.scorer import Scorer, score_photos
+from pipeline.runs import folder as runs
+from pipeline.runs.find_run import find_run
+from pipeline.runs.thresholds import UNCHOSEN, read_thresholds
+from pipeline.trunks import trunk_of_identity
+
+
+class Predictor:
+    """A trained head, and the trunk that it was trained behind.
+
+    `thresholds` (K,) are the probabilities from which an image has a label, where it may have several; of
+    `unchosen` classes there was no validation image to choose one by.
+    """
+
+    def __init__(self, run: Path, device: str = "auto", weights: Path | None = None) -> None:
+        """See `load_run`."""
+        self.folder, self.device, self.weights = find_run(run), pick_device(device), weights
+        self.head = runs.load_run(self.folder, self.device)
+        self.classes = self.head.classes
+        self.described = runs.read_config(self.folder, "train")
+        self.multi_label = bool(self.described["multi_label"])
+        self.thresholds, self.unchosen = None, 0
+        if self.multi_label:
+            thresholds_K = read_thresholds(self.folder, len(self.classes))
+            self.unchosen = int(np.isnan(thresholds_K).sum())
+            self.thresholds = np.nan_to_num(thresholds_K, nan=UNCHOSEN)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Trunk and head. Raises: RunError, WeightsError when the trunk isn't that of the run's cache."""
+        identity = identity_in(self.described, self.folder)
+        set_up(self.device, tf32=False)
+        return Scorer(self.head, trunk_of_identity(identity, self.weights), identity, self.device)
+
+    def predict(self, images: Images, batch: int | None = None, workers: int | None = None) -> Predicted:
+        """Predict the classes of images.
+
+        Args:
+            images: paths, images of Pillow or a uint8 array (B, H, W, 3); a single path may be a folder or a
+                pattern.
+            batch: images in a forward pass; None takes as many as suit the device.
+            workers: threads or processes that decode; None takes one per core.
+
+        Raises: DataError naming the first image that can't be read or decoded; RunError, WeightsError when
+            the trunk isn't that of the run's cache.
+        """
+        split = split_of(images)
+        hush()
+        logits = [np.empty((0, len(self.classes)), np.float32)]
+        with Decoders([split], workers) as decoders:
+            for piece in score_photos(self.scorer, split, decoders, batch=batch):
+                for row, reason in piece.bad.items():
+                    raise DataError(f"{split.paths[row]}: {reason}")
+                logits.append(piece.logits)
+        return self.predicted(np.concatenate(logits))
+
+    def predicted(self, logits: np.ndarray) -> Predicted:
+        """The predictions that logits (N, K) of this head stand for."""
+        return Predicted(logits, self.classes, self.thresholds)
+
+    def logits(self, maps_BVCHW: Tensor) -> Tensor:
+        """Score (B, V, C, H, W) float32 maps: (B, classes). Raises: RunError as `LoadedHead.logits`."""
+        return self.head.logits(maps_BVCHW.to(self.device))
+
+
+def load_run(run: Path | str, device: str = "auto", weights: Path | str | None = None) -> Predictor:
+    """Load a trained head, to predict with or to score maps; the trunk is loaded when it is first needed.
+
+    Args:
+        run: a run folder; of a sweep the best head by validation is taken.
+        device: auto, cpu, cuda or mps.
+        weights: the trunk's weights, where the cache was extracted with a file of them.
+
+    Raises: RunError when there is no run, it isn't finished or the head diverged; WeightsError when the
+        weights are damaged; ConfigError when the device isn't there.
+    """
+    return Predictor(Path(run), device, Path(weights) if weights else None)
