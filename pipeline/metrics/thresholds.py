@@ -27,7 +27,7 @@ def best_thresholds(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.integ
         ranking = rank(logits, labels)
         right = np.cumsum(ranking.present, axis=1)
         predicted = np.cumsum(ranking.counted, axis=1)
-        f1 = 2 * right / (predicted + right[:, -1:])
+        f1 = 2 * right / np.maximum(predicted + right[:, -1:], 1)
         f1[ranking.last != np.arange(len(labels))] = -1  # no threshold parts equal scores
         last = len(labels) - 1 - f1[:, ::-1].argmax(1)
         ordered = np.take_along_axis(sigmoid(logits.T), ranking.order, axis=1)
