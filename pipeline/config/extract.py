@@ -46,10 +46,13 @@ class ExtractConfig(Checked):
     """What stands between the labels of an image in a csv: a text such as , or |, space for any white space,
     or none where each line has one label (default: what the table shows; it is asked for where a name may
     hold it)."""
+    label_column: str | None = None
+    """The column of labels of an hf: set; a.b is the field b of the column a (default: the one of classes, or
+    the one called label, cls, class, category or target, if there is one)."""
     test_fraction: Fraction = 0.2
-    """Share of each class that becomes the test split where a dataset has none of its own (digits; folder:
-    and csv: without one). Give pretrain_trunk.py the same share and --split-seed, or the trunk knows images
-    that heads are tested on."""
+    """Share of each class that becomes the test split where a dataset has none of its own (digits; folder:,
+    csv: and hf: without one). Give pretrain_trunk.py the same share and --split-seed, or the trunk knows
+    images that heads are tested on."""
     split_seed: Seed = 0
     """Random seed for drawing that share."""
     on_bad_image: Literal["stop", "skip"] = "stop"

@@ -22,6 +22,8 @@ class PretrainConfig(Checked):
 
     dataset: Dataset = "cifar10"
     """Images with one label each: NAME or NAME:PATH, not a multi-label one."""
+    label_column: str | None = None
+    """The column of labels of an hf: set (default: as in extract_features.py)."""
     trunk: Annotated[str, OneOf(TRAINABLE)] = "alexnet-cifar"
     """The network to train."""
     weights: FilePath | None = None

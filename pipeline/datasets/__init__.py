@@ -66,5 +66,12 @@ DATASETS: dict[str, DatasetInfo] = {
         summary="MS COCO 2014 or 2017, or any set in its format; multi-label, with boxes",
         path="required",
     ),
+    "hf": DatasetInfo(
+        target="pipeline.datasets.hugging_face:load",
+        options=("label_column",),
+        summary="what the datasets library reads: a set on the Hugging Face hub, a folder saved by "
+        "save_to_disk, parquet files, webdataset tar files; one label to an image or several",
+        path="required",
+    ),
 }
 """Name → entry; `pipeline.datasets.base.open_dataset` opens one."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from cache import Paths
-from pipeline.checks import did_you_mean
+from pipeline.checks import did_you_mean, flag
 from pipeline.datasets import DATASETS
 from pipeline.errors import ConfigError
 from pipeline.images.pillow import hush
@@ -136,7 +136,12 @@ class ArrayReader:
 
 
 def open_dataset(
-    spec: str, *, test_fraction: float = 0.2, seed: int = 0, label_separator: str | None = None
+    spec: str,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    label_separator: str | None = None,
+    label_column: str | None = None,
 ) -> dict[str, ImageSplit]:
     """The "train" and "test" splits of a dataset.
 
@@ -145,9 +150,10 @@ def open_dataset(
         test_fraction: share of each class that becomes the test split of a dataset without one.
         seed: random seed for drawing that share.
         label_separator: what separates the labels of an image, in a dataset that has them as text.
+        label_column: which column holds the labels, in a dataset with columns of any names.
 
     Raises:
-        ConfigError: the name is unknown, a path is missing or has no place, or a separator has none.
+        ConfigError: the name is unknown, a path is missing or has no place, or another argument has none.
         DataError: the dataset is missing, empty or damaged.
     """
     name, _, path = spec.partition(":")
@@ -159,12 +165,17 @@ def open_dataset(
         raise ConfigError(f"--dataset: {name} takes no path, found {spec}")
     if not path and takes == "required":
         raise ConfigError(f"--dataset: {name} needs a path: {name}:PATH")
-    options = {} if label_separator is None else {"label_separator": label_separator}
-    if label_separator == "" or not set(options) <= set(DATASETS[name].options):
-        raise ConfigError(
-            f"--label-separator: expected a text, for csv:PATH alone, found {label_separator!r} for {name}; "
-            "leave it out"
-        )
+    given = {"label_separator": label_separator, "label_column": label_column}
+    options = {option: text for option, text in given.items() if text is not None}
+    for option, text in options.items():
+        if not text or option not in DATASETS[name].options:
+            takers = " and ".join(
+                f"{other}:PATH" for other, info in DATASETS.items() if option in info.options
+            )
+            raise ConfigError(
+                f"{flag(option)}: expected a text, for {takers} alone, found {text!r} for {name}; "
+                "leave it out"
+            )
     hush()
     return DATASETS[name].load(path, test_fraction, seed, **options)
 

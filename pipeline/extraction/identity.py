@@ -11,7 +11,7 @@ from pipeline.checks import flag
 from pipeline.datasets.base import ImageSplit
 from pipeline.trunks.base import Trunk
 
-DRAWN_BY = "dataset", "test_fraction", "split_seed", "label_separator"
+DRAWN_BY = "dataset", "test_fraction", "split_seed", "label_separator", "label_column"
 """Settings that decide which images and labels there are, and no features: notes of a cache."""
 FLAGS = {
     **trunks.FLAGS,

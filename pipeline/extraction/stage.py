@@ -68,6 +68,7 @@ def extract(config: ExtractConfig) -> Path:
         test_fraction=config.test_fraction,
         seed=config.split_seed,
         label_separator=config.label_separator,
+        label_column=config.label_column,
     )
     # A published cache has nothing to decode: it is up to date, or refused.
     to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]

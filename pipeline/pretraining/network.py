@@ -84,6 +84,16 @@ class Network(nn.Module):
         return torch.cat(found).numpy()
 
 
+def open_splits(config: PretrainConfig) -> dict[str, ImageSplit]:
+    """Both splits of the dataset. Raises: DataError, ConfigError."""
+    return open_dataset(
+        config.dataset,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+        label_column=config.label_column,
+    )
+
+
 def open_split(
     config: PretrainConfig, name: SplitName
 ) -> tuple[ImageSplit, Labels, tuple[str, ...], NDArray[np.bool_]]:
@@ -92,13 +102,14 @@ def open_split(
 
     Raises: DataError; ConfigError on an unknown class or where images have several labels.
     """
-    if DATASETS[config.dataset.partition(":")[0]].multi_label:
+    if (
+        DATASETS[config.dataset.partition(":")[0]].multi_label
+        or (split := open_splits(config)[name]).multi_label
+    ):
         raise ConfigError(
             f"--dataset: expected images of one class each to train a trunk on, found {config.dataset}, "
             "whose images may have several; give digits, cifar10 or folder:PATH"
         )
-    splits = open_dataset(config.dataset, test_fraction=config.test_fraction, seed=config.split_seed)
-    split = splits[name]
     classes = config.classes or split.classes
     is_held = validation_rows(split.labels, config.val_fraction, config.seed, split.val_rows)
     rows, labels = select_classes(split.labels, split.classes, classes)

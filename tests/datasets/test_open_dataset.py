@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import published
+from support.hub import labelled
 
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import ImageSplit, open_dataset
@@ -26,6 +27,9 @@ def splits(request: pytest.FixtureRequest, photos: Path) -> dict[str, ImageSplit
         lines = (f"{p.relative_to(photos)},{p.parent.name}" for p in photos.rglob("*.png"))
         (photos / "table.csv").write_text("\n".join(("image,labels", *lines)), encoding="utf-8")
         return open_dataset(f"csv:{photos / 'table.csv'}", label_separator="none")
+    if request.param == "hf":
+        labelled(30).save_to_disk(photos / "saved")
+        return open_dataset(f"hf:{photos / 'saved'}")
     if request.param == "scenes":
         return request.getfixturevalue("scenes")
     if request.param in ("voc2007", "coco"):
@@ -106,7 +110,7 @@ def test_rows_taken_and_left_out_keep_their_order(splits: dict[str, ImageSplit])
 def test_an_unknown_name_is_refused_with_the_choices(spec: str) -> None:
     with pytest.raises(ConfigError) as caught:
         open_dataset(spec)
-    expected = "digits, cifar10, scenes, folder:PATH, csv:PATH, voc2007[:PATH], coco:PATH"
+    expected = "digits, cifar10, scenes, folder:PATH, csv:PATH, voc2007[:PATH], coco:PATH, hf:PATH"
     assert str(caught.value) == f"--dataset: expected one of {expected}, found {spec!r}"
 
 

@@ -23,6 +23,7 @@ class Images:
             test_fraction=test.notes["test_fraction"],
             seed=test.notes.get("split_seed", 0),
             label_separator=test.notes.get("label_separator"),
+            label_column=test.notes.get("label_column"),
         ).values()
         self._places = {path: (split, row) for split in splits for row, path in enumerate(split.paths)}
         self._digests = dict(zip(test.paths, test.image_digests, strict=True))
