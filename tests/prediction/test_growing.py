@@ -57,10 +57,15 @@ def test_rows_that_the_disk_lost_are_written_again(tmp_path: Path) -> None:
 
 def test_an_exception_leaves_what_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    with pytest.raises(KeyboardInterrupt), GrowingFile(path, ABOUT, 3) as file:
-        for row in range(3):
-            file.add(f"row {row}\n", 1)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with GrowingFile(path, ABOUT, 3) as file:
+            for row in range(3):
+                file.add(f"row {row}\n", 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not path.exists()
     write(path, range(3, 3), total=3)
     assert path.read_text() == text(3)

@@ -58,4 +58,6 @@ def head(cache: Path, out: Path, **settings: Any) -> Path:
 
 
 def asking(*images: Path | str, run: Path, **settings: Any) -> PredictConfig:
-    return PredictConfig(images=tuple(map(str, images)), run=str(run), device="cpu", workers=1, **settings)
+    if images:
+        settings = {"workers": 1, **settings}
+    return PredictConfig(images=tuple(map(str, images)), run=str(run), device="cpu", **settings)
