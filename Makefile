@@ -20,7 +20,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 
-.PHONY: help setup demo demo-multilabel test faults mutants pretrain extract train-head eval predict ablate ablate-attention verify check format lock bench clean clean-artifacts
+.PHONY: help setup demo demo-multilabel test faults mutants pretrain extract train-head eval predict export-model ablate ablate-attention verify check format lock bench clean clean-artifacts
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ eval: setup  ## score RUN on the test split
 
 predict: setup  ## classes of the photos in IMAGES by RUN's head
 	$(PY) predict.py $(IMAGES) --run '$(RUN)' $(ARGS)
+
+export-model: setup  ## write RUN and its trunk as one model, RUN/model.onnx
+	$(PY) export_model.py --run '$(RUN)' $(ARGS)
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
 	$(PY) -m experiments.crops $(ARGS)

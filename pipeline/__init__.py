@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import (
         EvaluateConfig,
+        ExportConfig,
         ExtractConfig,
         PredictConfig,
         PretrainConfig,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from pipeline.evaluation.stage import evaluate
+    from pipeline.export.stage import export_model
     from pipeline.extraction.stage import extract
     from pipeline.prediction.predictor import load_run
     from pipeline.prediction.stage import predict
@@ -31,12 +33,21 @@ if TYPE_CHECKING:
     from pipeline.training.sweep import sweep as train_heads
 
 __version__ = "0.1.0"
-__all__ = ["EvaluateConfig", "ExtractConfig", "PredictConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
-__all__ += ["evaluate", "extract", "load_run", "predict", "pretrain", "train_heads"]
+__all__ = [
+    "EvaluateConfig",
+    "ExportConfig",
+    "ExtractConfig",
+    "PredictConfig",
+    "PretrainConfig",
+    "SweepConfig",
+    "TrainConfig",
+]
+__all__ += ["evaluate", "export_model", "extract", "load_run", "predict", "pretrain", "train_heads"]
 
 _TARGETS = {
     **{name: f"pipeline.config:{name}" for name in __all__ if name.endswith("Config")},
     "evaluate": "pipeline.evaluation.stage:evaluate",
+    "export_model": "pipeline.export.stage:export_model",
     "extract": "pipeline.extraction.stage:extract",
     "load_run": "pipeline.prediction.predictor:load_run",
     "predict": "pipeline.prediction.stage:predict",

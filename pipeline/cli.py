@@ -29,7 +29,14 @@ from typing import Any, NoReturn, TypeVar
 
 from pipeline import __version__
 from pipeline.checks import Checked, Kind, OneOf, did_you_mean, flag, kinds, one_of, short, texts
-from pipeline.config import EvaluateConfig, ExtractConfig, PredictConfig, PretrainConfig, SweepConfig
+from pipeline.config import (
+    EvaluateConfig,
+    ExportConfig,
+    ExtractConfig,
+    PredictConfig,
+    PretrainConfig,
+    SweepConfig,
+)
 from pipeline.errors import ConfigError, UserError, out_of_memory
 from pipeline.progress import lost, secure_output
 
@@ -47,6 +54,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     ),
     "evaluate": (EvaluateConfig, "pipeline:evaluate"),
     "predict": (PredictConfig, "pipeline:predict"),
+    "export": (ExportConfig, "pipeline:export_model"),
     "pretrain": (PretrainConfig, "pipeline:pretrain"),
 }
 """The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""

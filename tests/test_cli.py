@@ -14,7 +14,14 @@ from support.toy import write_cache
 from pipeline.files import write_json
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ["extract_features.py", "train_head.py", "evaluate.py", "predict.py", "pretrain_trunk.py"]
+SCRIPTS = [
+    "extract_features.py",
+    "train_head.py",
+    "evaluate.py",
+    "predict.py",
+    "export_model.py",
+    "pretrain_trunk.py",
+]
 
 
 def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -284,13 +291,23 @@ def tencrop(*words: str) -> subprocess.CompletedProcess[str]:
 def test_tencrop_lists_its_commands() -> None:
     done = run("-X", "importtime", "-c", "from pipeline.cli import tencrop; tencrop()", "--help")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert listed == ["extract", "train", "evaluate", "predict", "pretrain", "runs", "cache", "where"]
+    assert listed == [
+        "extract",
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "pretrain",
+        "runs",
+        "cache",
+        "where",
+    ]
     assert "numpy" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("script", "command"),
-    list(zip(SCRIPTS, ["extract", "train", "evaluate", "predict", "pretrain"], strict=True)),
+    list(zip(SCRIPTS, ["extract", "train", "evaluate", "predict", "export", "pretrain"], strict=True)),
 )
 @pytest.mark.parametrize("flags", [["--help"], ["--bath", "3"], ["--device", "gpu"]])
 def test_a_command_of_tencrop_is_the_script(script: str, command: str, flags: list[str]) -> None:

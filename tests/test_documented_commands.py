@@ -13,7 +13,14 @@ from experiments.attention.config import AttentionConfig
 from experiments.crops.config import CropsConfig
 from pipeline.checks import Checked
 from pipeline.cli import COMMANDS, parse
-from pipeline.config import EvaluateConfig, ExtractConfig, PredictConfig, PretrainConfig, SweepConfig
+from pipeline.config import (
+    EvaluateConfig,
+    ExportConfig,
+    ExtractConfig,
+    PredictConfig,
+    PretrainConfig,
+    SweepConfig,
+)
 
 ROOT = Path(__file__).parents[1]
 CONFIGS: dict[str, type[Checked]] = {
@@ -21,6 +28,7 @@ CONFIGS: dict[str, type[Checked]] = {
     "train_head.py": SweepConfig,
     "evaluate.py": EvaluateConfig,
     "predict.py": PredictConfig,
+    "export_model.py": ExportConfig,
     "pretrain_trunk.py": PretrainConfig,
     **{f"tencrop {name}": config_class for name, (config_class, *_) in COMMANDS.items()},
     "-m experiments.crops": CropsConfig,
@@ -29,7 +37,7 @@ CONFIGS: dict[str, type[Checked]] = {
 SCRIPT = "|".join(map(re.escape, CONFIGS))
 TARGETS = (
     *("demo", "demo-multilabel", "pretrain", "extract"),
-    *("train-head", "eval", "predict", "ablate", "ablate-attention"),
+    *("train-head", "eval", "predict", "export-model", "ablate", "ablate-attention"),
 )
 PLACEHOLDERS = {"D": "digits", "T": "alexnet-cifar", "H": "fullnet"}
 

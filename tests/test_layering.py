@@ -66,6 +66,7 @@ ROOMS = {
         "metrics",
         "evaluation",
     },
+    "export": BASE | {"config", "images", "trunks", "maps", "heads", "runs", "__init__"},
     "cli": {"__init__", "config", "errors", "checks", "progress", "cache"},
     "__init__": set(),
 }

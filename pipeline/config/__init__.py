@@ -4,9 +4,18 @@ Nothing here imports torch: `--help` has to answer at once.
 """
 
 from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.export import ExportConfig
 from pipeline.config.extract import ExtractConfig
 from pipeline.config.predict import PredictConfig
 from pipeline.config.pretrain import PretrainConfig
 from pipeline.config.train import SweepConfig, TrainConfig
 
-__all__ = ["EvaluateConfig", "ExtractConfig", "PredictConfig", "PretrainConfig", "SweepConfig", "TrainConfig"]
+__all__ = [
+    "EvaluateConfig",
+    "ExportConfig",
+    "ExtractConfig",
+    "PredictConfig",
+    "PretrainConfig",
+    "SweepConfig",
+    "TrainConfig",
+]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.heads.losses import kind_of_loss, mean_loss
+from pipeline.heads.plain import Plain
 from pipeline.heads.settings import HeadSettings
 from pipeline.maps.crops import Crop, crops_of, usual_crop
 
@@ -73,6 +74,11 @@ class Head(nn.Module):
         """The loss of each head (M,), averaged over the batch, or over the images of it that are the head's
         own to learn from. labels: (B,) int64 or (B, K) int8."""
         return mean_loss(self(inputs), labels, self.loss, own_MB)
+
+    def plain(self) -> nn.Module:
+        """The only head of the stack as a module from normalised maps (B, V, C, H, W) to logits (B, K), for
+        an exporter: `pipeline.heads.plain` has those of heads that can't be recorded as they are."""
+        return Plain(self, lambda maps: self(self.prepare(maps)))
 
     def some(self, places: slice) -> Self:
         """Some heads of the stack as a stack of their own, on the same memory, to score with."""

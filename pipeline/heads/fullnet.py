@@ -14,13 +14,14 @@ Shapes: M heads, B images, S boxes, D = C·h·w cells of a crop, widths h. A sta
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline import kernels
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.crop_sum import CropSum
 from pipeline.heads.folding import even_size, fold_crops, pair_up, unfold
+from pipeline.heads.plain import Cut, PlainFullNet, layer
 
 
 class FullNet(Head):
@@ -28,8 +29,8 @@ class FullNet(Head):
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
-        settings, channels, crops = spec.settings, spec.map_shape[0], spec.crops()
-        box = crops[0].box
+        settings, (channels, *cells), crops = spec.settings, spec.map_shape, spec.crops()
+        self.crops, self.map_cells, box = crops, (cells[0], cells[1]), crops[0].box
         self.views = 1 + max(crop.view for crop in crops)
         self.folding = pair_up(crops)
         self.crop_shape = (channels, box.height, box.width)
@@ -77,6 +78,13 @@ class FullNet(Head):
             hidden = torch.baddbmm(bias[:, None].to(hidden.dtype), hidden, weight.to(hidden.dtype)).relu()
             hidden = self.dropout(hidden, self.dropout_rate)
         return hidden.transpose(0, 1).reshape(*shape, -1)
+
+    def plain(self) -> nn.Module:
+        first = self.plain_first_weight()[0].flatten(1).t()
+        weights = [first, *(self.get_parameter(f"weight{i}")[0] for i in range(1, self.depth))]
+        biases = [self.get_parameter(f"bias{i}")[0] for i in range(self.depth)]
+        pairs = [*zip(weights, biases, strict=True), (self.output_weight[0], self.output_bias[0])]
+        return PlainFullNet(Cut(self.crops, self.map_cells), [layer(*pair) for pair in pairs])
 
     def plain_first_weight(self) -> Tensor:
         """The first layer's weight in the plain basis: (M, h, C, crop height, crop width)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.heads.base import Examples, FittedHead, HeadSpec
+from pipeline.heads.plain import Plain
 
 COUNTS = (1, 3, 5, 10, 20, 50, 100, 200)
 UNVALIDATED = 20
@@ -47,6 +48,10 @@ class NearestNeighbours(FittedHead):
         rows = max(1, CELLS // max(len(self.bank[0]), max(counts) * self.classes))
         return torch.cat([self._scores(chunk, counts) for chunk in inputs.split(rows)], dim=1)
 
+    def plain(self) -> nn.Module:
+        counts = self.neighbours.tolist()  # as numbers: a graph can't depend on what a tensor holds
+        return Plain(self, lambda maps: self._scores(self.prepare(maps), counts))
+
     @torch.no_grad()
     def fit(self, train: Examples, choose: bool) -> list[dict[str, Any]]:
         self.bank.data = F.normalize(train.inputs.to(self.bank.dtype), dim=1)[None]
@@ -66,7 +71,7 @@ class NearestNeighbours(FittedHead):
     def _votes(self, weights_Bk: Tensor, labels: Tensor) -> Tensor:
         """Scores (B, K) by the votes of neighbours with the labels (B, k) or (B, k, K)."""
         if labels.ndim == 2:
-            present = weights_Bk.new_zeros(len(labels), self.classes).scatter_add_(1, labels, weights_Bk)
+            present = weights_Bk.new_zeros(labels.shape[0], self.classes).scatter_add_(1, labels, weights_Bk)
             counted, voters = weights_Bk.sum(1, keepdim=True), labels.shape[1]
         else:
             is_counted = labels >= 0

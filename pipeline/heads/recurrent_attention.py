@@ -34,6 +34,7 @@ from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss, mean_of
 from pipeline.heads.lstm import Cell, lstm_weight
+from pipeline.heads.plain import Cut, PlainAttention, layer
 from pipeline.heads.shared_layer import SharedLayer
 from pipeline.heads.transformer import Transformer
 from pipeline.maps.crops import Crop
@@ -143,6 +144,16 @@ class RecurrentAttention(Head):
         scores = torch.baddbmm(self.score_bias[:, None], torch.cat(states, 1), self.score_weight)
         scores = scores.unflatten(1, (self.steps, batch, -1)).movedim(1, 3)  # (M, B, N, S, K)
         return Attention(torch.stack(thetas, 3), scores)
+
+    def plain(self) -> nn.Module:
+        names = ("region", "lstm", "state", "score")
+        region, gates, state, score = (
+            layer(self.get_parameter(f"{n}_weight")[0], self.get_parameter(f"{n}_bias")[0]) for n in names
+        )
+        starts = self.place_bias[0].detach().view(-1, 4).expand(self.steps, 4)
+        place = None if self.fixed else layer(self.place_weight[0], starts.new_zeros(4))
+        cut = Cut(self.crops, (self.map_layout[1], self.map_layout[3]))
+        return PlainAttention(cut, self.points, starts, region, gates, state, score, place)
 
     def _unpack(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `prepare`'s concatenation: (B, V, H, C, W) maps, and (R, p·C·q) crops as a whole."""

@@ -1,0 +1,1 @@
+"""A trained head and its trunk → one file that runs without this project."""

@@ -1,0 +1,99 @@
+"""Preprocessing constants, trunk, crops and head as one module, and what has to be known to use it.
+
+Legend: B images, V views, S image_px, C×H×W cells of a map, K classes.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import __version__
+from pipeline.errors import RunError
+from pipeline.runs.folder import LoadedHead, load_run
+from pipeline.runs.layout import HEAD, read_config
+from pipeline.trunks import trunk_of_identity
+from pipeline.trunks.base import Trunk, scale_and_shift
+
+
+class WholeModel(nn.Module):
+    """uint8 RGB images (B, 3, S, S) → probabilities (B, K) and logits (B, K), in float32.
+
+    Maps are rounded to the numbers that the cache stores: the head learned from those, and is scored on them.
+    """
+
+    def __init__(self, trunk: Trunk, loaded: LoadedHead, stored: str, multi_label: bool) -> None:
+        super().__init__()
+        self.trunk, self.head, self.views = trunk.module, loaded.head.plain(), loaded.head.views
+        self.stored, self.multi_label = getattr(torch, stored), multi_label
+        scale, shift = scale_and_shift(trunk.transform, torch.device("cpu"))
+        self.scale, self.shift = nn.Buffer(scale), nn.Buffer(shift)
+        self.map_mean, self.map_scale = nn.Buffer(loaded.normaliser.mean), nn.Buffer(loaded.normaliser.scale)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if self.views > 1:
+            images = torch.cat([images, images.flip(3)])
+        maps = self.trunk(images.float() * self.scale + self.shift)
+        maps = maps.unflatten(0, (self.views, -1)).transpose(0, 1)  # (B, V, C, H, W)
+        if self.stored != torch.float32:
+            most = torch.finfo(self.stored).max  # the cache holds no infinities
+            maps = maps.clamp(-most, most).to(self.stored).float()
+        logits = self.head((maps - self.map_mean) * self.map_scale)
+        return (logits.sigmoid() if self.multi_label else logits.softmax(1)), logits
+
+
+class Exportable(NamedTuple):
+    """A model, and what its file says of it."""
+
+    model: WholeModel
+    facts: dict[str, str]
+    image_px: int
+    classes: int
+
+    def images(self, count: int) -> Tensor:
+        """Random images (count, 3, S, S), the same ones each time."""
+        shape = (count, 3, self.image_px, self.image_px)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def exportable(folder: Path, weights: str | None) -> Exportable:
+    """The model of a run folder.
+
+    Raises: RunError when there is no finished run, or it learned from maps that no trunk here made;
+    ConfigError, WeightsError when that trunk can't be had.
+    """
+    loaded, described = load_run(folder), read_config(folder, "train")
+    identity = described.get("cache_identity") or {}
+    if not {"trunk", "transform"} <= identity.keys():
+        raise RunError(
+            f"{folder}: learned from maps whose trunk isn't known, so no model leads from images to scores; "
+            "extract the maps with extract_features.py and train on those"
+        )
+    trunk = trunk_of_identity(identity, weights)
+    multi_label = bool(described["multi_label"])
+    model = WholeModel(trunk, loaded, identity["dtype"], multi_label)
+    facts = _facts(folder, loaded, identity, multi_label)
+    return Exportable(model, facts, trunk.transform.image_px, len(loaded.classes))
+
+
+def _facts(folder: Path, loaded: LoadedHead, identity: dict[str, Any], multi_label: bool) -> dict[str, str]:
+    """Texts, some of them JSON: what formats of models keep beside the graph."""
+    transform = identity["transform"]
+    return {
+        "class_names": json.dumps(loaded.classes, ensure_ascii=False),
+        "input": "uint8, (batch, 3, image_px, image_px), RGB",
+        "image_px": str(transform["image_px"]),
+        "resize": transform["resize"],
+        "probabilities": "sigmoid: each class by itself" if multi_label else "softmax: they sum to 1",
+        "trunk": json.dumps(identity["trunk"]),
+        "transform": json.dumps(transform),
+        "head": loaded.config.head,
+        "head_sha256": hashlib.sha256((folder / HEAD).read_bytes()).hexdigest(),
+        "run": folder.resolve().name,
+        "cache_key": loaded.cache_key,
+        "made_by": f"ten-crop-cache {__version__}, torch {torch.__version__}",
+    }

@@ -1,0 +1,58 @@
+"""Ship a model: run folder → one file from uint8 images to probabilities."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.checks import one_of
+from pipeline.config.export import ExportConfig
+from pipeline.errors import RunError
+from pipeline.export.formats import FORMATS, Run
+from pipeline.export.model import Exportable, exportable
+from pipeline.files import replacing
+from pipeline.runs.find_run import find_run
+
+TOLERANCE = 1e-4
+"""Largest difference allowed between a file's logits and the model's, as a fraction of the largest logit. A
+map's value whose last digit differs may be stored as the next number of a half-precision cache."""
+BATCHES = (1, 3)
+"""Numbers of images that a written file is tried with."""
+
+
+def export_model(config: ExportConfig) -> Path:
+    """Write the model of a run, or of a sweep's best head, run what was written, and give its path.
+
+    Raises: RunError when there is no finished run, or the file's scores differ from the model's; ConfigError
+    for another kind of file, or without the extra that one needs; WeightsError when the trunk is another one
+    than the cache's.
+    """
+    if config.out and Path(config.out).suffix not in FORMATS:
+        raise config.refused("out", one_of((f"FILE{suffix}" for suffix in FORMATS), config.out))
+    folder = find_run(Path(config.run))
+    out = Path(config.out) if config.out else folder / "model.onnx"
+    form, made = FORMATS[out.suffix], exportable(folder, config.weights)
+    with replacing(out) as part:
+        form.write(made, part)
+        worst = largest_difference(made, form.load(part))
+        if not worst <= TOLERANCE:
+            raise RunError(
+                f"{out}: {form.runtime} gives logits that differ by {worst:.2g} of the largest, expected at "
+                f"most {TOLERANCE}; nothing was written; give another format, {' or '.join(FORMATS)}"
+            )
+    side = made.image_px
+    print(
+        f"{out}: {out.stat().st_size / 1e6:,.1f} MB; uint8 RGB images (B, 3, {side}, {side}) → probabilities "
+        f"and logits of {made.classes:,} classes; in {form.runtime} within {worst:.0e} of torch"
+    )
+    return out
+
+
+@torch.no_grad()
+def largest_difference(made: Exportable, run: Run) -> float:
+    """Between what a written file and the model say of random images, as a fraction of the largest value."""
+    worst = 0.0
+    for count in BATCHES:
+        images = made.images(count)
+        for found, expected in zip(run(images), made.model(images), strict=True):
+            worst = max(worst, float((found - expected).abs().max() / expected.abs().max()))
+    return worst
