@@ -50,6 +50,10 @@ class OneOf:
     def __contains__(self, value: str) -> bool:
         return (value.partition(":")[0] if self.paths else value) in self.choices
 
+    def refusal(self, value: Any) -> str:
+        """What was expected instead of a value that is none of them."""
+        return one_of(self.choices, value)
+
 
 @dataclasses.dataclass(frozen=True)
 class AnyPath:
@@ -110,7 +114,7 @@ class Kind:
     def refusal(self, value: Any) -> str:
         """What was expected instead of one value, and the nearest of the choices if there are any."""
         if isinstance(self.rule, OneOf):
-            return one_of(self.rule.choices, value)
+            return self.rule.refusal(value)
         names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
         expected = f"{names[self.type]} {self.rule}" if self.rule else names[self.type]
         return f"expected {expected}, found {short(value)}"

@@ -294,6 +294,13 @@ def test_caches_that_differ_in_their_images_have_different_folders_by_default() 
         {"image_px": 64},
         {"resize": "squash"},
         {"image_px": 64, "resize": "squash"},
+        {"trunk": "timm:resnet18"},
+        {"trunk": "timm:resnet18@layer3"},
+        {"trunk": "timm:resnet18", "weights": "none"},
+        {"crop_share": 0.9},
+        {"interpolation": "nearest"},
+        {"mean": (0.5, 0.5, 0.5)},
+        {"std": (0.5, 0.5, 0.5)},
     ]
     folders = {stages.ExtractConfig(**change).cache_dir for change in changes}
     assert len(folders) == len(changes)

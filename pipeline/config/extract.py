@@ -4,11 +4,12 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
 from pipeline.datasets import DATASETS
-from pipeline.trunks import TRUNKS
+from pipeline.trunks import SOURCES, TRUNK_NAMES
+from pipeline.trunks.spec import parse
 
 Dataset = Annotated[str, OneOf(DATASETS, paths=True)]
 StorageDtype = Literal["float16", "float32", "bfloat16"]
@@ -24,13 +25,17 @@ class ExtractConfig(Checked):
 
     dataset: Dataset = "digits"
     """Images with their labels: NAME or NAME:PATH."""
-    trunk: Annotated[str, OneOf(TRUNKS)] = "alexnet-cifar"
-    """The frozen network."""
+    trunk: Annotated[str, TRUNK_NAMES] = "alexnet-cifar"
+    """The frozen network: a short name, torchvision:MODEL, timm:MODEL, transformers:NAME (on the hub, or a
+    folder), or your own PATH.py:FUNCTION or MODULE:FUNCTION; with @LAYER for maps of another layer than the
+    last, @LAYER,LAYER for a cache each, and @? to list the layers."""
     weights: FilePath | None = None
-    """File with the trunk's weights, .safetensors or .pth (default: the weights that it ships with)."""
+    """File with the trunk's weights, .safetensors or .pth, or none for random ones (default: the weights that
+    it is published with)."""
     cache: FilePath | None = None
-    """Folder of the cache (default: artifacts/cache/DATASET-TRUNK-VIEWS, where DATASET is the last name of a
-    path, with --image-px and --resize where given)."""
+    """Folder of the cache; several layers have folders in it, named after them (default:
+    artifacts/cache/DATASET-TRUNK-VIEWS, where DATASET is the last name of a path, with what is given of
+    --image-px, --resize and the flags like it)."""
     views: str = "plain"
     """What is stored of a training image. plain: the image; mirror: the image and its mirror image;
     augment:K: the image and K versions of it, shifted by up to an eighth of the side and mirrored, both at
@@ -42,6 +47,14 @@ class ExtractConfig(Checked):
     resize: Literal["exact", "shorter-side-then-center-crop", "squash"] | None = None
     """How an image of another shape becomes square. exact: it is refused; shorter-side-then-center-crop: its
     middle is kept; squash: all of it is squashed into the square (default: the trunk's own)."""
+    crop_share: Annotated[float, Range(0.01, 1)] | None = None
+    """Share of that middle's side that is kept; 1 keeps all of it (default: the trunk's own)."""
+    interpolation: Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None = None
+    """How pixels are computed when an image is resized (default: the trunk's own)."""
+    mean: tuple[Annotated[float, Range(-10, 10)], ...] = ()
+    """Mean of red, green and blue, of values in 0..1, that is taken off (default: the trunk's own)."""
+    std: tuple[Annotated[float, Range(0, 10, above=True)], ...] = ()
+    """Standard deviation of red, green and blue that is divided by (default: the trunk's own)."""
     label_separator: str | None = None
     """What stands between the labels of an image in a csv: a text such as , or |, space for any white space,
     or none where each line has one label (default: what the table shows; it is asked for where a name may
@@ -77,12 +90,31 @@ class ExtractConfig(Checked):
         if not re.fullmatch(r"plain|mirror|augment:[1-9]\d{0,3}", self.views):
             expected = "plain, mirror or augment:K with K from 1 to 9999"
             raise self.refused("views", f"expected {expected}, found {self.views!r}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (0, 3):
+                raise self.refused(name, f"expected three numbers, found {' '.join(map(str, values))}")
+
+    @property
+    def transform(self) -> dict[str, Any]:
+        """The fields of the trunk's transform that are given."""
+        fields = {name: getattr(self, name) for name in ("image_px", "resize", "interpolation")}
+        fields["crop_share"] = self.crop_share and float(self.crop_share)
+        fields |= {"mean": tuple(map(float, self.mean)), "std": tuple(map(float, self.std))}
+        return {name: value for name, value in fields.items() if value}
 
     @property
     def cache_dir(self) -> Path:
         """The folder that is written: --cache, or one named after what is in it."""
+        given = self.transform
         size = f"{self.image_px}px" if self.image_px else None
-        name = slug(name_of_dataset(self.dataset), self.trunk, self.views, size, self.resize)
+        share = f"crop{self.crop_share}" if self.crop_share else None
+        shades = [f"{name}{'-'.join(map(str, given[name]))}" for name in ("mean", "std") if name in given]
+        random = "random" if self.weights == "none" else None
+        spec = parse(self.trunk, SOURCES)
+        layer = spec.layers[0] if len(spec.layers) == 1 else None  # several have folders of their own
+        trunk = (spec.source if spec.source in SOURCES else None, os.path.basename(spec.model), layer)
+        name = slug(name_of_dataset(self.dataset), *trunk, random, self.views, size, self.resize, share)
+        name = slug(name, self.interpolation, *shades)
         return Path(self.cache or Path("artifacts/cache") / name)
 
 

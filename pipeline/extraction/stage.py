@@ -30,7 +30,7 @@ from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.progress import Progress
-from pipeline.trunks import load_trunk
+from pipeline.trunks import TRUNKS, load_trunk
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.prepare import PreparedTrunk, map_shape
 
@@ -63,6 +63,8 @@ def extract(config: ExtractConfig) -> Path:
     Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
         CacheError (disk full, another extraction at work).
     """
+    # A mistyped model or layer is refused before images are looked for; a short name was checked before.
+    early = None if config.trunk in TRUNKS else trunk_of(config)
     splits = open_dataset(
         config.dataset,
         test_fraction=config.test_fraction,
@@ -74,7 +76,7 @@ def extract(config: ExtractConfig) -> Path:
     to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode, config.workers) as decoders:
-        trunk, device = trunk_of(config), pick_device(config.device)
+        trunk, device = early or trunk_of(config), pick_device(config.device)
         set_up(device, tf32=False)
         prepared = PreparedTrunk(trunk, device, config.precision)
         config.cache_dir.mkdir(parents=True, exist_ok=True)
@@ -102,11 +104,8 @@ def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
 
 
 def trunk_of(config: ExtractConfig) -> Trunk:
-    """The trunk that --trunk, --weights, --image-px and --resize describe. Raises: WeightsError."""
-    trunk = load_trunk(config.trunk, config.weights)
-    given = {"image_px": config.image_px, "resize": config.resize}
-    changes = {name: value for name, value in given.items() if value}
-    return dataclasses.replace(trunk, transform=dataclasses.replace(trunk.transform, **changes))
+    """The trunk that --trunk, --weights and the flags of its transform describe. Raises: WeightsError."""
+    return load_trunk(config.trunk, config.weights, **config.transform)
 
 
 def plan(

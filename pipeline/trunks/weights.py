@@ -2,8 +2,8 @@
 
 import hashlib
 import warnings
+from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -12,22 +12,27 @@ from torch import nn
 from pipeline.errors import WeightsError, cant_open
 
 
-def load_weights(module: nn.Module, path: Path, names: Literal["own", "any"] = "own") -> str:
+def load_weights(
+    module: nn.Module, path: Path, used: Collection[str] | None = None, rename: bool = False
+) -> str:
     """Fill a module with the weights in a .safetensors or .pth file, and give their SHA-256.
-
-    names: "any" also takes weights that another library named otherwise, if their number, order and shapes
-    are the module's.
 
     The digest covers names, shapes and float32 values, so it does not depend on the file's format. A .pth
     file is read with weights_only=True: nothing in it is executed.
+
+    used: the only weights that have to be there, and are filled in; None means all.
+    rename: also take weights of other names, if their order and shapes are the module's.
 
     Raises: WeightsError when the file is missing, damaged, hostile, or does not fit the module.
     """
     tensors = {name: t for name, t in _read(path).items() if t.is_floating_point()}
     expected = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}  # no counters
-    if names == "any" and [t.shape for t in tensors.values()] == [t.shape for t in expected.values()]:
+    if rename and [t.shape for t in tensors.values()] == [t.shape for t in expected.values()]:
         tensors = dict(zip(expected, tensors.values(), strict=True))
+    needed = expected.keys() if used is None else expected.keys() & set(used)
     for name in sorted(expected.keys() | tensors.keys()):
+        if name in expected and name not in needed:
+            continue  # of a classifier, say, that has other classes
         found = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
         wanted = f"{tuple(expected[name].shape)}" if name in expected else "nothing"
         if found != wanted:
@@ -37,15 +42,15 @@ def load_weights(module: nn.Module, path: Path, names: Literal["own", "any"] = "
             )
         if not tensors[name].isfinite().all():
             raise WeightsError(f"{path}: {name!r} has values that are not finite; train or download it again")
-    module.load_state_dict(tensors, strict=False)
-    return weights_digest(module)
+    module.load_state_dict({name: tensors[name] for name in needed}, strict=False)
+    return weights_digest(module, used)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over a module's named parameters and buffers, as float32."""
+def weights_digest(module: nn.Module, used: Collection[str] | None = None) -> str:
+    """SHA-256 over a module's named parameters and buffers, as float32; over those used alone, if given."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or (used is not None and name not in used):
             continue
         values = tensor.detach().float().cpu().contiguous()
         digest.update(f"{name}{tuple(values.shape)}".encode())
