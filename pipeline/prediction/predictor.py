@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.device import pick_device, set_up
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RunError
 from pipeline.evaluation.logits import identity_in
 from pipeline.images.pillow import hush
 from pipeline.images.pool import Decoders
@@ -50,6 +50,11 @@ class Predictor:
     def scorer(self) -> Scorer:
         """Trunk and head. Raises: RunError, WeightsError when the trunk isn't that of the run's cache."""
         identity = identity_in(self.described, self.folder)
+        if "trunk" not in identity or "transform" not in identity:
+            raise RunError(
+                f"{self.folder}: was trained on features made elsewhere, by a trunk that isn't known here; "
+                "make those of new images there too, import them, and give --cache"
+            )
         set_up(self.device, tf32=False)
         return Scorer(self.head, trunk_of_identity(identity, self.weights), identity, self.device)
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from pipeline.errors import RunError
 from pipeline.prediction import growing
 from pipeline.prediction.growing import GrowingFile
 
+ROOT = Path(__file__).parents[2]
 ABOUT = {"run": "a", "images": "b"}
 
 
@@ -123,3 +126,32 @@ def test_a_full_disk_loses_no_row_that_was_told(tmp_path: Path, monkeypatch: pyt
         assert file.done == 3
     write(path, range(3, 10))
     assert path.read_text() == text(10)
+
+
+KILLED = """
+import os, signal, sys
+from pipeline.prediction.growing import GrowingFile
+with GrowingFile(sys.modules["pathlib"].Path(sys.argv[1]), {"run": "a", "images": "b"}, 1000) as file:
+    print(file.done, flush=True)
+    for row in range(file.done, 1000):
+        file.add(f"row {row}\\n" * (1 + row % 3), 1)
+        if row == int(sys.argv[2]):
+            os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+"""
+
+
+@pytest.mark.fault("process killed while predictions are written")
+def test_a_killed_process_costs_no_row_and_doubles_none(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    begun = [int(killed(path, row, signal)) for row, signal in [(300, "SIGINT"), (700, "SIGKILL"), (-1, "")]]
+    assert begun[:2] == [0, 301]  # Ctrl-C loses nothing
+    assert 301 <= begun[2] <= 701
+    assert path.read_text() == "".join(f"row {row}\n" * (1 + row % 3) for row in range(1000))
+
+
+def killed(path: Path, row: int, signal: str) -> str:
+    """The rows that were there when a process began, which a signal ended behind a row."""
+    command = [sys.executable, "-c", KILLED, path, str(row), signal]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (not signal), done.stderr
+    return done.stdout

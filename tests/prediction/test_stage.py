@@ -176,6 +176,15 @@ def test_a_trunk_with_weights_of_a_file_is_found_again(folder: Path, tmp_path: P
         predict(asking(folder / "photos/test", run=run))
 
 
+def test_a_head_of_features_made_elsewhere_asks_for_more_of_them(folder: Path, tmp_path: Path) -> None:
+    run = head(folder / "cache", tmp_path / "run", head="linear", epochs=1)
+    described = read_json(run / "config.json")
+    del described["cache_identity"]["trunk"]
+    write_json(run / "config.json", described)
+    with pytest.raises(RunError, match=r"run: was trained on features made elsewhere, .*; make those of new"):
+        predict(asking(folder / "photos/test", run=run))
+
+
 def test_a_diverged_head_is_refused(folder: Path, tmp_path: Path) -> None:
     run = head(folder / "cache", tmp_path / "run", head="linear", epochs=1)
     write_json(run / "summary.json", {**read_json(run / "summary.json"), "diverged": True})
