@@ -1,4 +1,4 @@
-"""predict.py names what is wrong, passes over bad images, goes on where it stopped, shows what it finds."""
+"""predict.py names what is wrong, passes over bad images, goes on where it stopped, shows its results."""
 
 import csv
 import json
