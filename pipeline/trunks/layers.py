@@ -177,9 +177,10 @@ class _Tap:
         maps = to_map(output, self.prefix_tokens)
         if maps is None:
             raise RuntimeError(f"layer {self.name} gave no maps")
-        is_last = len(self.run.maps) == self.count - 1
-        self.run.maps[self.name] = maps if is_last else maps.clone()  # the next may work in place
-        if is_last:
+        # An export follows calls to their ends: it runs through what is left, and drops it afterwards.
+        is_end = len(self.run.maps) == self.count - 1 and not torch.compiler.is_exporting()
+        self.run.maps[self.name] = maps if is_end else maps.clone()  # the next may work in place
+        if is_end:
             raise Reached
 
 

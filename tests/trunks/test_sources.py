@@ -236,3 +236,16 @@ def test_without_a_network_one_line_names_the_url_and_the_flag(
     with pytest.raises(WeightsError, match=r"https://\S+: can't be downloaded \(.*--weights") as caught:
         load_trunk(source)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spec", ["efficientnet-lite0", "timm:vit_tiny_patch16_224@blocks.1", "torchvision:resnet18"]
+)
+def test_a_trunk_can_be_exported_without_what_it_doesn_t_use(spec: str) -> None:
+    trunk = load_trunk(spec, "none" if ":" in spec else None, image_px=64)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(trunk.module, (images(64),), dynamic_shapes=({0: batch},))
+    with torch.inference_mode():
+        same(program.module()(images(64)[:1]), trunk.module(images(64)[:1]))
+    used = sum(t.numel() for t in trunk.module.parameters())
+    assert sum(t.numel() for t in program.state_dict.values() if t.requires_grad) == used
