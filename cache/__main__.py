@@ -1,4 +1,5 @@
-"""`python -m cache verify PATH…` checks caches; `python -m cache info PATH` says what one holds.
+"""`python -m cache verify PATH…` checks caches; `python -m cache info PATH` says what one holds; `import`
+makes a cache of features from elsewhere, and `export` makes other files of a cache.
 
 A PATH is a file or a folder of .h5 files. Exit code 2 and one line on a file that is damaged or none.
 """
@@ -8,18 +9,17 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cache.contents import opened, read_contents
 from cache.errors import CacheError
+from cache.exporting import command as exporting
 from cache.identity import canonical
+from cache.importing import command as importing
 from cache.reader import FeatureCache
-
-FIRST_SECONDS, EVERY_SECONDS = 10.0, 30.0
-"""When a check that takes long says how far it is."""
+from cache.telling import tell, watching
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,34 +33,39 @@ def main(words: list[str] | None = None, program: str = "python -m cache") -> in
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("verify", "check every digest"), ("info", "say what a cache holds")):
         commands.add_parser(name, help=text).add_argument("path", nargs="+", type=Path)
+    importing.add_flags(commands.add_parser("import", help="make a cache of features from elsewhere"))
+    exporting.add_flags(commands.add_parser("export", help="make other files of a cache"))
     given = parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of any bytes, terminals of any encoding
-    action = {"verify": verify, "info": info}[given.command]
+    if given.command in ("verify", "info"):
+        action = {"verify": verify, "info": info}[given.command]
+        return max(_each(path, action, parser.prog) for path in given.path)
+    convert = {"import": importing.import_features, "export": exporting.export_features}[given.command]
+    try:
+        return max(_show(line, parser.prog) for line in convert(given))
+    except CacheError as error:
+        tell(f"{parser.prog}: {error}")
+        return 2
+
+
+def _each(path: Path, action: Callable[[Path], str], program: str) -> int:
+    """Do something with each cache at a path; gives the exit code."""
     code = 0
-    for path in given.path:
-        try:
-            for file in _files(path):
-                code = max(code, _show(action(file), parser.prog))
-        except CacheError as error:
-            _tell(f"{parser.prog}: {error}")
-            code = 2
+    try:
+        for file in _files(path):
+            code = max(code, _show(action(file), program))
+    except CacheError as error:
+        tell(f"{program}: {error}")
+        return 2
     return code
 
 
 def verify(path: Path) -> str:
     """Check a cache; gives a line, and tells one every half minute until then. Raises: CacheError."""
-    start, due = time.perf_counter(), FIRST_SECONDS
-    cache = FeatureCache(path)
-
-    def watch(checked: int) -> None:
-        nonlocal due
-        if (spent := time.perf_counter() - start) >= due:
-            due += EVERY_SECONDS
-            left = spent * (cache.blocks - checked) / checked
-            _tell(f"{path}: {checked / cache.blocks:.0%} checked, about {left:.0f} s left")
-
-    cache.verify(watch=watch)
+    start, cache = time.perf_counter(), FeatureCache(path)
+    watch = watching(str(path), "checked")
+    cache.verify(watch=lambda checked: watch(checked / cache.blocks))
     seconds, size = time.perf_counter() - start, path.stat().st_size
     return f"{path}: good ({size / 1e6:,.1f} MB in {cache.blocks:,} blocks, {size / 1e9 / seconds:.1f} GB/s)"
 
@@ -93,16 +98,9 @@ def _show(text: str, program: str) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the rest, and when the interpreter ends
         if not isinstance(error, BrokenPipeError):
-            _tell(f"{program}: standard output: {error.strerror}")
+            tell(f"{program}: standard output: {error.strerror}")
             return 2
     return 0
-
-
-def _tell(line: str) -> None:
-    """Print on the standard error, if there is one that takes it."""
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
 
 
 def _files(path: Path) -> list[Path]:

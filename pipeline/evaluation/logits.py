@@ -30,7 +30,7 @@ from pipeline.runs.find_cache import TEST, find_cache
 from pipeline.runs.folder import LoadedHead, load_run
 from pipeline.runs.layout import read_config
 
-OF_A_SPLIT = {"split", "image_sizes", "views", "views_seed", "val_rows"}
+OF_A_SPLIT = {"split", "image_sizes", "source", "views", "views_seed", "val_rows"}
 """Fields of a cache's identity in which the test split may differ from the training split."""
 
 

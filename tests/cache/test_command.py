@@ -112,8 +112,8 @@ def test_a_check_that_takes_long_says_how_far_it_is(
     sample: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cache.reader.AT_ONCE", 1)
-    monkeypatch.setattr("cache.__main__.FIRST_SECONDS", 0.0)
-    monkeypatch.setattr("cache.__main__.EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("cache.telling.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("cache.telling.EVERY_SECONDS", 0.0)
     assert main(["verify", str(sample)]) == 0
     said = capsys.readouterr()
     shares = [line.removeprefix(f"{sample}: ").partition(",")[0] for line in said.err.splitlines()]
