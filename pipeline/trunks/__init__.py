@@ -126,8 +126,14 @@ def trunk_of_identity(
 
     spec: where the trunk is now, if its code or folder has moved.
 
-    Raises: ConfigError as `load_trunk`; WeightsError naming the fields in which what is here differs.
+    Raises: ConfigError as `load_trunk`, or where the features were imported; WeightsError naming the fields
+        in which what is here differs.
     """
+    if "imported" in identity:
+        raise ConfigError(
+            "the features were imported (python -m cache import), so no trunk is known that makes them of "
+            "photos; import those of the new photos too, and name their folder with --cache"
+        )
     made = identity["trunk"]
     name = (spec or made["name"]) + (f"@{made['layer']}" if made.get("layer") else "")
     transform = resolve_name("pipeline.images.transform:Transform").from_json(identity["transform"])

@@ -59,7 +59,8 @@ class Looked(NamedTuple):
 def look(subject: Subject, batch: int = 500) -> Looked:
     """Score the test images of a run, and keep what its head looked at.
 
-    Raises: RunError when the head looks at no regions; CacheError when a block of the cache is damaged.
+    Raises: RunError when the head looks at no regions, or the maps' images aren't known; CacheError when a
+        block of the cache is damaged.
     """
     loaded, test, labels = subject.loaded, subject.test, subject.labels
     head = loaded.head
@@ -68,6 +69,8 @@ def look(subject: Subject, batch: int = 500) -> Looked:
         raise RunError(
             f"{subject.folder}: expected --head recurrent-attention, found {found}, without regions"
         )
+    if "transform" not in test.identity:
+        raise RunError(f"{test.path}: was imported, without the images to show; leave --show-regions out")
     theta, logits = [], []
     with torch.inference_mode():
         for maps in subject.batches(batch):
