@@ -171,6 +171,9 @@ options:
   --limit INT           The most (default: no limit)
   --loud, --no-loud     Let it speak (default: no)
   --mode {day,night}    When (default: day)
+  --config FILE         JSON file with settings under the names of these
+                        flags, such as a run's config.json; flags beside it
+                        count more (default: none)
 """
 
 

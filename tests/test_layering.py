@@ -71,7 +71,7 @@ ROOMS = {
         "evaluation",
     },
     "export": BASE | {"config", "images", "trunks", "maps", "heads", "runs", "__init__"},
-    "cli": {"__init__", "config", "errors", "checks", "progress", "cache"},
+    "cli": {"__init__", "config", "errors", "checks", "files", "progress", "cache"},
     "__init__": set(),
 }
 

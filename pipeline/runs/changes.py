@@ -3,19 +3,15 @@
 import os
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.checks import flag, slug
-from pipeline.config import SweepConfig, TrainConfig
+from pipeline.checks import slug
 from pipeline.errors import ConfigError, RunError
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import held
-from pipeline.runs.layout import CONFIG, LEADERBOARD, read_config
+from pipeline.runs.layout import CONFIG, LEADERBOARD
 from pipeline.runs.ledger import Entry, entry_of
-
-OF_PLACE = {"out", "resume", "memory_budget_mb"}
-"""Settings that a repetition has anew."""
 
 
 def run_in(folder: Path) -> Entry:
@@ -36,10 +32,9 @@ def rerun(words: Sequence[str], program: str) -> int:
         raise ConfigError(f"rerun: expected a run and flags of train_head.py: {program} rerun RUN --lr 0.05")
     folder, flags = Path(words[0]), list(words[1:])
     run_in(folder)
-    given = {word.partition("=")[0] for word in flags if word.startswith("--")}
-    if "--out" not in given:
+    if not any(word.partition("=")[0] == "--out" for word in flags):
         flags += ["--out", str(_beside(folder, flags or ["again"]))]
-    sys.argv = [f"{program} rerun", *flags_of(folder, given), *flags]
+    sys.argv = [f"{program} rerun", "--config", str(folder / CONFIG), *flags]
     return main(*COMMANDS["train"])
 
 
@@ -50,35 +45,6 @@ def _beside(folder: Path, words: Sequence[str]) -> Path:
         top = top.parent
         names.insert(0, top.name)
     return top.with_name(slug(*names, *words))
-
-
-def flags_of(folder: Path, others: Collection[str] = ()) -> list[str]:
-    """The flags of train_head.py that make a run again, but for --out and those that others replace.
-
-    Raises: RunError.
-    """
-    found = read_config(folder, "train")
-    known = TrainConfig.__dataclass_fields__.keys() | SweepConfig.__dataclass_fields__.keys()
-    fields = {name: found[name] for name in sorted(known & found.keys()) if name not in OF_PLACE}
-    if not Path(fields["cache"]).exists():
-        fields["cache"] = found["cache_path"]
-    if found.get("folds") or "--folds" in others:
-        del fields["val_fraction"]
-    if "--val-fraction" in others:
-        fields.pop("folds", None)
-    if found.get("hidden_shapes") or "--hidden-shapes" in others:
-        fields.pop("hidden", None)
-    words = []
-    for name, value in fields.items():
-        default = SweepConfig.__dataclass_fields__[name].default
-        usual = list(default) if isinstance(default, tuple) else default
-        if flag(name) in others or value in (None, [], usual):
-            continue
-        if isinstance(value, bool):
-            words.append(flag(name) if value else f"--no-{flag(name)[2:]}")
-        else:
-            words += [flag(name), *map(str, value if isinstance(value, list) else [value])]
-    return words
 
 
 def rename(folder: Path, to: Path) -> str:

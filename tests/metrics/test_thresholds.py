@@ -1,4 +1,4 @@
-"""Thresholds have the best F1 that scikit-learn finds, and nothing but the labels that are counted matters."""
+"""Thresholds have the best F1 that scikit-learn finds, and only labels that are counted matter."""
 
 import numpy as np
 import pytest

@@ -12,23 +12,19 @@ all the same.
 torch takes seconds to import, so a stage's module is imported only once its flags are known to be good.
 """
 
-import argparse
-import dataclasses
 import gc
-import inspect
 import os
-import shutil
 import signal
 import sys
-import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from pipeline import __version__
-from pipeline.checks import Checked, Kind, OneOf, did_you_mean, flag, kinds, one_of, short, texts
+from pipeline.checks import Checked, flag, one_of
+from pipeline.cli.parsing import about, parse
 from pipeline.config import (
     EvaluateConfig,
     ExportConfig,
@@ -40,7 +36,6 @@ from pipeline.config import (
 from pipeline.errors import ConfigError, UserError, out_of_memory
 from pipeline.progress import lost, secure_output
 
-C = TypeVar("C", bound=Checked)
 AGAIN = "run the same command again"
 SMALLER = "give a smaller --batch, then run the same command again"
 
@@ -95,7 +90,7 @@ def tencrop() -> int:
     elif name in ("-h", "--help"):
         print("usage: tencrop COMMAND [--FLAG VALUE ...]\n\ncommands:")
         for command, (config_class, *_) in COMMANDS.items():
-            print(f"  {command:10}{_about(config_class).splitlines()[0]}")
+            print(f"  {command:10}{about(config_class).splitlines()[0]}")
         print("  runs      List, compare, repeat and remove runs.")
         print("  cache     Check caches and say what they hold.")
         print("  where     Say which folder a command would write: tencrop where COMMAND [--FLAG VALUE ...]")
@@ -162,94 +157,6 @@ def load(stage: str) -> Callable[..., Any]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
-    """Flags → configuration. Raises: ConfigError on a wrong one; SystemExit after --help."""
-    width = max(20, shutil.get_terminal_size().columns - 2)
-    about = [textwrap.fill(" ".join(part.split()), width) for part in _about(config_class).split("\n\n")]
-    words, metavar = config_class.positional
-    parser = _Parser(
-        prog=program,
-        usage=f"{program} {f'{metavar} ... ' if words else ''}[--FLAG VALUE ...]",
-        description="\n\n".join(about),
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
-    known: list[str] = []
-    help_texts = texts(config_class)
-    fields = dataclasses.fields(config_class)
-    for field in sorted(fields, key=lambda field: field.name not in vars(config_class)):  # its own first
-        kind = kinds(config_class)[field.name]
-        text = _help(help_texts.get(field.name, ""), kind, field.default)
-        action = parser.add_argument(flag(field.name), default=argparse.SUPPRESS, help=text, **_options(kind))
-        known += action.option_strings
-    given, unknown = parser.parse_known_args(flags)
-    wrong = [word for word in unknown if word.startswith("-") or not words]
-    if wrong:
-        word = wrong[0].partition("=")[0]
-        problem = (
-            f"unknown flag {word[:60]}" if word.startswith("-") else f"expected a flag, found {short(word)}"
-        )
-        parser.error(problem + did_you_mean(word, known))
-    if unknown:
-        setattr(given, words, [*getattr(given, words, ()), *unknown])
-    return config_class.from_json(vars(given))  # which makes tuples of lists
-
-
-def _about(config_class: type[Checked]) -> str:
-    """A configuration's docstring without its list of fields."""
-    return inspect.cleandoc(config_class.__doc__ or "").partition("\n\nAttributes:\n")[0]
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves names like alexnet-cifar whole."""
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(text, width, break_on_hyphens=False)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print, so that every mistake is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')[:400]}; see {self.prog} --help")
-
-
-def _options(kind: Kind) -> dict[str, Any]:
-    """What argparse is to know of a field. `Checked` tests ranges and choices."""
-    if kind.type is bool:
-        return {"action": argparse.BooleanOptionalAction}
-
-    def read(text: str) -> Any:
-        try:
-            return kind.type(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(kind.refusal(text)) from None
-
-    choices, metavar = _choices(kind), {int: "INT", float: "FLOAT", str: "TEXT"}[kind.type]
-    if kind.many:
-        return {"type": read, "metavar": "NAME" if choices else metavar, "nargs": "+"}
-    listed = "NAME" if isinstance(choices, Mapping) else f"{{{','.join(choices)}}}"
-    return {"type": read, "metavar": listed if choices else metavar}
-
-
-def _help(text: str, kind: Kind, default: Any) -> str:
-    """A field's text with its choices and its default. The text of a computed default names it itself."""
-    text, choices = text.rstrip("."), _choices(kind)
-    if isinstance(choices, Mapping):  # a registry, whose entries say what they are
-        text += "".join(f". {name}: {entry.summary}" for name, entry in choices.items())
-    elif choices and kind.many:
-        text += f"; one or more of {', '.join(choices)}"
-    if default not in (None, "", ()):
-        words = {True: "yes", False: "no"} if kind.type is bool else {}
-        values = default if isinstance(default, tuple) else (words.get(default, default),)
-        text += f" (default: {' '.join(map(str, values))})"
-    return text.replace("%", "%%")
-
-
-def _choices(kind: Kind) -> Collection[str]:
-    return kind.rule.choices if isinstance(kind.rule, OneOf) else ()
 
 
 def _program() -> str:
