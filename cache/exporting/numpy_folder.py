@@ -31,16 +31,16 @@ def export(cache: FeatureCache, out: Path, watch: Callable[[float], object] = la
     np.save(part / "labels.npy", cache.labels)
     dtype = DTYPES[cache.dtype]
     is_float = dtype.raw.kind == "f"
-    array = np.lib.format.open_memmap(
-        part / "features.npy", "w+", dtype.raw if is_float else np.dtype("<f4"), exported_shape(cache.shape)
-    )
-    for start in range(0, len(cache), cache.block_rows):
-        rows = np.arange(start, min(start + cache.block_rows, len(cache)))
-        cache.verify(rows)
-        raw = cache.take(rows, None)
-        array[rows[0] : rows[-1] + 1] = (raw if is_float else dtype.decode(raw)).reshape(-1, *array.shape[1:])
-        watch((rows[-1] + 1) / len(cache))
-    array.flush()
+    stored = dtype.raw if is_float else np.dtype("<f4")
+    with (part / "features.npy").open("wb") as file:
+        head = {"descr": stored.str, "fortran_order": False, "shape": exported_shape(cache.shape)}
+        np.lib.format.write_array_header_1_0(file, head)
+        for start in range(0, len(cache), cache.block_rows):
+            rows = np.arange(start, min(start + cache.block_rows, len(cache)))
+            cache.verify(rows)
+            raw = cache.read(rows, None)
+            file.write((raw if is_float else dtype.decode(raw)).data)
+            watch((rows[-1] + 1) / len(cache))
     os.rename(part, out)
 
 
