@@ -27,7 +27,7 @@ from pipeline.extraction.identity import FLAGS
 from pipeline.maps.source import to_tensor
 from pipeline.progress import over
 from pipeline.runs.find_cache import TEST, find_cache
-from pipeline.runs.folder import LoadedHead, load_run
+from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import read_config
 
 OF_A_SPLIT = {"split", "image_sizes", "source", "views", "views_seed", "val_rows"}
@@ -110,7 +110,7 @@ def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Su
     Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError naming what
     was made otherwise than the training maps; CacheError, ConfigError, WeightsError.
     """
-    loaded = load_run(folder, pick_device(device))
+    loaded = load_head(folder, pick_device(device))
     described = read_config(folder, "train")
     trained_on = identity_in(described, folder)
     found = find_cache(folder, cache)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline import __version__
 from pipeline.errors import RunError
-from pipeline.runs.folder import LoadedHead, load_run
+from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import HEAD, read_config
 from pipeline.trunks import trunk_of_identity
 from pipeline.trunks.base import Trunk, scale_and_shift
@@ -66,7 +66,7 @@ def exportable(folder: Path, weights: str | None) -> Exportable:
     Raises: RunError when there is no finished run, or it learned from maps that no trunk here made;
     ConfigError, WeightsError when that trunk can't be had.
     """
-    loaded, described = load_run(folder), read_config(folder, "train")
+    loaded, described = load_head(folder), read_config(folder, "train")
     identity = described.get("cache_identity") or {}
     if not {"trunk", "transform"} <= identity.keys():
         raise RunError(

@@ -36,7 +36,7 @@ class Predictor:
     def __init__(self, run: Path, device: str = "auto", weights: Path | None = None) -> None:
         """See `load_run`."""
         self.folder, self.device, self.weights = find_run(run), pick_device(device), weights
-        self.head = runs.load_run(self.folder, self.device)
+        self.head = runs.load_head(self.folder, self.device)
         self.classes = self.head.classes
         self.described = runs.read_config(self.folder, "train")
         self.multi_label = bool(self.described["multi_label"])

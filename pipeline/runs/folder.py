@@ -50,7 +50,7 @@ class LoadedHead(NamedTuple):
         return self.head.prepare(self.normaliser(maps_BVCHW[:, : self.head.views]))
 
 
-def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedHead:
+def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedHead:
     """Load the trained head of a run folder, or of one head's folder in a sweep.
 
     Raises: RunError when there is none, the run isn't finished or the head diverged; WeightsError when the
@@ -93,5 +93,5 @@ def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> LoadedH
 
 
 def write_head(run_dir: Path, weights: Mapping[str, Tensor], normaliser: Normaliser) -> None:
-    """Write the weights that `load_run` reads."""
+    """Write the weights that `load_head` reads."""
     write_tensors(run_dir / HEAD, grouped(head=weights, normaliser=normaliser.state_dict()))

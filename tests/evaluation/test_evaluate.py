@@ -22,7 +22,7 @@ from support.evaluating import (
 from cache import FeatureCache
 from pipeline.evaluation.logits import score_run
 from pipeline.evaluation.stage import evaluate
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_mirrored_views_and_other_dtypes_reach_the_head(dtype: str, tmp_path: Pa
     evaluate(settings(run))
     stored = torch.from_numpy(FeatureCache(cache / "test.h5").take(np.arange(150), None))
     maps = stored.view(torch.bfloat16).float() if dtype == "bfloat16" else stored
-    logits = load_run(run).logits(maps).numpy()
+    logits = load_head(run).logits(maps).numpy()
     kept = predictions(run).logits
     np.testing.assert_allclose(kept, logits, rtol=1e-4, atol=1e-5)
 

@@ -21,7 +21,7 @@ from pipeline.evaluation.logits import score_run
 from pipeline.evaluation.stage import evaluate
 from pipeline.metrics.bootstrap import mean_ap_interval
 from pipeline.metrics.multilabel import UNITS
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 
 SETTINGS: dict[str, Any] = {
@@ -58,7 +58,7 @@ def reference(run: Path, classes: tuple[str, ...]) -> tuple[NDArray[np.float32],
         assert isinstance(features, h5py.Dataset)
         assert isinstance(labels, h5py.Dataset)
         maps, labels_NK = torch.from_numpy(features[:].astype(np.float32)), labels[:]
-    return load_run(run).logits(maps).numpy(), labels_NK[:, [CLASSES.index(name) for name in classes]]
+    return load_head(run).logits(maps).numpy(), labels_NK[:, [CLASSES.index(name) for name in classes]]
 
 
 def metrics_of(run: Path) -> dict[str, Any]:

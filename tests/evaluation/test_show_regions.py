@@ -20,7 +20,7 @@ from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look
 from pipeline.evaluation.stage import REGIONS, evaluate
 from pipeline.extraction.stage import extract
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 
 pytestmark = pytest.mark.usefixtures("few_scenes")
@@ -42,7 +42,7 @@ def test_the_sheet_and_the_json_hold_what_the_head_looked_at(
     assert [image["path"] for image in facts["images"]] == [f"test/{i:04}" for i in range(20)]
     assert np.shape([image["regions"] for image in facts["images"]]) == (20, 1, 3, 4)
     test = FeatureCache(scenes_cache / "test.h5")
-    loaded = load_run(run)
+    loaded = load_head(run)
     theta = loaded.head.attention(
         loaded.inputs(torch.from_numpy(test.take(np.arange(20), None)).float())
     ).theta  # type: ignore[operator]

@@ -23,7 +23,7 @@ from pipeline.export import formats, stage
 from pipeline.export.stage import export_model
 from pipeline.files import read_json, write_json
 from pipeline.heads import HEADS
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.trunks import TRUNKS, TrunkInfo
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -79,7 +79,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 def compare(path: Path, run: Path, *, several: bool) -> None:
     """With the run's own logits, at three sizes of batches."""
-    loaded = load_run(run)
+    loaded = load_head(run)
     for count in (1, 3, 64):
         images = some_images(count)
         expected = expected_logits(loaded, images, torch.float32)
@@ -117,7 +117,7 @@ def test_maps_are_rounded_as_the_cache_stores_them(caches: dict[str, Path], tmp_
     expected = torch.from_numpy(np.load(run / "eval" / "predictions.npz")["logits"])
     folder, paths = caches["half"].parent / "images", FeatureCache(caches["half"] / "test.h5").paths
     images = torch.from_numpy(np.stack([_pixels(folder / path) for path in paths]))
-    unrounded = relative(expected_logits(load_run(run), images, torch.float32), expected)
+    unrounded = relative(expected_logits(load_head(run), images, torch.float32), expected)
     for suffix, ran_by in ((".pt2", run_pt2), (".onnx", run_onnx)):
         path = export_model(ExportConfig(run=str(run), out=str(tmp_path / f"m{suffix}")))
         # Here and there a number's last digit differs, and another one is stored for it.

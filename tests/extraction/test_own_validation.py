@@ -12,7 +12,7 @@ from pipeline.evaluation.stage import evaluate
 from pipeline.extraction.stage import extract
 from pipeline.files import read_json
 from pipeline.pretraining.network import open_split
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import parts_of, train
 
 
@@ -51,7 +51,7 @@ def test_own_validation_images_choose_from_extraction_to_scores(
     for part, name in zip(parts_of(base, made), ("train", "val"), strict=True):
         assert {made.paths[row].split("/")[0] for row in part.rows} == {name}
     assert "12 images to train on, 8 to validate" in capsys.readouterr().out
-    assert load_run(run).config.val_fraction is None
+    assert load_head(run).config.val_fraction is None
     evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
     assert read_json(run / "eval/metrics.json")["images"] == 6
 

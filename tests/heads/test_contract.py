@@ -14,7 +14,7 @@ from pipeline.heads import HEADS, HeadInfo
 from pipeline.heads.base import Examples, FittedHead, HeadSpec
 from pipeline.heads.linear import Linear
 from pipeline.heads.settings import HeadSettings
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.stage import train
 from pipeline.training.sweep import sweep
@@ -25,7 +25,7 @@ def test_a_head_learns_is_loaded_again_and_scores_each_image_on_its_own(tmp_path
     folder = write_cache(tmp_path / "cache")
     lr = (0.3,) if HEADS[name].optimizer == "sgd" else (0.01,)
     run = train(config(folder, tmp_path / "run", head=name, epochs=30, hidden=(16,), lr=lr))
-    loaded, data = load_run(run), FeatureCache(folder / "train.h5")
+    loaded, data = load_head(run), FeatureCache(folder / "train.h5")
     maps = torch.from_numpy(data.take(np.arange(90), view=None))
     together = loaded.logits(maps)
     assert together.shape == (90, 3)
@@ -126,7 +126,7 @@ def test_a_new_head_is_a_class_and_an_entry(tmp_path: Path, monkeypatch: pytest.
     out = tmp_path / "run"
     settings = {"cache": str(write_cache(tmp_path / "cache")), "out": str(out), "device": "cpu"}
     assert sweep(SweepConfig(head=("brightest",), **settings)) == out  # pyright: ignore[reportArgumentType]
-    loaded, data = load_run(out), FeatureCache(tmp_path / "cache" / "train.h5")
+    loaded, data = load_head(out), FeatureCache(tmp_path / "cache" / "train.h5")
     assert (loaded.config.head, loaded.config.lr, loaded.config.batch) == ("brightest", (0.25,), 9)
     scores = loaded.logits(torch.from_numpy(data.take(np.arange(90), view=None)))
     assert (scores.argmax(1).numpy() == data.labels).mean() > 0.95

@@ -18,7 +18,7 @@ from cache import FeatureCache
 from pipeline.errors import ConfigError
 from pipeline.evaluation.logits import score_run
 from pipeline.maps.parts import split
-from pipeline.runs.folder import LoadedHead, load_run
+from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.training.stage import parts_of, train
 
 
@@ -42,7 +42,7 @@ def test_a_run_folder_like_any_other(tmp_path: Path, name: str, fraction: float)
         best = min((-line["val_top1"], line["val_loss"]) for line in lines)
         assert (-summary["val_top1"], summary["val_loss"]) == best
         _, val = parts_of(settings, data)
-        logits = load_run(run).logits(torch.from_numpy(data.take(val.rows, view=None)))
+        logits = load_head(run).logits(torch.from_numpy(data.take(val.rows, view=None)))
         top1 = 100 * (logits.argmax(1).numpy() == val.labels).mean()
         assert summary["val_top1"] == pytest.approx(top1)
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels))
@@ -76,7 +76,7 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
     """Scikit-learn's estimator of all views of the training part, on view 0 of the validation part."""
     folder = write_cache(tmp_path / "cache", noise=12.0, views="augment:2")
     run = train(config(folder, tmp_path / "run", head=name, val_fraction=0.3))
-    loaded, summary = load_run(run), json.loads((run / "summary.json").read_text())
+    loaded, summary = load_head(run), json.loads((run / "summary.json").read_text())
     maps, classes = contents(folder / "train.h5")
     assert maps.shape[:2] == (90, 3)
     learned, val = split(classes, loaded.classes, val_fraction=0.3, data_seed=0)
@@ -102,7 +102,7 @@ def test_every_augmented_view_is_an_example_and_an_image_is_scored_as_it_is(
 def test_every_augmented_view_has_all_labels_of_its_image(tmp_path: Path) -> None:
     folder = write_multilabel_cache(tmp_path / "cache", views="augment:2")
     run = train(config(folder, tmp_path / "run", head="logistic", val_fraction=0.3))
-    loaded, summary = load_run(run), json.loads((run / "summary.json").read_text())
+    loaded, summary = load_head(run), json.loads((run / "summary.json").read_text())
     maps, labels = contents(folder / "train.h5")
     learned, val = split(labels, loaded.classes, val_fraction=0.3, data_seed=0)
     inputs, repeated = pooled(loaded, maps[learned.rows]), np.repeat(learned.labels, 3, axis=0)

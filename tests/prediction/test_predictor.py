@@ -88,7 +88,7 @@ def test_several_labels_come_as_tuples(tmp_path: Path) -> None:
 def test_maps_are_scored_without_the_trunk(model: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     again = load_run(model.folder, device="cpu")
     maps = torch.randn(3, 1, 256, 5, 5)
-    expected = runs.load_run(model.folder).logits(maps)
+    expected = runs.load_head(model.folder).logits(maps)
     assert torch.equal(again.logits(maps), expected)
     assert "scorer" not in vars(again)
 

@@ -17,7 +17,7 @@ from pipeline.metrics.thresholds import best_thresholds, sigmoid
 from pipeline.prediction import scorer
 from pipeline.prediction.growing import GrowingFile
 from pipeline.prediction.stage import predict
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import parts_of
 
 
@@ -128,7 +128,7 @@ def test_a_cache_s_rows_are_scored_as_evaluation_scores_them(folder: Path, tmp_p
 def test_thresholds_are_chosen_on_validation_images_alone(folder: Path, tmp_path: Path) -> None:
     run = folder / "several"
     data = FeatureCache(folder / "maps/train.h5")
-    loaded = load_run(run)
+    loaded = load_head(run)
     _, val = parts_of(loaded.config, data)
     logits = loaded.logits(torch.from_numpy(data.take(val.rows, view=None).astype(np.float32))).numpy()
     chosen = best_thresholds(logits, val.labels)

@@ -15,7 +15,7 @@ from pipeline.config import SweepConfig
 from pipeline.errors import RunError
 from pipeline.metrics.bootstrap import top1_interval
 from pipeline.runs import leaderboard
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.runs.score import DRAWS, TOP1, read_draws, write_draws
 from pipeline.training.stage import parts_of, train
 from pipeline.training.sweep import sweep
@@ -31,7 +31,7 @@ def right(cache: Path, heads: list[Path]) -> np.ndarray:
     data = FeatureCache(cache / "train.h5")
     _, val = parts_of(config(cache, cache, val_fraction=0.3), data)
     maps = torch.from_numpy(data.take(val.rows, view=None))
-    return np.stack([load_run(head).logits(maps).argmax(1).numpy() == val.labels for head in heads])
+    return np.stack([load_head(head).logits(maps).argmax(1).numpy() == val.labels for head in heads])
 
 
 def test_settings_have_intervals_of_their_own_and_against_the_first(

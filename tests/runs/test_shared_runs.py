@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.stage import evaluate
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.runs.score import read_draws
 from pipeline.runs.tensors import read_tensors
 from pipeline.training import epochs
@@ -65,8 +65,8 @@ def test_every_file_of_a_cache_and_its_runs_has_the_umask_s_mode(
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "weights of a head": ("head.safetensors", load_run),
-    "configuration": ("config.json", load_run),
+    "weights of a head": ("head.safetensors", load_head),
+    "configuration": ("config.json", load_head),
     "checkpoint": ("head.safetensors", lambda run: read_tensors(run / "head.safetensors")),
     "trunk": ("head.safetensors", lambda run: load_weights(nn.Conv2d(1, 1, 1), run / "head.safetensors")),
     "trunk in .pth": ("trunk.pth", lambda run: load_weights(nn.Conv2d(1, 1, 1), run / "trunk.pth")),

@@ -11,7 +11,7 @@ import torch
 from cache import CacheHeader, CacheWriter, FeatureCache, Paths
 from pipeline.config import EvaluateConfig, TrainConfig
 from pipeline.evaluation.scored import Predictions
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 from support.toy import file_digests
 
@@ -92,5 +92,5 @@ def reference(
     cache = FeatureCache(test)
     names = [cache.classes[label] for label in cache.labels]
     rows = [i for i, name in enumerate(names) if name in classes]
-    logits = load_run(run).logits(maps[rows]).numpy()
+    logits = load_head(run).logits(maps[rows]).numpy()
     return logits, np.array([classes.index(names[i]) for i in rows]), [cache.paths[i] for i in rows]

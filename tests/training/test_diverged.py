@@ -14,7 +14,7 @@ from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError, UserError
 from pipeline.evaluation.stage import evaluate, find_run
 from pipeline.heads import HEADS
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import parts_of, train
 
 WILD: dict[str, Any] = {"lr": (0.1, 1000.0), "weight_decay": (10.0,), "epochs": 30}
@@ -53,9 +53,9 @@ def test_a_head_of_a_stack_that_diverged_has_neither_score_nor_weights(
     assert board(run)["heads"][0]["folder"] == sound.name
     assert [setting["diverged"] for setting in board(run)["settings"]] == [0, 1]
     assert "1 diverged" in capsys.readouterr().out
-    load_run(sound)
+    load_head(sound)
     with pytest.raises(UserError):
-        load_run(wild)
+        load_head(wild)
     with pytest.raises(RunError, match="diverged"):
         evaluate(EvaluateConfig(run=(str(wild),), device="cpu"))
     if val_fraction:

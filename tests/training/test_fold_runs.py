@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation.stage import evaluate
 from pipeline.maps.parts import Part
 from pipeline.maps.source import drawn_views
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training import epochs, stage
 from pipeline.training.stage import parts_of, train
 from pipeline.training.sweep import sweep
@@ -47,7 +47,7 @@ def test_a_head_that_is_computed_predicts_each_fold_as_scikit_learn_does(
     asked = settings(folder, tmp_path / "run", head=head)
     run, data = train(asked), FeatureCache(folder / "train.h5")
     loaded, summary, (part, _) = (
-        load_run(run),
+        load_head(run),
         json.loads((run / "summary.json").read_text()),
         parts_of(asked, data),
     )

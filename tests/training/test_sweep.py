@@ -13,7 +13,7 @@ from pipeline.config import SweepConfig, TrainConfig
 from pipeline.errors import CacheError, ConfigError, RunError
 from pipeline.runs.claim import held
 from pipeline.runs.find_run import find_run
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 from pipeline.training.sweep import sweep
 
@@ -95,7 +95,7 @@ def test_each_head_of_every_group_ends_as_in_its_own_run(
     for name, values in load_file(alone / "head.safetensors").items():
         assert_close(load_file(member / "head.safetensors")[name], values, rtol=0, atol=1e-10)
     for head in heads:
-        assert load_run(out / head["folder"]).config.group_name == head["group"]
+        assert load_head(out / head["folder"]).config.group_name == head["group"]
     said = capsys.readouterr().out
     assert all(f"\n{name} " in said for name in NAMES)  # the leaderboard
     assert "(6 of 6)" in said
@@ -118,10 +118,10 @@ def test_a_group_that_fails_leaves_the_others_trained(tmp_path: Path, cache: Pat
         RunError, match=r"^1 of 2 groups failed: fullnet-ten-image-6: --crops: .*--views mirror"
     ):
         sweep(settings)
-    assert load_run(tmp_path / "run" / "fullnet-ten-6")
+    assert load_head(tmp_path / "run" / "fullnet-ten-6")
     assert not (tmp_path / "run" / "leaderboard.json").exists()
     with pytest.raises(RunError, match="the run isn't finished"):
-        load_run(tmp_path / "run")
+        load_head(tmp_path / "run")
 
 
 def test_folders_of_other_runs_are_refused(tmp_path: Path, cache: Path) -> None:

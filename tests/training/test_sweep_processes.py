@@ -16,7 +16,7 @@ from support.trained import board, stamps
 
 from pipeline.config import SweepConfig
 from pipeline.errors import RunError
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.sweep import sweep
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
     )
     before = {name: stamps(out / name) for name in quick}
     for name in quick:
-        assert load_run(out / name)
+        assert load_head(out / name)
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=600)
     assert again.returncode == 0
     assert all(line.startswith("training: ") for line in again.stderr.splitlines())
@@ -80,7 +80,7 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
         "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give smaller --hidden-"
         "shapes and another --out\n"
     )
-    assert load_run(out / "fullnet-ten-4")
+    assert load_head(out / "fullnet-ten-4")
     command[command.index("60000x60000")] = "5"
     assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0
 

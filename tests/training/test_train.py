@@ -11,7 +11,7 @@ from support.trained import assert_same, lines, weights
 
 from cache import FeatureCache
 from pipeline.errors import RunError
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 
 
@@ -28,7 +28,7 @@ def test_a_learnable_problem_is_learned_completely(
     run = train(
         config(cache, tmp_path / "run", head=head, hidden=(32,), epochs=30, precision=precision, lr=(0.3,))
     )
-    loaded, data = load_run(run), FeatureCache(cache / "train.h5")
+    loaded, data = load_head(run), FeatureCache(cache / "train.h5")
     predicted = loaded.logits(torch.from_numpy(data.take(np.arange(90), view=None))).argmax(1)
     assert (predicted.numpy() == data.labels).mean() == 1
     assert json.loads((run / "summary.json").read_text())["val_top1"] == 100
@@ -127,5 +127,5 @@ def test_a_leaderboard_has_means_and_deviations_over_seeds(tmp_path: Path) -> No
     with pytest.raises(
         RunError, match=r"holds a sweep; name the folder of one of its heads, leaderboard\.js"
     ):
-        load_run(run)
-    assert load_run(run / board["heads"][0]["folder"]).config.lr == (board["heads"][0]["lr"],)
+        load_head(run)
+    assert load_head(run / board["heads"][0]["folder"]).config.lr == (board["heads"][0]["lr"],)

@@ -15,14 +15,14 @@ from cache import FeatureCache
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import parts_of, train
 from pipeline.training.sweep import sweep
 
 
 def validation_map(cache: FeatureCache, run: Path) -> float:
     """mAP of a run's head on its validation part by scikit-learn, in per cent."""
-    loaded = load_run(run)
+    loaded = load_head(run)
     _, part = parts_of(loaded.config, cache)
     logits = loaded.logits(torch.from_numpy(cache.take(part.rows, None))).numpy()
     scores = []

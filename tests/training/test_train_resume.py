@@ -14,7 +14,7 @@ from cache import CacheHeader, FeatureCache, relabel
 from pipeline.errors import RunError
 from pipeline.runs.claim import held
 from pipeline.runs.find_run import find_run
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training import epochs, stage
 from pipeline.training.stage import train
 
@@ -162,7 +162,7 @@ def test_a_sweep_that_lost_a_head_says_so_and_is_trained_again(tmp_path: Path, c
     ) as caught:
         find_run(run)
     advised = Path(str(caught.value).rpartition("--run ")[2])
-    assert load_run(find_run(advised)).config.lr == (1e-6,)
+    assert load_head(find_run(advised)).config.lr == (1e-6,)
     train(config(cache, run, **settings))
     assert find_run(run) == best
 

@@ -11,7 +11,7 @@ from cache import FeatureCache
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.heads import HEADS
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 
 OTHER: dict[str, Any] = {
@@ -47,7 +47,7 @@ def learned(cache: Path, out: Path, head: str, **changed: Any) -> list[list[floa
     settings = {"lr": (0.1,), "epochs": 2, "optimizer": "sgd", "val_fraction": 0.0, **changed}
     run = train(config(cache, out, head=head, **settings))
     maps = torch.from_numpy(FeatureCache(cache / "train.h5").take(range(60), view=None))
-    return load_run(run).logits(maps).tolist()
+    return load_head(run).logits(maps).tolist()
 
 
 def test_the_table_has_every_head_and_every_setting() -> None:

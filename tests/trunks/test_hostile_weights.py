@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.images.transform import Transform
 from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.runs.tensors import read_tensors
 from pipeline.training import epochs, stage
 from pipeline.training.stage import train
@@ -88,7 +88,7 @@ def test_a_pickle_with_code_for_a_trained_head_is_not_run(
 ) -> None:
     run = train(config(cache, tmp_path / "run", epochs=1))
     make(run / "head.safetensors", tmp_path / "executed")
-    refusal(lambda: load_run(run), run / "head.safetensors")
+    refusal(lambda: load_head(run), run / "head.safetensors")
     assert not (tmp_path / "executed").exists()
 
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache:
     refusal(resume, stopped)
     stopped.write_bytes(whole)
     resume()
-    assert load_run(stopped.parent).config.epochs == 4
+    assert load_head(stopped.parent).config.epochs == 4
 
 
 @pytest.mark.parametrize("make", BOMBS)

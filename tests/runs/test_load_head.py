@@ -15,7 +15,7 @@ from cache import FeatureCache
 from pipeline.config import EvaluateConfig, SweepConfig
 from pipeline.errors import RunError, WeightsError
 from pipeline.evaluation.stage import evaluate
-from pipeline.runs.folder import load_run
+from pipeline.runs.folder import load_head
 from pipeline.training import stage
 from pipeline.training.stage import train
 from pipeline.training.sweep import sweep
@@ -30,7 +30,7 @@ def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
     noisy = write_cache(tmp_path / "noisy", noise=4.0)
     settings = config(noisy, tmp_path / "run", val_fraction=0.3, crops="five", dropout=0.5, hidden=(32,))
     run = train(settings)
-    data, loaded = FeatureCache(noisy / "train.h5"), load_run(run)
+    data, loaded = FeatureCache(noisy / "train.h5"), load_head(run)
     assert (loaded.cache_key, loaded.cache_images) == (data.key, data.images_digest)
     _, val = stage.parts_of(settings, data)
     logits = loaded.logits(torch.from_numpy(data.take(val.rows, view=None)))
@@ -42,7 +42,7 @@ def test_kept_weights_score_what_the_summary_says(tmp_path: Path) -> None:
 
 def test_classes_are_numbered_in_the_order_given(tmp_path: Path, cache: Path) -> None:
     run = train(config(cache, tmp_path / "run", classes=("cow", "ant"), epochs=20, hidden=(32,)))
-    loaded, data = load_run(run), FeatureCache(cache / "train.h5")
+    loaded, data = load_head(run), FeatureCache(cache / "train.h5")
     assert loaded.classes == ("cow", "ant")
     cows = np.flatnonzero(data.labels == CLASSES.index("cow"))
     assert (loaded.logits(torch.from_numpy(data.take(cows, view=None))).argmax(1) == 0).all()
@@ -61,22 +61,22 @@ def test_damaged_weights_are_refused_by_file(tmp_path: Path, cache: Path, damage
             tensors["head.weight0" if damage == "shape" else "head.spare"] = torch.zeros(3)
         save_file(tensors, path)
     with pytest.raises(WeightsError, match=r"head\.safetensors: "):
-        load_run(run)
+        load_head(run)
 
 
 def test_maps_of_another_shape_are_refused(tmp_path: Path, cache: Path) -> None:
-    loaded = load_run(train(config(cache, tmp_path / "run")))
+    loaded = load_head(train(config(cache, tmp_path / "run")))
     with pytest.raises(RunError, match="expected maps of 4×5×5 in 1 views, as in training, found 4×6×5"):
         loaded.logits(torch.zeros(2, 1, 4, 6, 5))
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(RunError, match="no run there"):
-        load_run(tmp_path)
+        load_head(tmp_path)
     run = train(config(cache, tmp_path / "run"))
     (run / "summary.json").unlink()
     with pytest.raises(RunError, match="isn't finished"):
-        load_run(run)
+        load_head(run)
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
@@ -93,7 +93,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(
     before = stamps(run)
     several = SweepConfig(cache=str(cache), out=str(run), head=("linear", "knn"), device="cpu")
     readers: list[Callable[[], object]] = [
-        lambda: load_run(run),
+        lambda: load_head(run),
         lambda: train(config(cache, run)),
         lambda: sweep(several),
         lambda: evaluate(EvaluateConfig(run=(str(run),), device="cpu")),
@@ -114,7 +114,7 @@ def test_a_setting_that_config_json_lacks_is_named(tmp_path: Path, cache: Path) 
     with pytest.raises(
         RunError, match=r"config\.json: lacks 'hidden'; train the head again with another --out"
     ):
-        load_run(run)
+        load_head(run)
     with pytest.raises(RunError, match=r"holds a run made with --hidden None, not 6"):
         train(config(cache, run))
 
@@ -134,7 +134,7 @@ def test_config_json_holds_what_the_head_reads(
     found = json.loads((run / "config.json").read_text()).keys()
     assert has <= found
     assert not lacks & found
-    assert load_run(run).config.head == head
+    assert load_head(run).config.head == head
 
 
 def test_a_sweep_s_config_json_holds_what_one_of_its_heads_reads(tmp_path: Path, cache: Path) -> None:
