@@ -1,9 +1,12 @@
 """Make a trunk ready for inference: uint8 in, norms folded, laid out and rounded as the device likes it.
 
-    GPU    channels last, half precision, a bias before a pooling added behind it, to a quarter of the numbers
-    CPU    oneDNN's blocked layout from the first layer to the last, float32; the normalisation folded too
+    GPU    channels last, half precision; in a stack, a bias before a pooling added behind it, to a quarter of
+           the numbers
+    CPU    float32; a stack in oneDNN's blocked layout from the first layer to the last, the normalisation
+           folded too; other networks channels last, with oneDNN's fused kernels (`fuse.py`)
 
-Folding is exact algebra, so the prepared trunk computes the same maps up to rounding.
+Folding is exact algebra, so the prepared trunk computes the same maps up to rounding. What `fuse` saw of one
+run of a network needn't hold for all: its maps are compared, and where they differ it is used as written.
 """
 
 import copy
@@ -16,6 +19,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.errors import ConfigError, out_of_memory
 from pipeline.trunks.base import Trunk, scale_and_shift
+from pipeline.trunks.fuse import fuse
+
+FUSED_TOLERANCE = 5e-4
+"""How far a map of a fused trunk may be off, as a fraction of its largest value."""
 
 
 class PreparedTrunk(nn.Module):
@@ -37,10 +44,36 @@ class PreparedTrunk(nn.Module):
         if self.blocked:
             self.module = block(module)
         else:
+            module = self._fused(module, trunk)
             if device.type == "cuda" and isinstance(module, nn.Sequential):
                 module = bias_behind_pool(module)
             self.module = module.to(device=device, dtype=self.dtype)
             self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _fused(self, module: nn.Module, trunk: Trunk) -> nn.Module:
+        """The module in fewer passes, unless it would then compute something else."""
+        side = trunk.transform.image_px
+        kernels = self.device.type == "cpu" and self.dtype == torch.float32 and mkldnn.is_available()
+        image = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        try:
+            fused = fuse(copy.deepcopy(module), image[:1], kernels)
+            with torch.no_grad():
+                expected, found = module(image), fused(image.contiguous(memory_format=torch.channels_last))
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            print(
+                f"trunk {trunk.name}: used as written, since it can't be fused: {str(error).splitlines()[0]}"
+            )
+            return module
+        pairs = zip(
+            *([maps] if isinstance(maps, Tensor) else maps for maps in (expected, found)), strict=True
+        )
+        worst = max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-6)) for a, b in pairs)
+        if not worst <= FUSED_TOLERANCE:
+            print(f"trunk {trunk.name}: used as written, since its maps differ by {worst:.1g} when fused")
+            return module
+        return fused
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
