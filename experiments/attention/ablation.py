@@ -125,5 +125,6 @@ def train_config(config: AttentionConfig, *place: str, **changes: Any) -> TrainC
         batch=config.batch,
         device=config.device,
         resume=True,
+        csra_lambda=0.1,  # as published
         **(attention if changes["head"] == ATTENTION else {}) | changes,
     )

@@ -26,7 +26,7 @@ class SharedSettings(Checked):
     number."""
     crop_cells: Annotated[int, Range(1, 1024)] | None = None
     """Side of a crop, in cells of the map (default: 0.6 of each side of the map: 3 of 5, 8 of 14)."""
-    csra_lambda: Annotated[float, Range(0, 1000)] = 0.1
+    csra_lambda: Annotated[float, Range(0, 1000)] = 0.3
     """csra: weight of the attention beside the mean of the map."""
     csra_temperature: tuple[Annotated[float, Range(0, 99, above=True)], ...] = (1.0,)
     """csra: sharpness of the attention, 99 for the maximum. Several make a head each; their scores are

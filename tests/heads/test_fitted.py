@@ -17,7 +17,7 @@ from pipeline.heads.logistic import STRENGTHS, Logistic
 
 CLASSES = 4
 TOLERANCES = pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 2e-3)], ids=["float64", "float32"]
+    ("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 3e-3)], ids=["float64", "float32"]
 )
 
 

@@ -17,6 +17,7 @@ from support.toy import config, write_cache, write_multilabel_cache
 from cache import FeatureCache
 from pipeline.errors import ConfigError
 from pipeline.evaluation.logits import score_run
+from pipeline.heads.logistic import STRENGTHS
 from pipeline.maps.parts import split
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.training.stage import parts_of, train
@@ -37,7 +38,7 @@ def test_a_run_folder_like_any_other(tmp_path: Path, name: str, fraction: float)
     assert (summary["lr"], summary["seed"]) == (None, None)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     if fraction:
-        assert len(lines) == {"knn": 6, "logistic": 6}[name]
+        assert len(lines) == {"knn": 6, "logistic": len(STRENGTHS)}[name]
         assert len({line["val_loss"] for line in lines}) == len(lines)
         best = min((-line["val_top1"], line["val_loss"]) for line in lines)
         assert (-summary["val_top1"], summary["val_loss"]) == best

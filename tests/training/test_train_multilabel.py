@@ -52,7 +52,8 @@ def test_a_head_that_is_computed_has_the_setting_with_the_highest_validation_map
 ) -> None:
     cache = write_multilabel_cache(tmp_path)
     run = train(config(cache, tmp_path / "run", head=head, val_fraction=0.3))
-    summary, best = read_json(run / "summary.json"), max(lines(run), key=lambda line: line["val_map"])
+    summary = read_json(run / "summary.json")
+    best = max(lines(run), key=lambda line: (line["val_map"], -line["val_loss"]))
     assert len({line["val_map"] for line in lines(run)}) > 1
     assert {name: summary[name] for name in best} == best
     expected = validation_map(FeatureCache(cache / "train.h5"), run)
