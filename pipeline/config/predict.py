@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated
 
 from pipeline.checks import Checked, Device, FilePath, Range, Workers
+from pipeline.trunks import TRUNK_NAMES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class PredictConfig(Checked):
     weights: FilePath | None = None
     """File with the trunk's weights, where extract_features.py was given one (default: the weights that it
     ships with)."""
+    trunk: Annotated[str, TRUNK_NAMES] | None = None
+    """Where the trunk is now, if its code or folder has moved, such as PATH.py:FUNCTION (default: where the
+    run says)."""
     out: FilePath | None = None
     """File for all predictions, .csv or .jsonl (default: none)."""
     top_k: Annotated[int, Range(1, 1_000_000)] | None = None

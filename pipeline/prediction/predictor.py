@@ -1,7 +1,5 @@
 """A trained run from Python: images in, probabilities out.
 
-from pipeline import load_run
-
 found = load_run("artifacts/runs/photos").predict(["new.jpg", "other.jpg"])
 found.labels, found.probabilities, found.top_k(3)
 """
@@ -13,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.device import pick_device, set_up
-from pipeline.errors import DataError, RunError
+from pipeline.errors import DataError
 from pipeline.evaluation.logits import identity_in
 from pipeline.images.pillow import hush
 from pipeline.images.pool import Decoders
@@ -33,9 +31,16 @@ class Predictor:
     `unchosen` classes there was no validation image to choose one by.
     """
 
-    def __init__(self, run: Path, device: str = "auto", weights: Path | None = None) -> None:
+    def __init__(
+        self, run: Path, device: str = "auto", weights: str | None = None, trunk: str | None = None
+    ) -> None:
         """See `load_run`."""
-        self.folder, self.device, self.weights = find_run(run), pick_device(device), weights
+        self.folder, self.device, self.weights, self.trunk = (
+            find_run(run),
+            pick_device(device),
+            weights,
+            trunk,
+        )
         self.head = runs.load_head(self.folder, self.device)
         self.classes = self.head.classes
         self.described = runs.read_config(self.folder, "train")
@@ -48,15 +53,11 @@ class Predictor:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """Trunk and head. Raises: RunError, WeightsError when the trunk isn't that of the run's cache."""
+        """Trunk and head. Raises: as `trunk_of_identity`; RunError."""
         identity = identity_in(self.described, self.folder)
-        if "trunk" not in identity or "transform" not in identity:
-            raise RunError(
-                f"{self.folder}: was trained on features made elsewhere, by a trunk that isn't known here; "
-                "make those of new images there too, import them, and give --cache"
-            )
         set_up(self.device, tf32=False)
-        return Scorer(self.head, trunk_of_identity(identity, self.weights), identity, self.device)
+        trunk = trunk_of_identity(identity, self.weights, self.trunk)
+        return Scorer(self.head, trunk, identity, self.device)
 
     def predict(self, images: Images, batch: int | None = None, workers: int | None = None) -> Predicted:
         """Predict the classes of images.
@@ -89,15 +90,18 @@ class Predictor:
         return self.head.logits(maps_BVCHW.to(self.device))
 
 
-def load_run(run: Path | str, device: str = "auto", weights: Path | str | None = None) -> Predictor:
+def load_run(
+    run: Path | str, device: str = "auto", weights: Path | str | None = None, trunk: str | None = None
+) -> Predictor:
     """Load a trained head, to predict with or to score maps; the trunk is loaded when it is first needed.
 
     Args:
         run: a run folder; of a sweep the best head by validation is taken.
         device: auto, cpu, cuda or mps.
         weights: the trunk's weights, where the cache was extracted with a file of them.
+        trunk: where the trunk is now, if its code or folder has moved.
 
     Raises: RunError when there is no run, it isn't finished or the head diverged; WeightsError when the
         weights are damaged; ConfigError when the device isn't there.
     """
-    return Predictor(Path(run), device, Path(weights) if weights else None)
+    return Predictor(Path(run), device, str(weights) if weights else None, trunk)

@@ -179,9 +179,34 @@ def test_a_trunk_with_weights_of_a_file_is_found_again(folder: Path, tmp_path: P
 def test_a_head_of_features_made_elsewhere_asks_for_more_of_them(folder: Path, tmp_path: Path) -> None:
     run = head(folder / "cache", tmp_path / "run", head="linear", epochs=1)
     described = read_json(run / "config.json")
-    del described["cache_identity"]["trunk"]
+    described["cache_identity"]["imported"] = {"made_by": "somebody"}
     write_json(run / "config.json", described)
-    with pytest.raises(RunError, match=r"run: was trained on features made elsewhere, .*; make those of new"):
+    with pytest.raises(ConfigError, match=r"the features were imported .* name their folder with --cache"):
+        predict(asking(folder / "photos/test", run=run))
+
+
+def test_a_trunk_of_one_s_own_is_found_where_it_has_moved_to(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\ndef net():\n    torch.manual_seed(0)\n    return torch.nn.Conv2d(3, 4, 9, stride=6)\n"
+    )
+    here = f"{tmp_path}/net.py:net"
+    cache = cache_of(
+        f"folder:{folder / 'photos'}",
+        tmp_path / "cache",
+        trunk=here,
+        image_px=32,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+    )
+    run = head(cache, tmp_path / "run", head="linear", epochs=1)
+    out = predict(asking(folder / "photos/test", run=run, out=str(tmp_path / "a.csv")))
+    (tmp_path / "net.py").rename(tmp_path / "moved.py")
+    moved = f"{tmp_path}/moved.py:net"
+    again = predict(asking(folder / "photos/test", run=run, trunk=moved, out=str(tmp_path / "b.csv")))
+    assert out is not None
+    assert again is not None
+    assert out.read_bytes() == again.read_bytes()
+    with pytest.raises(ConfigError, match=r"--trunk: .*net\.py"):
         predict(asking(folder / "photos/test", run=run))
 
 
