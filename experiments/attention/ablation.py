@@ -14,10 +14,11 @@ import numpy as np
 from cache import FeatureCache
 from experiments.attention.config import AttentionConfig
 from experiments.attention.report import Result, Variant, write_report
+from experiments.refusals import score_unseen
 from experiments.tables import spread
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.logits import open_run, score_run
+from pipeline.evaluation.logits import open_run
 from pipeline.evaluation.regions.hits import rate
 from pipeline.evaluation.regions.images import Images
 from pipeline.evaluation.regions.look import look
@@ -102,7 +103,7 @@ def score(config: AttentionConfig, variant: Variant, setting: Setting, images: I
     seeds = tuple(range(config.seeds))
     run = train(dataclasses.replace(base, lr=(setting.lr,), weight_decay=(setting.weight_decay,), seed=seeds))
     folders = [head_folder(run, setting, seed) for seed in seeds]
-    found = [score_run(folder, device=config.device) for folder in folders]
+    found = [score_unseen(folder, device=config.device) for folder in folders]
     scores = [multilabel.score(p.logits, p.labels, tuple(p.classes.tolist())) for p in found]
     figures = {"map": [s["map"] for s in scores]}
     figures |= {name: [s["at_half"][name] for s in scores] for name in ("cf1", "of1")}

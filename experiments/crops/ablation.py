@@ -6,27 +6,22 @@ seed where all images are used. Then one head per seed is scored on the test spl
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from joblib import Parallel, delayed
 
 from cache import FeatureCache
+from experiments.crops.caches import caches_of
 from experiments.crops.config import CropsConfig
-from experiments.crops.report import Result, Variant, write_report
-from pipeline.checks import some
-from pipeline.config import ExtractConfig, PretrainConfig, TrainConfig
-from pipeline.datasets import DATASETS
-from pipeline.datasets.base import open_dataset
+from experiments.crops.report import write_report
+from experiments.crops.results import Result, Variant
+from experiments.refusals import renamed, score_unseen
+from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import select_classes
 from pipeline.engines.processes import cores
-from pipeline.errors import ConfigError
-from pipeline.evaluation.logits import score_run
-from pipeline.extraction.stage import extract
 from pipeline.heads import HEADS as TABLE
-from pipeline.pretraining.stage import pretrain
 from pipeline.progress import Progress, report_to
 from pipeline.runs.leaderboard import choose, drop_losers, head_folder
 from pipeline.runs.stack import Setting
@@ -38,7 +33,6 @@ HEADS = (*POOLED, "center", "five", "ten", "ten-image", "full")
 """The pooled ones, and FullNet on each kind of crops."""
 REDRAW_UP_TO = 10_000
 """With no more images than this, every seed draws its own training and validation images."""
-BATCH = 512
 
 
 def ablate(config: CropsConfig) -> Path:
@@ -59,52 +53,20 @@ def ablate(config: CropsConfig) -> Path:
 
 
 def variants_of(config: CropsConfig, regime: str) -> Iterator[Variant]:
-    """Make a regime's cache if need be, and list its variants.
+    """Make a regime's caches if need be, and list its variants.
 
     Raises: whatever the stages raise; ConfigError when images have several labels each.
     """
-    cache, classes = Path(config.out) / "caches" / regime, ()
-    compute: dict[str, Any] = {"device": config.device, "workers": config.workers}
-    options = {"views": "mirror", "cache": str(cache), "dataset": "digits", **compute}
-    if regime != "digits":
-        if DATASETS[config.dataset.partition(":")[0]].multi_label:
-            raise ConfigError(
-                f"--dataset: expected images with one label each, {config.dataset} has several; "
-                "python -m experiments.attention compares heads on such"
-            )
-        split = open_dataset(config.dataset)["train"]
-        options["dataset"] = config.dataset
-        if regime == "transfer":
-            known, classes = halves(split.classes, config.trunk_classes)
-            trunk = PretrainConfig(
-                dataset=config.dataset,
-                classes=known,
-                out=config.trunk_out,
-                epochs=config.pretrain_epochs,
-                mirror_maps=config.mirror_maps,
-                seed=config.trunk_seed,
-                **compute,
-            )
-            options["weights"] = str(pretrain(trunk))
-    extract(ExtractConfig(**options))
-    maps = FeatureCache(cache / "train.h5")
-    everything = len(select_classes(maps.labels, maps.classes, classes)[0])
-    for per_class in config.per_class if regime == "transfer" else (0,):
-        images = per_class * len(classes) or everything
-        images_per_class = images // len(classes or maps.classes)
-        for head in HEADS:
-            yield Variant(regime, per_class, head, images, images_per_class, cache, classes)
-
-
-def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes of the trunk of `transfer`, and those of the heads. Raises: ConfigError."""
-    known = tuple(asked or names[: len(names) // 2])
-    others = tuple(name for name in names if name not in known)
-    if not others or len(known) + len(others) != len(names):
-        raise ConfigError(
-            f"--trunk-classes: expected some of {some(names, 20)}, but not all, found {some(known, 20)}"
-        )
-    return known, others
+    for maps in caches_of(config, regime):
+        cache = FeatureCache(maps.folder / "train.h5")
+        everything = len(select_classes(cache.labels, cache.classes, maps.classes)[0])
+        classes = len(maps.classes or cache.classes)
+        has_mirrors = cache.identity.get("views") == "mirror"
+        for per_class in config.per_class if regime in ("transfer", "trunk") else (0,):
+            images = per_class * classes or everything
+            for head in HEADS:
+                if has_mirrors or head != "ten-image":
+                    yield Variant(maps, per_class, head, images, images // classes)
 
 
 def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
@@ -128,7 +90,7 @@ def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
             chosen = dataclasses.replace(base, lr=(best.lr,), weight_decay=(best.weight_decay,))
             rest = train_seeds(chosen, "seeds-0", tuple(seeds)[1:])
             heads += [head_folder(rest, best, seed) for seed in seeds[1:]]
-    correct = [score_run(folder, device=config.device).correct for folder in heads]
+    correct = [score_unseen(folder, device=config.device).correct for folder in heads]
     for run in runs:
         drop_losers(run, heads)
     return Result(variant, None if fitted else best, correct)
@@ -137,18 +99,18 @@ def score(config: CropsConfig, variant: Variant, jobs: int) -> Result:
 def train_config(config: CropsConfig, variant: Variant) -> TrainConfig:
     """The settings that all heads of a variant share."""
     val_fraction = 0.1 if variant.images > REDRAW_UP_TO else 0.2
-    steps = -(-round(variant.images * (1 - val_fraction)) // BATCH)
-    place = (variant.regime, str(variant.per_class or "all"), variant.head)
+    steps = -(-round(variant.images * (1 - val_fraction)) // config.batch)
+    place = (*variant.maps.place, str(variant.per_class or "all"), variant.head)
     return TrainConfig(
-        cache=str(variant.cache),
+        cache=str(variant.maps.folder),
         out=str(Path(config.out).joinpath("runs", *place)),
         head=variant.head if variant.head in POOLED else "fullnet",
         crops="ten" if variant.head in POOLED else variant.head,  # type: ignore[arg-type]
         hidden=config.hidden,
-        classes=variant.classes,
+        classes=variant.maps.classes,
         per_class=variant.per_class or None,
         val_fraction=val_fraction,
-        batch=BATCH,
+        batch=config.batch,
         epochs=max(config.epochs, -(-config.min_steps // steps)),
         precision=config.precision,
         device=config.device,
@@ -158,4 +120,5 @@ def train_config(config: CropsConfig, variant: Variant) -> TrainConfig:
 
 def train_seeds(base: TrainConfig, name: str, seed: tuple[int, ...], data_seed: int = 0) -> Path:
     """Train every setting with these seeds in one pass; gives the run folder."""
-    return train(dataclasses.replace(base, out=f"{base.out}/{name}", seed=seed, data_seed=data_seed))
+    with renamed({"--cache": "--out"}):
+        return train(dataclasses.replace(base, out=f"{base.out}/{name}", seed=seed, data_seed=data_seed))

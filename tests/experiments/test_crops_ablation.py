@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score
+from support.brightness import write_images
 
 from experiments.crops.ablation import HEADS, ablate
+from experiments.crops.caches import Maps
 from experiments.crops.config import CropsConfig
-from experiments.crops.report import Result, Variant, as_json, plot, tables
+from experiments.crops.plots import plot_curves
+from experiments.crops.report import as_json, tables
+from experiments.crops.results import Result, Variant
 from pipeline.errors import ConfigError
 from pipeline.evaluation.logits import score_run
 from pipeline.runs.leaderboard import choose
@@ -47,7 +51,7 @@ def test_a_setting_whose_head_diverged_is_not_chosen(tmp_path: Path) -> None:
 
 
 def result(head: str, *correct: np.ndarray) -> Result:
-    return Result(Variant("digits", 0, head, 100, 10, Path(), ()), Setting(0.1, 0.0), list(correct))
+    return Result(Variant(Maps("digits", Path()), 0, head, 100, 10), Setting(0.1, 0.0), list(correct))
 
 
 def test_the_tables_show_means_deviations_and_paired_differences() -> None:
@@ -75,7 +79,7 @@ def test_the_plot_is_a_png_with_the_same_bytes_each_time(tmp_path: Path) -> None
     right = np.random.default_rng(0).random((2, 100)) < 0.6
     found = [result(head, *right) for head in ("ten", "full")]
     for name in "ab":
-        plot(tmp_path / f"{name}.png", found)
+        plot_curves(tmp_path / f"{name}.png", found)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -149,18 +153,6 @@ def test_where_all_images_are_used_the_first_seed_chooses_and_a_tenth_validates(
     )
     told = described(tmp_path, "ten", "grid-0")
     assert (told["val_fraction"], told["train_images"]) == (0.1, 1295)
-
-
-def write_images(folder: Path) -> str:
-    """Four classes that differ in brightness, as a dataset."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 4)):
-        for level, name in enumerate("abcd"):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(60 * level, 60 * level + 70, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
-    return f"folder:{folder}"
 
 
 @pytest.mark.parametrize(("asked", "known", "others"), [((), "ab", "cd"), (("d", "b"), "db", "ac")])

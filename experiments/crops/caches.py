@@ -1,0 +1,102 @@
+"""The caches of each regime, made where they are not there yet."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.crops.config import CropsConfig
+from experiments.crops.field import Field, field_of
+from experiments.crops.pooled import pool
+from experiments.refusals import renamed
+from pipeline.checks import slug, some
+from pipeline.config import ExtractConfig, PretrainConfig
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import open_dataset
+from pipeline.errors import ConfigError
+from pipeline.extraction.stage import extract
+from pipeline.pretraining.stage import pretrain
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """A cache that heads are compared on."""
+
+    regime: str
+    folder: Path
+    classes: tuple[str, ...] = ()
+    """Those of the heads; empty: all."""
+    trunk: str = ""
+    """In the regime `trunk`, the trunk and the images' side."""
+    field: Field | None = None
+    """There, what a cell sees of the picture."""
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The folders of its runs below OUT/runs."""
+        return (self.regime, slug(self.trunk)) if self.trunk else (self.regime,)
+
+
+def caches_of(config: CropsConfig, regime: str) -> Iterator[Maps]:
+    """Make the caches of a regime, one for each trunk and image size in `trunk`, else a single one.
+
+    Raises: whatever the stages raise; ConfigError when images have several labels each.
+    """
+    if regime != "digits" and DATASETS[config.dataset.partition(":")[0]].multi_label:
+        raise ConfigError(
+            f"--dataset: expected images with one label each, {config.dataset} has several; "
+            "python -m experiments.attention compares heads on such"
+        )
+    if regime == "trunk":
+        for trunk in config.trunk:
+            for image_px in config.image_px or (None,):
+                yield _of_trunk(config, trunk, image_px)
+        return
+    folder, classes = Path(config.out) / "caches" / regime, ()
+    options: dict[str, Any] = {"dataset": "digits" if regime == "digits" else config.dataset}
+    if regime == "transfer":
+        known, classes = halves(open_dataset(config.dataset)["train"].classes, config.trunk_classes)
+        options["weights"] = str(_pretrained(config, known))
+    _extract(config, folder, views="mirror", **options)
+    yield Maps(regime, folder, classes)
+
+
+def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes of the trunk of `transfer`, and those of the heads. Raises: ConfigError."""
+    known = tuple(asked or names[: len(names) // 2])
+    others = tuple(name for name in names if name not in known)
+    if not others or len(known) + len(others) != len(names):
+        raise ConfigError(
+            f"--trunk-classes: expected some of {some(names, 20)}, but not all, found {some(known, 20)}"
+        )
+    return known, others
+
+
+def _of_trunk(config: CropsConfig, trunk: str, image_px: int | None) -> Maps:
+    size = f"{image_px}px" if image_px else ""
+    folder = Path(config.out) / "caches" / slug("trunk", trunk, size)
+    _extract(config, folder, dataset=config.dataset, trunk=trunk, image_px=image_px)
+    folder = pool(folder, config.map_cells) if config.map_cells else folder
+    name = f"{trunk}, {image_px} px" if image_px else trunk
+    return Maps("trunk", folder, trunk=name, field=field_of(config.dataset, folder))
+
+
+def _extract(config: CropsConfig, folder: Path, **options: Any) -> None:
+    with renamed({"--cache": "--out", "--weights": "--trunk-out"}):
+        extract(ExtractConfig(cache=str(folder), device=config.device, workers=config.workers, **options))
+
+
+def _pretrained(config: CropsConfig, classes: tuple[str, ...]) -> Path:
+    with renamed({"--out": "--trunk-out", "--epochs": "--pretrain-epochs", "--seed": "--trunk-seed"}):
+        return pretrain(
+            PretrainConfig(
+                dataset=config.dataset,
+                classes=classes,
+                out=config.trunk_out,
+                epochs=config.pretrain_epochs,
+                mirror_maps=config.mirror_maps,
+                seed=config.trunk_seed,
+                device=config.device,
+                workers=config.workers,
+            )
+        )
