@@ -38,15 +38,18 @@ def main(words: list[str] | None = None, program: str = "python -m cache") -> in
     given = parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of any bytes, terminals of any encoding
-    if given.command in ("verify", "info"):
-        action = {"verify": verify, "info": info}[given.command]
-        return max(_each(path, action, parser.prog) for path in given.path)
-    convert = {"import": importing.import_features, "export": exporting.export_features}[given.command]
     try:
+        if given.command in ("verify", "info"):
+            action = {"verify": verify, "info": info}[given.command]
+            return max(_each(path, action, parser.prog) for path in given.path)
+        convert = {"import": importing.import_features, "export": exporting.export_features}[given.command]
         return max(_show(line, parser.prog) for line in convert(given))
     except CacheError as error:
         tell(f"{parser.prog}: {error}")
         return 2
+    except KeyboardInterrupt:
+        tell(f"\n{parser.prog}: interrupted; run the same command again")
+        return 130
 
 
 def _each(path: Path, action: Callable[[Path], str], program: str) -> int:
