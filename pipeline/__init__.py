@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SweepConfig,
         TrainConfig,
     )
+    from pipeline.estimators.classifier import HeadClassifier, TenCropClassifier
     from pipeline.evaluation.stage import evaluate
     from pipeline.export.stage import export_model
     from pipeline.extraction.stage import extract
@@ -43,9 +44,14 @@ __all__ = [
     "TrainConfig",
 ]
 __all__ += ["evaluate", "export_model", "extract", "load_run", "predict", "pretrain", "train_heads"]
+__all__ += ["HeadClassifier", "TenCropClassifier"]
 
 _TARGETS = {
     **{name: f"pipeline.config:{name}" for name in __all__ if name.endswith("Config")},
+    **{
+        f"{name}Classifier": f"pipeline.estimators.classifier:{name}Classifier"
+        for name in ("Head", "TenCrop")
+    },
     "evaluate": "pipeline.evaluation.stage:evaluate",
     "export_model": "pipeline.export.stage:export_model",
     "extract": "pipeline.extraction.stage:extract",

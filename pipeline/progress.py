@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ FAR_OFF = 1.5
 REPORT_SECONDS = 0.5
 
 _report: Callable[[str, float], object] | None = None
+_silent = ContextVar("silent", default=False)
 _bars: list[Any] = []
 
 
@@ -52,7 +54,7 @@ class Progress:
         self._started = self._reported = time.perf_counter()
         self._warm: tuple[float, float] | None = None
         self._latest = (self._started, self.done)
-        if _report is None:
+        if _report is None and not _silent.get():
             if _is_terminal():
                 self._bar = _new_bar(self)
                 _bars.append(self._bar)
@@ -144,11 +146,23 @@ def over(items: Collection[T], what: str, unit: str) -> Iterator[T]:
 
 def say(line: str) -> None:
     """Print a line on the standard output at once, above the bars of a terminal."""
+    if _silent.get():
+        return
     for bar in _bars:
         bar.clear()
     print(line, flush=True)
     for bar in _bars:
         bar.refresh()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Show nothing of how far work is, and say no lines, in this thread."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 def on_terminal() -> bool:

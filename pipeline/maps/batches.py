@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Rows, Source
-from pipeline.progress import over
+from pipeline.progress import over, say
 
 PORTION_BYTES = 32 << 20  # read while batches are made of as much: enough requests for a disk
 
@@ -175,13 +175,13 @@ def place_maps(source: Source, part: Part, drawn: int, name: str, free: dict[str
     inputs, stored = (count(len(part.rows) * drawn) for count in (source.input_bytes, source.stored_bytes))
     where, device = "cpu", source.device.type
     if inputs <= free[device]:
-        print(f"{name}: {inputs / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
+        say(f"{name}: {inputs / 1e6:,.0f} MB, prepared once, in the memory of the {source.device}")
         maps, where = MapsInMemory(source, part, drawn, name), device
     elif stored <= free[where]:
-        print(f"{name}: {stored / 1e6:,.0f} MB, as stored, kept in RAM")
+        say(f"{name}: {stored / 1e6:,.0f} MB, as stored, kept in RAM")
         maps = MapsInMemory(source, part, drawn, name, prepared=False)
     else:
-        print(f"{name}: {stored / 1e6:,.0f} MB as stored, read from disk in each epoch")
+        say(f"{name}: {stored / 1e6:,.0f} MB as stored, read from disk in each epoch")
         maps = MapsOnDisk(source, part, drawn, free[where])
     free[where] -= maps.nbytes
     return maps

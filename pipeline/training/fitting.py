@@ -3,7 +3,7 @@
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -17,30 +17,34 @@ from pipeline.progress import Progress, over
 from pipeline.runs.folder import write_head
 from pipeline.runs.layout import METRICS, SUMMARY
 from pipeline.runs.leaderboard import rank
-from pipeline.runs.score import few, score_of, write_draws
+from pipeline.runs.score import Score, few, score_of, write_draws
 from pipeline.runs.thresholds import write_thresholds
 from pipeline.training.validation import Answers, joined, validate
 
 
-def fit(
-    head: FittedHead, source: Source, train_part: Part, val_part: Part, run_dir: Path, facts: dict[str, Any]
-) -> None:
-    """Compute the head in the setting that does best on the validation part, and fill the run folder.
+class Computed(NamedTuple):
+    """A fitted head in every setting that was tried."""
 
-    It learns from every drawn view of each image. `facts` go into the summary.
+    lines: list[dict[str, Any]]  # the settings, with their scores
+    best: int  # of them
+    weights: dict[str, Tensor]  # (1, ...) of the best
+    answers: Answers | None  # on the validation part, if there is one
+
+
+def compute(head: FittedHead, source: Source, train_part: Part, val_part: Part, name: str) -> Computed:
+    """Compute the head in each setting, from every drawn view of each image; the validation part chooses.
 
     Raises: CacheError on maps that are not finite, which no writer lets into a cache.
     """
-    started, drawn = time.perf_counter(), drawn_views(source.cache)
-    maps = MapsInMemory(source, train_part, drawn, "training maps")
+    maps = MapsInMemory(source, train_part, drawn_views(source.cache), "training maps")
     if not maps.examples.isfinite().all():
         raise damaged(source.cache.path)
     score = score_of(train_part.labels)
-    answers = None if maps.folds is None else answers_by_fold(head, maps, maps.folds, run_dir.name)
+    answers = None if maps.folds is None else answers_by_fold(head, maps, maps.folds, name)
     lines = head.fit(examples_of(maps), choose=answers is not None or len(val_part.rows) > 0)
     if len(val_part.rows):
         val = MapsInMemory(source, val_part, 1, "validation maps")
-        with Progress(f"validating {run_dir.name}", len(val_part.rows), "images") as progress:
+        with Progress(f"validating {name}", len(val_part.rows), "images") as progress:
             answers = validate({None: head}, val, progress.advance)
     if answers is not None:
         found = answers.scores().tolist(), answers.losses.tolist()
@@ -49,13 +53,30 @@ def fit(
         ]
         if not np.isfinite(answers.scores()).any():
             raise damaged(source.cache.path)
-    none = dict.fromkeys((score.key, "val_loss", "lr", "weight_decay", "seed"))
-    best = min(range(len(lines)), key=lambda m: rank(none | lines[m]))
-    seconds = time.perf_counter() - started
+    best = min(range(len(lines)), key=lambda m: rank(unknown(score) | lines[m]))
+    weights = {name: v[best : best + 1] if len(v) > 1 else v for name, v in head.state_dict().items()}
+    return Computed(lines, best, weights, answers)
+
+
+def unknown(score: Score) -> dict[str, None]:
+    """What a leaderboard ranks by, where nothing is known of it."""
+    return dict.fromkeys((score.key, "val_loss", "lr", "weight_decay", "seed"))
+
+
+def fit(
+    head: FittedHead, source: Source, train_part: Part, val_part: Part, run_dir: Path, facts: dict[str, Any]
+) -> None:
+    """Compute the head in the setting that does best on the validation part, and fill the run folder.
+
+    `facts` go into the summary. Raises: CacheError as `compute`.
+    """
+    started = time.perf_counter()
+    lines, best, weights, answers = compute(head, source, train_part, val_part, run_dir.name)
+    score = score_of(train_part.labels)
+    none, seconds = unknown(score), time.perf_counter() - started
     keep_lines(run_dir / METRICS, 0)
     for line in lines:
         append_line(run_dir / METRICS, line)
-    weights = {name: v[best : best + 1] if len(v) > 1 else v for name, v in head.state_dict().items()}
     write_head(run_dir, weights, source.normaliser)
     summary = {**facts, **none, **lines[best], **score.figures(math.nan)}
     if answers is not None:

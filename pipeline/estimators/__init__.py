@@ -1,0 +1,1 @@
+"""Arrays of maps → scikit-learn classifiers, trained as stage two trains heads."""
