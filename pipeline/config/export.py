@@ -1,8 +1,10 @@
 """The configuration of exporting a model."""
 
 import dataclasses
+from typing import Annotated
 
 from pipeline.checks import Checked, FilePath
+from pipeline.trunks import TRUNK_NAMES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,3 +23,6 @@ class ExportConfig(Checked):
     weights: FilePath | None = None
     """File with the trunk's weights, if extract_features.py was given one (default: the weights that it ships
     with)."""
+    trunk: Annotated[str, TRUNK_NAMES] | None = None
+    """Where the trunk is now, if its code or folder has moved, such as PATH.py:FUNCTION (default: where the
+    run says)."""

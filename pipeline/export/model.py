@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from pipeline import __version__
 from pipeline.errors import RunError
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import HEAD, read_config
+from pipeline.runs.thresholds import UNCHOSEN, read_thresholds
 from pipeline.trunks import trunk_of_identity
 from pipeline.trunks.base import Trunk, scale_and_shift
 
@@ -60,8 +62,8 @@ class Exportable(NamedTuple):
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def exportable(folder: Path, weights: str | None) -> Exportable:
-    """The model of a run folder.
+def exportable(folder: Path, weights: str | None, trunk_now: str | None) -> Exportable:
+    """The model of a run folder. `trunk_now`: where the trunk is, if its code or folder has moved.
 
     Raises: RunError when there is no finished run, or it learned from maps that no trunk here made;
     ConfigError, WeightsError when that trunk can't be had.
@@ -73,7 +75,7 @@ def exportable(folder: Path, weights: str | None) -> Exportable:
             f"{folder}: learned from maps whose trunk isn't known, so no model leads from images to scores; "
             "extract the maps with extract_features.py and train on those"
         )
-    trunk = trunk_of_identity(identity, weights)
+    trunk = trunk_of_identity(identity, weights, trunk_now)
     multi_label = bool(described["multi_label"])
     model = WholeModel(trunk, loaded, identity["dtype"], multi_label)
     facts = _facts(folder, loaded, identity, multi_label)
@@ -83,11 +85,13 @@ def exportable(folder: Path, weights: str | None) -> Exportable:
 def _facts(folder: Path, loaded: LoadedHead, identity: dict[str, Any], multi_label: bool) -> dict[str, str]:
     """Texts, some of them JSON: what formats of models keep beside the graph."""
     transform = identity["transform"]
+    thresholds = np.nan_to_num(read_thresholds(folder, len(loaded.classes)), nan=UNCHOSEN)
     return {
         "class_names": json.dumps(loaded.classes, ensure_ascii=False),
         "input": "uint8, (batch, 3, image_px, image_px), RGB",
         "image_px": str(transform["image_px"]),
         "resize": transform["resize"],
+        **({"thresholds": json.dumps(thresholds.tolist())} if multi_label else {}),
         "probabilities": "sigmoid: each class by itself" if multi_label else "softmax: they sum to 1",
         "trunk": json.dumps(identity["trunk"]),
         "transform": json.dumps(transform),

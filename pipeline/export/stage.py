@@ -30,7 +30,7 @@ def export_model(config: ExportConfig) -> Path:
         raise config.refused("out", one_of((f"FILE{suffix}" for suffix in FORMATS), config.out))
     folder = find_run(Path(config.run))
     out = Path(config.out) if config.out else folder / "model.onnx"
-    form, made = FORMATS[out.suffix], exportable(folder, config.weights)
+    form, made = FORMATS[out.suffix], exportable(folder, config.weights, config.trunk)
     with replacing(out) as part:
         form.write(made, part)
         worst = largest_difference(made, form.load(part))

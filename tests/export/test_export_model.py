@@ -16,6 +16,7 @@ from support.exporting import PX, expected_logits, make_cache, make_run, some_im
 from torch import Tensor, nn
 
 from cache import FeatureCache
+from pipeline import load_run
 from pipeline.config import EvaluateConfig, ExportConfig
 from pipeline.errors import ConfigError, RunError, WeightsError
 from pipeline.evaluation.stage import evaluate
@@ -107,7 +108,11 @@ def test_a_head_for_several_labels_gives_a_probability_of_each(
     caches: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     run = make_run(caches["several"], tmp_path / "run", **SETTINGS[name])
-    compare(export_model(ExportConfig(run=str(run), out=str(tmp_path / name))), run, several=True)
+    path = export_model(ExportConfig(run=str(run), out=str(tmp_path / name)))
+    compare(path, run, several=True)
+    if path.suffix == ".onnx":
+        facts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        assert json.loads(facts["thresholds"]) == pytest.approx(load_run(run).thresholds)
 
 
 def test_maps_are_rounded_as_the_cache_stores_them(caches: dict[str, Path], tmp_path: Path) -> None:
