@@ -11,6 +11,7 @@ import pytest
 
 from experiments.attention.config import AttentionConfig
 from experiments.crops.config import CropsConfig
+from experiments.solar_cells import CellsConfig
 from pipeline.checks import Checked
 from pipeline.cli import COMMANDS, parse
 from pipeline.config import (
@@ -33,10 +34,11 @@ CONFIGS: dict[str, type[Checked]] = {
     **{f"tencrop {name}": config_class for name, (config_class, *_) in COMMANDS.items()},
     "-m experiments.crops": CropsConfig,
     "-m experiments.attention": AttentionConfig,
+    "-m experiments.solar_cells": CellsConfig,
 }
 SCRIPT = "|".join(map(re.escape, CONFIGS))
 TARGETS = (
-    *("demo", "demo-multilabel", "pretrain", "extract"),
+    *("demo", "demo-multilabel", "demo-photos", "pretrain", "extract"),
     *("train-head", "eval", "predict", "export-model", "ablate", "ablate-attention"),
 )
 PLACEHOLDERS = {"D": "digits", "T": "alexnet-cifar", "H": "fullnet"}
