@@ -71,7 +71,7 @@ def extraction(
     started = time.perf_counter()
     with Decoders([split], config.workers) as decoders:
         job = plan(config, trunk, prepared, split, decoders)
-        make(job, prepared, decoders)
+        make([job], prepared, decoders)
     return time.perf_counter() - started, job.path
 
 

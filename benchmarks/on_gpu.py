@@ -138,7 +138,7 @@ def extraction(device: torch.device, images: int) -> dict[str, Any]:
                 config.cache_dir.mkdir()
                 started = time.perf_counter()
                 for split in splits:
-                    make(plan(config, trunk, prepared, split, decoders), prepared, decoders)
+                    make([plan(config, trunk, prepared, split, decoders)], prepared, decoders)
                 seconds.append(time.perf_counter() - started)
         pixels = load_images(splits[0], trunk.transform, workers=None).contiguous().numpy()
         expected, found = (

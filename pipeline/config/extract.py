@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
 from pipeline.datasets import DATASETS
 from pipeline.trunks import SOURCES, TRUNK_NAMES
-from pipeline.trunks.spec import parse
+from pipeline.trunks.spec import ASK, parse
 
 Dataset = Annotated[str, OneOf(DATASETS, paths=True)]
 StorageDtype = Literal["float16", "float32", "bfloat16"]
@@ -101,6 +101,19 @@ class ExtractConfig(Checked):
         fields["crop_share"] = self.crop_share and float(self.crop_share)
         fields |= {"mean": tuple(map(float, self.mean)), "std": tuple(map(float, self.std))}
         return {name: value for name, value in fields.items() if value}
+
+    @property
+    def lists_layers(self) -> bool:
+        """Whether --trunk asks which layers there are."""
+        return parse(self.trunk, SOURCES).layers == ASK
+
+    @property
+    def cache_dirs(self) -> tuple[Path, ...]:
+        """The folders of caches: `cache_dir`, or those of several layers in it."""
+        layers = parse(self.trunk, SOURCES).layers
+        if len(layers) < 2:
+            return (self.cache_dir,)
+        return tuple(self.cache_dir / slug(layer) for layer in layers)
 
     @property
     def cache_dir(self) -> Path:

@@ -12,7 +12,7 @@ Legend: n images, V views, C×H×W map, S = image_px.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Protocol
@@ -34,6 +34,7 @@ UNDER_WAY = 2
 PIECE_BYTES = 256 << 20
 """Images and maps of a piece take at most so many bytes, unless that is less than a batch for each stream."""
 HALF_MAX = torch.finfo(torch.float16).max
+Encode = Callable[[range, np.ndarray], np.ndarray]
 
 
 def memory_of(header: CacheHeader, image_px: int) -> int:
@@ -44,46 +45,53 @@ def memory_of(header: CacheHeader, image_px: int) -> int:
 
 
 def write_missing(
-    writer: CacheWriter,
+    writers: Sequence[CacheWriter],
     split: ImageSplit,
     views: Views,
     prepared: PreparedTrunk,
     decoders: Decoders,
     batch: int | None = None,
 ) -> str:
-    """Compute and write every block that the cache still misses; says how fast, and what bounded it.
+    """Compute and write every block that a cache still misses, of each of the prepared trunk's maps; says how
+    fast, and what bounded it.
 
     batch: images of a forward pass, each view counted; None takes as many as suit the device.
 
     Raises: DataError, CacheError. Blocks that are written by then stay.
     """
-    blocks, started = writer.missing, time.perf_counter()
+    missing, started = [frozenset(writer.missing) for writer in writers], time.perf_counter()
+    blocks = sorted(frozenset[range]().union(*missing), key=lambda block: block.start)
     count = sum(map(len, blocks))
     step = max(1, (batch or prepared.best_batch) // views.per_image)
-    halve = torch.float16 in (prepared.dtype, getattr(torch, writer.header.dtype))
+    halve = torch.float16 in (prepared.dtype, getattr(torch, writers[0].header.dtype))
     kind = torch.float16 if halve else torch.float32  # numpy has no bfloat16
     on_gpu = prepared.device.type == "cuda"  # which reaches pinned memory by itself
     seconds = {"decode": 0.0, "trunk": 0.0, "disk": 0.0}
     progress = Progress(f"extracting {split.split}", count, "images")
-    streams = Streams(prepared, views, writer.encode, progress.advance)
-    row_bytes = math.prod(writer.header.shape[1:]) * kind.itemsize + 3 * prepared.transform.image_px**2
+    streams = Streams(prepared, views, [writer.encode for writer in writers], progress.advance)
+    shapes = [writer.header.shape[1:] for writer in writers]
+    row_bytes = sum(map(math.prod, shapes)) * kind.itemsize + 3 * prepared.transform.image_px**2
     pieces = cut(blocks, max(PIECE_BYTES // row_bytes // step, streams.count) * step)
     decoded = decode_blocks(split, pieces, prepared.transform, decoders)
 
-    def write(rows: range, maps: Tensor, batches: list[Future[int]], digests: np.ndarray) -> None:
+    def write(rows: range, maps: list[Tensor], batches: list[Future[int]], digests: np.ndarray) -> None:
         for computed in batches:
             computed.result()
         with clocked(seconds, "disk"):
-            writer.write(rows, maps.numpy(), digests)
+            for writer, blocks, layer in zip(writers, missing, maps, strict=True):
+                if any(rows.start in block for block in blocks):
+                    writer.write(rows, layer.numpy(), digests)
 
     with progress, closing(decoded), ThreadPoolExecutor(1) as disk, closing(streams):
         under_way: deque[Future[None]] = deque()
         for _ in pieces:
             with clocked(seconds, "decode"):
                 rows, images, digests = next(decoded)
-            maps = torch.empty(len(rows), *writer.header.shape[1:], dtype=kind, pin_memory=on_gpu)
+            maps = [torch.empty(len(rows), *shape, dtype=kind, pin_memory=on_gpu) for shape in shapes]
             slices = [slice(at, at + step) for at in range(0, len(rows), step)]
-            batches = [streams.submit(images[part], rows[part], maps[part]) for part in slices]
+            batches = [
+                streams.submit(images[part], rows[part], *(layer[part] for layer in maps)) for part in slices
+            ]
             under_way.append(disk.submit(write, rows, maps, batches, digests))
             if len(under_way) == UNDER_WAY:
                 under_way.popleft().result()
@@ -130,14 +138,16 @@ class Streams:
         self,
         prepared: Computing,
         views: Views,
-        encode: Callable[[range, np.ndarray], np.ndarray],
+        encode: Encode | Sequence[Encode],
         on_done: Callable[[int], object] = lambda images: None,
     ) -> None:
         """Args:
-        encode: called for maps that don't fit where they belong, to refuse them (`CacheWriter.encode`).
+        encode: called for maps that don't fit where they belong, to refuse them (`CacheWriter.encode`); for
+            the maps of several layers, one for each.
         on_done: called after each batch, in its thread, with the number of its images.
         """
-        self.prepared, self.views, self.encode, self.on_done = prepared, views, encode, on_done
+        self.prepared, self.views, self.on_done = prepared, views, on_done
+        self.encode = (encode,) if callable(encode) else tuple(encode)
         self.seconds: list[float] = []
         """The time that each batch took, from pixels to maps on the host."""
         self._threads = torch.get_num_threads()
@@ -151,8 +161,9 @@ class Streams:
         self._pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self._threads)
 
-    def submit(self, images: np.ndarray, rows: range, maps: Tensor) -> Future[int]:
-        """Compute the maps (n, V, C, H, W) of uint8 images (n, 3, S, S) of these rows; gives n when done.
+    def submit(self, images: np.ndarray, rows: range, *maps: Tensor) -> Future[int]:
+        """Compute the maps (n, V, C, H, W) of uint8 images (n, 3, S, S) of these rows, of each layer; gives n
+        when done.
 
         Raises, from the future: CacheError when they have another shape or a number that doesn't fit.
         """
@@ -165,18 +176,20 @@ class Streams:
             torch.cuda.set_stream(torch.cuda.Stream(self.prepared.device))
 
     @torch.inference_mode()
-    def _compute(self, images: Tensor, rows: range, maps: Tensor) -> int:
+    def _compute(self, images: Tensor, rows: range, maps: tuple[Tensor, ...]) -> int:
         started = time.perf_counter()
         if self.prepared.device.type == "cuda":
             images = images.pin_memory()
         images = images.to(self.prepared.device, non_blocking=True)
-        computed = self.prepared(self.views.of(images, rows))
-        computed = computed.unflatten(0, (len(rows), self.views.per_image))
-        if computed.shape != maps.shape or not _fits(computed, maps.dtype):
-            computed = torch.from_numpy(self.encode(rows, computed.float().numpy(force=True)))
-        maps.copy_(computed, non_blocking=computed.is_cuda)
-        if computed.is_cuda:
-            torch.cuda.current_stream(computed.device).synchronize()
+        made = self.prepared(self.views.of(images, rows))
+        layers = (made,) if isinstance(made, Tensor) else made
+        for computed, place, encode in zip(layers, maps, self.encode, strict=True):
+            computed = computed.unflatten(0, (len(rows), self.views.per_image))
+            if computed.shape != place.shape or not _fits(computed, place.dtype):
+                computed = torch.from_numpy(encode(rows, computed.float().numpy(force=True)))
+            place.copy_(computed, non_blocking=computed.is_cuda)
+        if self.prepared.device.type == "cuda":
+            torch.cuda.current_stream(self.prepared.device).synchronize()
         self.seconds.append(time.perf_counter() - started)
         self.on_done(len(rows))
         return len(rows)

@@ -119,6 +119,15 @@ def layers_of(spec: str, **transform: Any) -> list["Layer"]:
     return resolve_name("pipeline.trunks.loading:layer_table")(parts, _opener(parts, "none"), transform)
 
 
+def layer_lines(spec: str, **transform: Any) -> list[str]:
+    """`layers_of` as lines of a table: name, maps' shape, and parameters from the image to there."""
+    rows = [("layer", "map", "parameters")]
+    for layer in layers_of(spec, **transform):
+        rows.append((layer.name or "(all)", "×".join(map(str, layer.shape)), f"{layer.parameters:,}"))
+    name, shape, count = (max(len(row[column]) for row in rows) for column in range(3))
+    return [f"{row[0]:{name}}  {row[1]:>{shape}}  {row[2]:>{count}}" for row in rows]
+
+
 def trunk_of_identity(
     identity: Mapping[str, Any], weights: Path | str | None = None, spec: str | None = None
 ) -> "Trunk":

@@ -112,9 +112,8 @@ class _Product(nn.Module):
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.packed = nn.Parameter(
-            torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach()), requires_grad=False
-        )
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.register_buffer("packed", packed, persistent=False)
         self.activation = activation or ("none", [], "")
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ FUSED_TOLERANCE = 5e-4
 
 
 class PreparedTrunk(nn.Module):
-    """uint8 images (B, 3, S, S) in RGB → float maps (B, C, H, W), in `dtype`, on `device`."""
+    """uint8 images (B, 3, S, S) in RGB → float maps (B, C, H, W), in `dtype`, on `device`; a tuple of them
+    for several layers in one run."""
 
     def __init__(self, trunk: Trunk, device: torch.device, precision: str = "auto") -> None:
         """`precision` is float32, float16, bfloat16 or auto: float16 on a GPU, float32 elsewhere."""
@@ -87,6 +88,11 @@ class PreparedTrunk(nn.Module):
 
 def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
     """(C, H, W) of the trunk's maps. Raises: ConfigError when they can't be computed at this size."""
+    return map_shapes(prepared, image_px)[0]
+
+
+def map_shapes(prepared: PreparedTrunk, image_px: int) -> list[tuple[int, int, int]]:
+    """(C, H, W) of the maps of each layer. Raises: ConfigError as `map_shape`."""
     try:
         maps = prepared(torch.zeros(1, 3, image_px, image_px, dtype=torch.uint8))
     except RuntimeError as error:
@@ -98,8 +104,8 @@ def map_shape(prepared: PreparedTrunk, image_px: int) -> tuple[int, int, int]:
         raise ConfigError(
             f"--image-px: {image_px} pixels are not enough for this trunk ({reason}); give more"
         ) from error
-    _, channels, height, width = maps.shape
-    return channels, height, width
+    shapes = [layer.shape[1:] for layer in ((maps,) if isinstance(maps, Tensor) else maps)]
+    return [(channels, height, width) for channels, height, width in shapes]
 
 
 def fold_norms(stack: nn.Sequential) -> nn.Sequential:

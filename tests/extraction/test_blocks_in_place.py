@@ -46,7 +46,7 @@ def make(
     shape = (len(split), make_views.per_image, 3, SIZE, SIZE)
     header = CacheHeader(shape, dtype, split.labels, split.paths, split.classes, {})
     with CacheWriter(folder / "train.h5", header) as writer, Decoders([split], workers=1) as decoders:
-        write_missing(writer, split, make_views, prepared, decoders, batch)
+        write_missing([writer], split, make_views, prepared, decoders, batch)
         return writer.publish()
 
 

@@ -17,7 +17,7 @@ from cache import CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig, PretrainConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.errors import CacheError, StaleCacheError
-from pipeline.extraction import stage
+from pipeline.extraction import jobs, stage
 from pipeline.extraction.stage import extract
 from pipeline.pretraining.network import open_split
 from pipeline.trunks.alexnet_cifar import load
@@ -198,7 +198,7 @@ def test_what_made_the_maps_is_noted_and_makes_no_other_cache(
     first = FeatureCache(extract(settings(photos, weights, tmp_path / "c")) / "train.h5")
     expected = {name: version(name) for name in ("torch", "pillow", "simplejpeg")}
     assert first.notes["made_with"] == {"device": "cpu", **expected}
-    monkeypatch.setattr(stage, "made_with", lambda device: {"device": "another", "torch": "1.0"})
+    monkeypatch.setattr(jobs, "made_with", lambda device: {"device": "another", "torch": "1.0"})
     monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
     again = FeatureCache(extract(settings(photos, weights, tmp_path / "c")) / "train.h5")
     assert (again.key, again.notes) == (first.key, first.notes)

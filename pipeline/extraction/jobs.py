@@ -1,0 +1,128 @@
+"""What an extraction will do: a job for each file, planned and announced before anything is computed.
+
+Legend: N images, V views, C×H×W map, S = image_px.
+"""
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+
+from cache import DTYPES, CacheHeader, CacheWriter, Status
+from pipeline.config import ExtractConfig
+from pipeline.datasets.base import ImageSplit
+from pipeline.datasets.summary import lines
+from pipeline.errors import CacheError, DataError
+from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
+from pipeline.extraction.overlap import memory_of
+from pipeline.extraction.stamp import Files
+from pipeline.images.pool import Decoders
+from pipeline.images.views import Views
+from pipeline.trunks.base import Trunk
+from pipeline.trunks.prepare import PreparedTrunk, map_shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One split, to be extracted to one file."""
+
+    path: Path
+    split: ImageSplit
+    header: CacheHeader
+    views: Views
+    files: Files
+    status: Status
+    """absent, partial, complete, or relabel (complete but for the labels)."""
+
+
+STATUS = {
+    "absent": "to be made",
+    "partial": "to be finished",
+    "complete": "there already",
+    "relabel": "there already, but for its labels",
+}
+"""What a job's status is called."""
+
+
+def plan(
+    config: ExtractConfig,
+    trunk: Trunk,
+    prepared: PreparedTrunk,
+    split: ImageSplit,
+    decoders: Decoders,
+    layer: int = 0,
+) -> Job:
+    """Decide what is to be done for a split. Raises: StaleCacheError, DataError, ConfigError.
+
+    layer: which of the prepared trunk's maps these are.
+    """
+    path, skipped = config.cache_dirs[layer] / f"{split.split}.h5", []
+    files = Files.of(path, split, rehash=config.rehash)
+    if config.on_bad_image == "skip":
+        bad = files.undecodable(split, decoders, trunk.transform)
+        skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad.items()]
+        split = split.without(bad)
+        for image in skipped:
+            print(f"left out: {image['path']}: {image['reason']}")
+        if not len(split):
+            raise DataError(
+                f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
+                "look at the files named above"
+            )
+    spec = config.views if split.split == "train" or config.views == "mirror" else "plain"
+    views = Views(spec, len(split), config.seed)
+    header = CacheHeader(
+        shape=(len(split), views.per_image, *map_shapes(prepared, trunk.transform.image_px)[layer]),
+        dtype=config.dtype,
+        labels=split.labels,
+        paths=split.paths,
+        classes=split.classes,
+        identity=identity_of(split, trunk, prepared.precision, spec, config.seed),
+        notes={
+            **{name: getattr(config, name) for name in DRAWN_BY},
+            "test_fraction": float(config.test_fraction),
+            "skipped": skipped,
+            "made_with": made_with(prepared.device),
+        },
+        flags=FLAGS,
+    )
+    status = CacheWriter.status(path, header)
+    if config.on_bad_image == "skip" and status in ("absent", "partial"):
+        files.write()  # it took a while
+    return Job(path, split, header, views, files, status)
+
+
+def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
+    """Print what will be done. Raises: CacheError when the disk has no room for it."""
+    of_split = None
+    made, copied, memory, free = 0, 0, 0, shutil.disk_usage(config.cache_dir).free
+    for job in jobs:
+        if job.split is not of_split:
+            print(*lines(job.split), sep="\n")
+            of_split = job.split
+        size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
+        room = CacheWriter.bytes_needed(job.path, job.header, job.status)
+        made, copied = (made + room, copied) if job.status == "absent" else (made, max(copied, room))
+        if job.status in ("absent", "partial"):
+            memory = max(memory, memory_of(job.header, prepared.transform.image_px))
+        images, views, channels, height, width = job.header.shape
+        print(
+            f"{job.path}: {images:,} images × {views} view{'s' * (views > 1)} of {channels}×{height}×{width} "
+            f"{job.header.dtype}, {size / 1e6:,.1f} MB, {STATUS[job.status]}"
+        )
+    if any("random_seed" in job.header.identity["trunk"] for job in jobs):
+        print(
+            "RANDOM WEIGHTS (--weights none): this trunk has learned nothing; its maps are good for a trial"
+        )
+    needed = max(0, made + copied)  # one copy at a time, each replaces the old file
+    weights = sum(parameter.numel() for parameter in prepared.parameters())
+    print(
+        f"trunk {config.trunk} ({weights:,} parameters) in {prepared.precision} on {prepared.device}; about "
+        f"{memory / 1e6:,.0f} MB of memory for images and maps; {needed / 1e6:,.1f} MB to be written, "
+        f"{free / 1e6:,.0f} MB free"
+    )
+    if needed > free:
+        raise CacheError(
+            f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
+            "make room or choose another --cache"
+        )

@@ -1,0 +1,41 @@
+"""Check that a finished cache's images are still what they were."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import FeatureCache, relabel
+from pipeline.errors import StaleCacheError
+from pipeline.extraction.jobs import Job
+from pipeline.images.blocks import digests
+from pipeline.images.pool import Decoders
+from pipeline.progress import Progress
+
+
+def refresh(job: Job, workers: int | None) -> None:
+    """Check that a complete cache's images are still the same, and give it new labels if they changed."""
+    cache = FeatureCache(job.path)
+    recorded = np.where(job.files.compared(cache)[:, None], 0, cache.image_digests)
+    with Decoders([job.split.take(np.flatnonzero(recorded.any(axis=1)))], workers) as readers:
+        refuse_changed_images(job, recorded, readers)
+    job.files.write(cache)
+    if job.status == "relabel":
+        relabel(job.path, job.header)
+    print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
+
+
+def refuse_changed_images(job: Job, recorded: NDArray[np.uint8], readers: Decoders) -> None:
+    """Compare the images' bytes with the digests (N, 16) recorded when they were read; zeros are none.
+
+    Raises: StaleCacheError naming the first image that has changed.
+    """
+    rows = np.flatnonzero(recorded.any(axis=1))
+    with Progress(f"comparing {job.split.split}", len(rows), "images") as progress:
+        for some, found in digests(job.split.take(rows), readers):
+            progress.advance(len(some))
+            differ = (found != recorded[rows[some.start : some.stop]]).any(axis=1)
+            if differ.any():
+                path = job.split.paths[int(rows[some.start + int(differ.argmax())])]
+                raise StaleCacheError(
+                    f"{job.path}: made from another image: the bytes of {path} have changed; "
+                    f"delete {job.path.name}* or choose another --cache"
+                )
