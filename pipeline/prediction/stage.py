@@ -146,8 +146,8 @@ def run_through(config: PredictConfig, run: Predictor, source: Source, file: Gro
     screen, start = Screen(config.show, config.top_k or TOP_K), file.done if file else 0
     if file and rows and not start:
         file.add(rows.header, 0)
-    started = time.perf_counter()
     with closing(source.pieces(start)) as pieces:
+        started = time.perf_counter()  # the trunk is there
         for piece in pieces:
             paths = list(source.paths.take(piece.rows))
             bad = {row - piece.rows.start: reason for row, reason in piece.bad.items()}
