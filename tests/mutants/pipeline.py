@@ -10,6 +10,7 @@ from mutants.mutant import Mutant
 
 RECIPE = "tests/pretraining/test_recipe.py"
 CLAIM = "tests/runs/test_claim.py"
+EQUAL = "tests/prediction/test_equal_to_evaluate.py"
 ABLATION = "tests/experiments/test_crops_ablation.py"
 
 MUTANTS = [
@@ -41,6 +42,12 @@ MUTANTS = [
     # memory
     Mutant("pipeline/maps/batches.py", "free[where] -= maps.nbytes", "pass", "tests/maps/test_batches.py"),
     Mutant("pipeline/training/stage.py", "source.fit_normaliser(train_part.rows)", "source.fit_normaliser(np.append(train_part.rows, val_part.rows))", "tests/training/test_train.py"),
+    # predictions
+    Mutant("pipeline/prediction/scorer.py", "maps.to(self.stored).float()", "maps.float()", EQUAL),
+    Mutant("pipeline/prediction/scorer.py", '"mirror" if loaded.head.views > 1', '"augment:1" if loaded.head.views > 1', EQUAL),
+    Mutant("pipeline/prediction/growing.py", "file.truncate(self._bytes)", "pass", "tests/prediction/test_growing.py"),
+    Mutant("pipeline/prediction/stage.py", "decoders, start=start, batch=batch)", "decoders, start=0, batch=batch)", "tests/prediction/test_stage.py"),
+    Mutant("pipeline/metrics/thresholds.py", "f1[ranking.last != np.arange(len(labels))] = -1", "pass", "tests/metrics/test_thresholds.py"),
     # views
     Mutant("pipeline/images/views.py", 'augment.draw(self._count, "crop-flip", rng)', 'augment.draw(self._count, "flip", rng)', "tests/images/test_augment.py"),
 ]  # fmt: skip
@@ -55,6 +62,7 @@ def copy_tree(root: Path, tree: Path) -> list[str]:
         "extract_features.py",
         "train_head.py",
         "evaluate.py",
+        "predict.py",
         "pretrain_trunk.py",
     ):
         shutil.copy(root / name, tree / name)
