@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gmp.pt2": {"head": "gmp", "crops": "ten-image"},
     "csra.onnx": {"head": "csra", "crops": "center", "csra_temperature": (1.0, 99.0)},
     "recurrent-attention.onnx": {"head": "recurrent-attention", "steps": 1},
-    "recurrent-attention fixed.pt2": {"head": "recurrent-attention", "steps": 1, "region_start": "fixed"},
+    "recurrent-attention fixed.pt2": {"head": "recurrent-attention", "steps": 2, "region_start": "fixed"},
     "knn.onnx": {"head": "knn"},
     "logistic.pt2": {"head": "logistic"},
 }
