@@ -29,7 +29,8 @@ class Screen:
                 warn(f"left out: {shown(paths[i])}: {reason}")
             self.bad += 1
         several = found.thresholds is not None
-        labels, best, left = found.labels, found.top_k(self.top_k), self.rows - len(self._waiting)
+        labels, left = found.labels, self.rows - len(self._waiting)
+        best = found.top_k(self.top_k) if left > 0 else []
         for i in (i for i in range(len(paths)) if i not in bad):
             label = labels[i]
             self.counts.update(label or ["no label"] if isinstance(label, tuple) else [label])
