@@ -32,8 +32,9 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 
 def extract(config: ExtractConfig) -> Path:
-    """Write CACHE/train.h5 and CACHE/test.h5 and give the folder; of several layers, CACHE/LAYER/train.h5 and
-    so on. For --trunk SPEC@? only print the layers.
+    """Write CACHE/train.h5 and CACHE/test.h5 and give the folder.
+
+    Several layers have folders in it, CACHE/LAYER/train.h5 and so on. For --trunk SPEC@? only print them.
 
     Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
         CacheError (disk full, another extraction at work).
