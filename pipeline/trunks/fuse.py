@@ -74,8 +74,9 @@ class _Conv(nn.Module):
     def __init__(self, conv: Any, activation: str | None) -> None:
         super().__init__()
         self.same = type(conv).__name__ == "Conv2dSame"  # timm's: padded by the input's size
-        self.kernel, self.stride, self.dilation = conv.kernel_size, list(conv.stride), list(conv.dilation)
-        self.padding, self.groups = [0, 0] if self.same else list(conv.padding), conv.groups
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
+        self.padding, self.groups = (0, 0) if self.same else conv.padding, conv.groups
+        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = conv.bias
@@ -99,7 +100,7 @@ class _Conv(nn.Module):
         pads: list[int] = []
         for at in (1, 0):  # columns first, as F.pad has it
             size, stride = maps.shape[2 + at], self.stride[at]
-            extent = (self.kernel[at] - 1) * self.dilation[at] + 1
+            extent = (self.kernel_size[at] - 1) * self.dilation[at] + 1
             missing = max((-(-size // stride) - 1) * stride + extent - size, 0)
             pads += [missing // 2, missing - missing // 2]
         return pads

@@ -94,14 +94,14 @@ def layers_of(module: nn.Module, image_px: int, prefix_tokens: int) -> list[Laye
 
 
 def default_layer(layers: Iterable[Layer], classifier: tuple[str, ...]) -> Layer | None:
-    """The last layer that isn't in the classifier; where nobody says what that is, the last one with
-    more than one cell. Of layers one in another that end with the same maps it is the outermost."""
+    """The last layer with more than one cell that isn't in the classifier; failing that, the last one. Of
+    layers one in another that end with the same maps it is the outermost."""
     known = [
         layer
         for layer in layers
         if not any(_within(layer.name, head) for head in classifier) and (layer.name or not classifier)
     ]
-    spatial = [layer for layer in known if layer.shape[1] > 1 and not classifier] or known
+    spatial = [layer for layer in known if layer.shape[1] > 1] or known
     return spatial[-1] if spatial else None
 
 

@@ -37,6 +37,8 @@ def load_trunks(
     if isinstance(opened, Trunk) and not spec.layers:
         return (_changed(opened, weights, changes),)
     network, layers = _look(spec, open_it, opened, weights, changes)
+    if not spec.layers and network.layer is None:
+        network = dataclasses.replace(network, layer=_default(spec, _as_network(opened), network, layers))
     chosen = [_find(spec, network, layers, name) for name in spec.layers or (None,)]
     used = frozenset[str]().union(*(layer.used for layer in chosen))
     if weights is not None and weights != RANDOM:
@@ -116,16 +118,23 @@ def _as_network(opened: Network | Trunk) -> Network:
     )
 
 
+def _default(spec: TrunkSpec, own: Network, network: Network, layers: list[Layer]) -> str:
+    """The default layer's name, which depends on the model alone: it is found at the model's own side."""
+    if own.transform.image_px != network.transform.image_px:
+        layers = layers_of(own.module, own.transform.image_px, own.prefix_tokens)
+    found = default_layer(layers, own.classifier)
+    if found is None:
+        raise ConfigError(
+            f"--trunk: {spec.name} has no layer that gives a map (channels × rows × columns); "
+            "expected a convolutional network or a transformer of patches"
+        )
+    return found.name
+
+
 def _find(spec: TrunkSpec, network: Network, layers: list[Layer], name: str | None) -> Layer:
     name = network.layer if name is None else name
     if name is None:
-        found = default_layer(layers, network.classifier)
-        if found is None:
-            raise ConfigError(
-                f"--trunk: {spec.name} has no layer that gives a map (channels × rows × columns); "
-                "expected a convolutional network or a transformer of patches"
-            )
-        return found
+        raise ValueError("expected a layer's name, or a network with a default one")
     known = {layer.name: layer for layer in layers}
     if name in known:
         return known[name]

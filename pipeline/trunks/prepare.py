@@ -60,7 +60,7 @@ class PreparedTrunk(nn.Module):
             fused = fuse(copy.deepcopy(module), image[:1], kernels)
             with torch.no_grad():
                 expected, found = module(image), fused(image.contiguous(memory_format=torch.channels_last))
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError, TypeError, ValueError) as error:
             if out_of_memory(error):
                 raise
             print(

@@ -129,3 +129,15 @@ def test_only_norms_are_folded_where_there_are_no_kernels() -> None:
         torch.testing.assert_close(fused(images), expected, rtol=1e-3, atol=1e-4)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in fused.modules())
     assert any(isinstance(part, nn.SiLU) for part in fused.modules())
+
+
+SWEPT = ["resnet", "convnext", "efficientnet", "vit", "vit2", "vit3", "byobnet", "nfnet", "mambaout"]
+
+
+@pytest.mark.parametrize("family", SWEPT)
+def test_a_family_of_timm_is_prepared_to_its_own_maps(family: str) -> None:
+    """The smallest of each; docs/trunks.md has the table of the real ones."""
+    trunk = load_trunk(f"timm:test_{family}", "none", image_px=160)
+    found, expected, _ = prepared_maps(trunk, 160)
+    assert expected.shape[2:] > (1, 1)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
