@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cache import FeatureCache
 from experiments.crops.config import CropsConfig
 from experiments.crops.field import Field, field_of
 from experiments.crops.pooled import pool
@@ -50,7 +51,7 @@ def caches_of(config: CropsConfig, regime: str) -> Iterator[Maps]:
     if regime == "trunk":
         for trunk in config.trunk:
             for image_px in config.image_px or (None,):
-                yield _of_trunk(config, trunk, image_px)
+                yield from _of_trunk(config, trunk, image_px)
         return
     folder, classes = Path(config.out) / "caches" / regime, ()
     options: dict[str, Any] = {"dataset": "digits" if regime == "digits" else config.dataset}
@@ -72,18 +73,23 @@ def halves(names: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, ...],
     return known, others
 
 
-def _of_trunk(config: CropsConfig, trunk: str, image_px: int | None) -> Maps:
+def _of_trunk(config: CropsConfig, trunk: str, image_px: int | None) -> Iterator[Maps]:
     size = f"{image_px}px" if image_px else ""
-    folder = Path(config.out) / "caches" / slug("trunk", trunk, size)
-    _extract(config, folder, dataset=config.dataset, trunk=trunk, image_px=image_px)
-    folder = pool(folder, config.map_cells) if config.map_cells else folder
-    name = f"{trunk}, {image_px} px" if image_px else trunk
-    return Maps("trunk", folder, trunk=name, field=field_of(config.dataset, folder))
+    made = Path(config.out) / "caches" / slug("trunk", trunk, size)
+    for folder in _extract(config, made, dataset=config.dataset, trunk=trunk, image_px=image_px):
+        layer = f"@{FeatureCache(folder / 'train.h5').identity['trunk']['layer']}" if folder != made else ""
+        name = f"{trunk.rpartition('@')[0]}{layer}" if layer else trunk
+        pooled = pool(folder, config.map_cells) if config.map_cells else folder
+        named = f"{name}, {image_px} px" if image_px else name
+        yield Maps("trunk", pooled, trunk=named, field=field_of(config.dataset, pooled))
 
 
-def _extract(config: CropsConfig, folder: Path, **options: Any) -> None:
+def _extract(config: CropsConfig, folder: Path, **options: Any) -> tuple[Path, ...]:
+    """Make a cache, or one for each layer of a trunk; gives their folders."""
     with renamed({"--cache": "--out", "--weights": "--trunk-out"}):
-        extract(ExtractConfig(cache=str(folder), device=config.device, workers=config.workers, **options))
+        asked = ExtractConfig(cache=str(folder), device=config.device, workers=config.workers, **options)
+        extract(asked)
+        return asked.cache_dirs
 
 
 def _pretrained(config: CropsConfig, classes: tuple[str, ...]) -> Path:

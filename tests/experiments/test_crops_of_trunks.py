@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from support.brightness import write_images
 
+from cache import FeatureCache
 from experiments.crops.ablation import HEADS, ablate
-from experiments.crops.caches import Maps
+from experiments.crops.caches import Maps, caches_of
 from experiments.crops.config import CropsConfig
 from experiments.crops.field import Field
 from experiments.crops.plots import plot_gains
@@ -98,3 +99,15 @@ def test_a_cache_and_a_trunk_in_the_way_are_refused_with_flags_of_the_ablation(t
         ablate(config)
     with pytest.raises(RunError, match=r"--pretrain-epochs 1, not 2; give another --trunk-out$"):
         ablate(dataclasses.replace(config, pretrain_epochs=2))
+
+
+def test_layers_that_share_a_pass_are_compared_each_with_a_field_of_its_own(tmp_path: Path) -> None:
+    config = dataclasses.replace(of_trunks(tmp_path), trunk=("alexnet-cifar@11,18",), image_px=(32,))
+    found = list(caches_of(config, "trunk"))
+    assert [maps.trunk for maps in found] == [f"alexnet-cifar@{layer}, 32 px" for layer in (11, 18)]
+    shapes = [FeatureCache(maps.folder / "train.h5").shape[2:] for maps in found]
+    assert [shape[1:] for shape in shapes] == [(5, 5), (5, 5)]
+    first, second = (maps.field for maps in found)
+    assert first is not None
+    assert second is not None
+    assert first.field < second.field
