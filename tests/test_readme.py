@@ -94,10 +94,9 @@ def test_the_table_of_the_demo_is_about_the_runs_that_make_demo_compares() -> No
     assert shown == [first, *others, *others]
 
 
-def test_the_lines_of_python_run(folder: Path, said: list[str]) -> None:
-    demo = folder / "artifacts/demo"
-    demo.mkdir()
-    (demo / "cache").symlink_to(folder / "artifacts/photos/cache")
+def test_the_lines_of_python_run(folder: Path) -> None:
+    flags = "--dataset folder:photos --cache artifacts/demo/cache"  # of the default trunk, as the demo's
+    python(folder, "extract_features.py", *flags.split())
     lines = block("python", section("See it run"))
     code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{lines}\nprint(maps.shape)"
     printed = python(folder, "-c", code).splitlines()
