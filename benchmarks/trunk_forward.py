@@ -30,10 +30,10 @@ TRUNKS = {  # specification → weights, batch of theirs, target
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Rows of name, ours, theirs, ratio, target, unit."""
-    return [_compare(spec, *how, quick) for spec, how in TRUNKS.items()]
+    return [_compare(spec, *how, quick=quick) for spec, how in TRUNKS.items()]
 
 
-def _compare(spec: str, weights: str | None, batch: int, target: float, quick: bool) -> dict[str, Any]:
+def _compare(spec: str, weights: str | None, batch: int, target: float, *, quick: bool) -> dict[str, Any]:
     trunk = load_trunk(spec, weights)
     side = trunk.transform.image_px
     count, repeats = (batch, 1) if quick else (8 * batch if side < 64 else 2 * batch, 4)
