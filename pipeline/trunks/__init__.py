@@ -147,6 +147,8 @@ def trunk_of_identity(
     name = (spec or made["name"]) + (f"@{made['layer']}" if made.get("layer") else "")
     transform = resolve_name("pipeline.images.transform:Transform").from_json(identity["transform"])
     fields = {f.name: getattr(transform, f.name) for f in dataclasses.fields(transform)}
+    if (parts := _parsed(name)).source == "own":  # a run may come from anywhere: nothing else is executed
+        resolve_name("pipeline.trunks.own_code:refuse_other_code")(parts.model, made.get("code"))
     trunk = load_trunk(name, "none" if "random_seed" in made and weights is None else weights, **fields)
     found = {"trunk": trunk.as_json() | {"name": made["name"]}, "transform": trunk.transform.as_json()}
     if differ := differences({name: identity[name] for name in found}, found):

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.checks import did_you_mean
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.images.transform import Transform
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.network import Network
@@ -53,6 +53,33 @@ def open_model(model: str, pretrained: bool, image_px: int | None) -> Network | 
     return Network(module=made.eval(), transform=transform, facts=facts)
 
 
+def refuse_other_code(model: str, digest: Any) -> None:
+    """Compare the code's file with the one that made some features, before anything in it is executed.
+
+    Raises: WeightsError.
+    """
+    file = place = model.rpartition(":")[0]
+    if not place.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        try:
+            spec = importlib.util.find_spec(place)
+        finally:
+            sys.path.pop(0)
+        file = str(spec and spec.origin)
+    elif not Path(file).exists():
+        return  # there is nothing to execute, as loading it will say
+    found = _digest(file) if Path(file).is_file() else "no file"
+    if found != digest:
+        raise WeightsError(
+            f"trunk {model}: not the one that made the features: trunk.code is {str(digest)[:12]}, found "
+            f"{found[:12]}; say with --trunk where that code is now"
+        )
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
 def _function(place: str, name: str) -> tuple[Callable[[], Any], str]:
     """The function, and the SHA-256 of the file it is in."""
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
@@ -61,7 +88,7 @@ def _function(place: str, name: str) -> tuple[Callable[[], Any], str]:
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         raise ConfigError(f"--trunk: {place} has no function {name!r}{did_you_mean(name, known)}")
     file = getattr(module, "__file__", None)
-    return function, hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    return function, _digest(file) if file else ""
 
 
 def _from_file(path: Path) -> Any:

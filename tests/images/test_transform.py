@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tracemalloc
 import typing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,16 +96,19 @@ def test_another_size_is_refused_when_the_size_is_to_be_exact() -> None:
         exact.apply(noise(10, 20))
 
 
-def test_the_identity_holds_every_field_and_the_codes_version() -> None:
-    fields = json.loads(json.dumps(TRANSFORM.as_json()))
-    assert fields == TRANSFORM.as_json()
-    assert fields.pop("version") == VERSION
-    assert set(fields) == {f.name for f in dataclasses.fields(Transform)}
-    for change in (
-        {"image_px": 8},
-        {"resize": "exact"},
-        {"resize": "squash"},
-        {"mean": (0, 0, 0)},
-        {"std": (1, 1, 1)},
-    ):
-        assert dataclasses.replace(TRANSFORM, **change).as_json() != TRANSFORM.as_json()
+def test_the_identity_tells_any_change_of_a_field_and_gives_the_transform_back() -> None:
+    changes: dict[str, list[Any]] = {
+        "image_px": [8],
+        "resize": ["exact", "squash"],
+        "mean": [(0.0, 0.0, 0.0)],
+        "std": [(1.0, 1.0, 1.0)],
+        "interpolation": ["bilinear"],
+        "crop_share": [0.875],
+    }
+    assert set(changes) == {f.name for f in dataclasses.fields(Transform)}
+    assert TRANSFORM.as_json()["version"] == VERSION
+    for name, values in changes.items():
+        for value in values:
+            other = dataclasses.replace(TRANSFORM, **{name: value})
+            assert other.as_json() != TRANSFORM.as_json()
+            assert Transform.from_json(json.loads(json.dumps(other.as_json()))) == other

@@ -1,0 +1,52 @@
+"""Code that a cache's identity names is executed only if it is the code that made the features."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import WeightsError
+from pipeline.trunks import load_trunk, trunk_of_identity
+
+CODE = """
+from pathlib import Path
+from torch import nn
+Path(__file__).with_name("ran").touch()
+def trunk():
+    return nn.Conv2d(3, 4, 3)
+"""
+
+
+@pytest.mark.parametrize("spec", ["mine.py:trunk", "mine_module:trunk"])
+def test_other_code_is_refused_before_it_runs(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, ran = tmp_path / ("mine.py" if ".py:" in spec else "mine_module.py"), tmp_path / "ran"
+    file.write_text(CODE)
+    trunk = load_trunk(spec)
+    identity = {"trunk": trunk.as_json(), "transform": trunk.transform.as_json()}
+    assert trunk_of_identity(identity).weights_sha256 == trunk.weights_sha256
+    ran.unlink()
+    sys.modules.pop("mine_module", None)
+    file.write_text(f"{CODE}# another\n")
+    with pytest.raises(WeightsError, match=r"trunk\.code is .*, found .*; say with --trunk where"):
+        trunk_of_identity(identity)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("code", ["", None, "0" * 64])
+def test_a_function_without_a_file_is_never_called(code: str | None) -> None:
+    with pytest.raises(WeightsError, match="no file"):
+        trunk_of_identity(
+            {"trunk": {"name": "posix:abort", "layer": "", "code": code}, "transform": TRANSFORM}
+        )
+
+
+TRANSFORM = {
+    "version": 2,
+    "image_px": 32,
+    "resize": "exact",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+}
