@@ -26,6 +26,7 @@ BEFORE_FLAGS = [
     "pipeline.errors",
     "pipeline.checks",
     "pipeline.datasets",
+    "pipeline.engines.executors",
     "pipeline.heads",
     "pipeline.heads.settings",
     "pipeline.trunks",
@@ -34,7 +35,14 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 
 # Each room, from low to high, and what it may import besides itself.
 BASE = {"cache", "errors", "checks", "files", "device", "progress"}
-TABLES = {"datasets/__init__", "trunks/__init__", "trunks/spec", "heads/__init__", "heads/settings"}
+TABLES = {
+    "datasets/__init__",
+    "trunks/__init__",
+    "trunks/spec",
+    "heads/__init__",
+    "heads/settings",
+    "engines/executors",
+}
 ROOMS = {
     "errors": {"cache"},
     "checks": {"errors"},

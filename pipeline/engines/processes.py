@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -44,6 +45,10 @@ def processes(count: int, start: Callable[[], None]) -> Executor:
 
 
 def _begin(start: Callable[[], None], parent: int) -> None:
+    from joblib.externals.loky import process_executor
+
+    # loky takes a process that has grown by 300 MB, by loading torch or maps, for one that leaks, and ends it
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     secure_output()
     start()

@@ -1,0 +1,71 @@
+"""An executor over workers, each of which does one task at a time: what all engines have in common."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from queue import LifoQueue
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from pipeline.engines.passport import Passport, run_with
+from pipeline.errors import UserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class WorkerError(UserError):
+    """A worker died with a task: killed, out of memory, or gone with its machine. Other tasks go on."""
+
+
+class Worker(Protocol):
+    """A place where one task at a time runs: a process, or a slot of a cluster."""
+
+    def run(self, task: Callable[[], Any]) -> Any:
+        """Do a task, in a new process if the last one is gone; gives or raises what it gives or raises.
+
+        Raises: WorkerError when the worker dies with it, UserError when no other can be had.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End the worker at once, and the task that it has. Called from another thread than `run`."""
+        ...
+
+
+class WorkerPool(Executor):
+    """Gives each worker one task at a time, from a thread of its own that waits for it.
+
+    A worker that dies fails its task alone, with WorkerError; the next one is given to a new worker.
+    """
+
+    def __init__(self, workers: Sequence[Worker], passport: Passport) -> None:
+        self._workers, self._passport, self._is_stopped = workers, passport, False
+        self._threads = ThreadPoolExecutor(len(workers), "worker")
+        self._idle = LifoQueue[Worker]()  # whoever worked last is warm
+        for worker in reversed(workers):
+            self._idle.put(worker)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a function called by a worker: it, its arguments and its result must be picklable."""
+        return self._threads.submit(self._run, run_with(self._passport, fn, *args, **kwargs))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks, and end the workers once those that were given are done."""
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        if wait:
+            self.stop()
+
+    def stop(self) -> None:
+        """End all workers at once; what runs is lost, what waits is cancelled."""
+        self._is_stopped = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.stop()
+
+    def _run(self, task: Callable[[], T]) -> T:
+        worker = self._idle.get()
+        try:
+            if self._is_stopped:
+                raise WorkerError("the workers were stopped")
+            return worker.run(task)
+        finally:
+            self._idle.put(worker)

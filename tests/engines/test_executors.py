@@ -1,0 +1,85 @@
+"""Every engine, really started: what its workers give, and what is left when one of them dies."""
+
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import tasks
+
+from pipeline.engines.executors import ENGINES, open_executor
+from pipeline.engines.pool import WorkerError
+from pipeline.errors import ConfigError, RunError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An engine whose package is installed; its workers find this project and the tests."""
+    package = ENGINES[request.param].package
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"the package {package} is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
+    monkeypatch.chdir(tmp_path)
+    return request.param
+
+
+def test_an_engine_gives_what_a_loop_gives(engine: str, tmp_path: Path) -> None:
+    """The workers of one executor, for to start some takes seconds."""
+    with open_executor(engine, 2, [tmp_path / "made"]) as executor:
+        assert list(executor.map(tasks.square, range(7))) == [number * number for number in range(7)]
+        assert executor.submit(tasks.directory).result() == str(tmp_path)
+        with pytest.raises(ValueError, match=r"^a task's own error$"):
+            executor.submit(tasks.refuse, "a task's own error").result()
+        (mark,) = (tmp_path / "made").iterdir()
+        mark.unlink()  # as on a machine that has another folder of this name
+        with pytest.raises(
+            RunError, match=rf"worker on \S+ doesn't see what is written into {tmp_path}/made"
+        ):
+            executor.submit(tasks.square, 1).result()
+    assert not list((tmp_path / "made").iterdir())
+
+
+def test_a_worker_that_dies_fails_its_own_task_and_another_takes_its_place(
+    engine: str, tmp_path: Path
+) -> None:
+    with open_executor(engine, 2) as executor:
+        lost, other = executor.submit(tasks.die), executor.submit(tasks.square, 3)
+        with pytest.raises(WorkerError):
+            lost.result()
+        assert other.result() == 9
+        assert list(executor.map(tasks.square, range(4))) == [0, 1, 4, 9]
+
+
+def test_an_exception_ends_the_workers_at_once(engine: str, tmp_path: Path) -> None:
+    begun = tmp_path / "never.begun"
+
+    def interrupted() -> None:
+        with open_executor(engine, 2) as executor:
+            executor.submit(tasks.wait_for, tmp_path / "never")
+            while not begun.exists() or not begun.read_text():
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{begun.read_text()}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if ENGINES[name].package])
+def test_an_engine_whose_package_is_missing_is_refused_with_what_brings_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = ENGINES[name].package
+    assert package
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, ENGINES[name].module, raising=False)
+    expected = rf'^--engine {name}: needs the package {package}; pip install "ten-crop-cache\[{name}\]"$'
+    with pytest.raises(ConfigError, match=expected), open_executor(name, 1):
+        pass

@@ -1,0 +1,40 @@
+"""Small tasks for workers of any engine: nothing heavy is imported."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def directory() -> str:
+    return os.getcwd()
+
+
+def refuse(problem: str) -> None:
+    raise ValueError(problem)
+
+
+def die() -> None:
+    """As a worker that the system kills for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for(path: Path) -> str:
+    """Work that goes on until somebody makes a file; says that it has begun by making another beside it."""
+    path.with_suffix(".begun").write_text(str(os.getpid()))
+    while not path.exists():
+        time.sleep(0.05)
+    return path.read_text()
+
+
+def append(path: Path, word: str, seconds: float) -> None:
+    """Writes a word when it has begun and again when it is done."""
+    with path.open("a") as file:
+        file.write(f"{word} begins\n")
+        file.flush()
+        time.sleep(seconds)
+        file.write(f"{word} ends\n")
