@@ -43,7 +43,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         config.cache_dir.mkdir()
         trunk, split = trunk_of(config), open_dataset(config.dataset)["train"]
         prepared = PreparedTrunk(trunk, torch.device("cpu"))
-        pixels = load_images(split, trunk.transform, workers=None).contiguous().numpy()
+        pixels = load_images(split, trunk.transform, decoders=None).contiguous().numpy()
         bare_forward(prepared, pixels[:1024])
         for _ in range(repeats):
             seconds, maps = bare_forward(prepared, pixels)
@@ -69,7 +69,7 @@ def extraction(
 ) -> tuple[float, Path]:
     """Seconds, and the cache."""
     started = time.perf_counter()
-    with Decoders([split], config.workers) as decoders:
+    with Decoders([split], config.decoders) as decoders:
         job = plan(config, trunk, prepared, split, decoders)
         make([job], prepared, decoders)
     return time.perf_counter() - started, job.path

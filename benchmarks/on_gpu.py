@@ -140,7 +140,7 @@ def extraction(device: torch.device, images: int) -> dict[str, Any]:
                 for split in splits:
                     make([plan(config, trunk, prepared, split, decoders)], prepared, decoders)
                 seconds.append(time.perf_counter() - started)
-        pixels = load_images(splits[0], trunk.transform, workers=None).contiguous().numpy()
+        pixels = load_images(splits[0], trunk.transform, decoders=None).contiguous().numpy()
         expected, found = (
             bare_forward(prepared, pixels)[1].half(),
             FeatureCache(config.cache_dir / "train.h5"),

@@ -71,7 +71,7 @@ def prediction(run: Predictor, files: Path, out: Path) -> float:
     config = PredictConfig(images=(str(files),), out=str(out), show=0)
     split = photos(config.images)
     started = time.perf_counter()
-    with Decoders([split], config.workers) as decoders:
+    with Decoders([split], config.decoders) as decoders:
         source = of_photos(run, split, decoders, config.batch)
         with grown(config, out, run, source) as file:
             run_through(config, run, source, file)

@@ -55,7 +55,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         extracting = time.perf_counter() - started
         trunk = load()
         split = open_dataset(dataset)["train"]
-        pixels = load_images(split, trunk.transform, workers=None)
+        pixels = load_images(split, trunk.transform, decoders=None)
         started = time.perf_counter()
         source, maps = prepare(FeatureCache(out / "train.h5"))
         preparing = time.perf_counter() - started

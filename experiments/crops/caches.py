@@ -87,7 +87,7 @@ def _of_trunk(config: CropsConfig, trunk: str, image_px: int | None) -> Iterator
 def _extract(config: CropsConfig, folder: Path, **options: Any) -> tuple[Path, ...]:
     """Make a cache, or one for each layer of a trunk; gives their folders."""
     with renamed({"--cache": "--out", "--weights": "--trunk-out"}):
-        asked = ExtractConfig(cache=str(folder), device=config.device, workers=config.workers, **options)
+        asked = ExtractConfig(cache=str(folder), device=config.device, decoders=config.decoders, **options)
         extract(asked)
         return asked.cache_dirs
 
@@ -103,6 +103,6 @@ def _pretrained(config: CropsConfig, classes: tuple[str, ...]) -> Path:
                 mirror_maps=config.mirror_maps,
                 seed=config.trunk_seed,
                 device=config.device,
-                workers=config.workers,
+                decoders=config.decoders,
             )
         )

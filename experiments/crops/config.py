@@ -65,7 +65,7 @@ class CropsConfig(Checked):
     """Heads to train at the same time, in processes; 0 means one per core."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    workers: Workers = None
+    decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
 
     def __post_init__(self) -> None:

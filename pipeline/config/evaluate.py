@@ -44,5 +44,5 @@ class EvaluateConfig(Checked):
     """Images per forward pass."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    workers: Workers = None
+    decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""

@@ -82,7 +82,7 @@ class ExtractConfig(Checked):
     """Type of the numbers in the forward pass; auto is float32 on a CPU, float16 on a GPU."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    workers: Workers = None
+    decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
 
     def __post_init__(self) -> None:

@@ -46,5 +46,5 @@ class PredictConfig(Checked):
     """Images per forward pass (default: 32 on a CPU, 512 on a GPU, fewer for heads that look at crops)."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    workers: Workers = None
+    decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""

@@ -64,7 +64,7 @@ class PretrainConfig(Checked):
     """Random seed for the initial weights, the order of the images and the augmentation."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    workers: Workers = None
+    decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
 
     @property

@@ -42,8 +42,8 @@ UNITS = {
     "trained_on": "count of the images that the head was trained or validated on; null: not known",
 }
 UNREAD = {
-    "a single head": ("resamples", "seed", "test_images", "draws", "workers"),
-    "heads": ("test_images", "draws", "workers"),
+    "a single head": ("resamples", "seed", "test_images", "draws", "decoders"),
+    "heads": ("test_images", "draws", "decoders"),
     "a whole network": ("cache", "out", "resamples"),
 }
 """Settings that change nothing. (With --out a single head has a file as several have, and they are in it.)"""

@@ -11,11 +11,11 @@ from pipeline.images.pool import Decoders
 from pipeline.progress import Progress
 
 
-def refresh(job: Job, workers: int | None) -> None:
+def refresh(job: Job, decoders: int | None) -> None:
     """Check that a complete cache's images are still the same, and give it new labels if they changed."""
     cache = FeatureCache(job.path)
     recorded = np.where(job.files.compared(cache)[:, None], 0, cache.image_digests)
-    with Decoders([job.split.take(np.flatnonzero(recorded.any(axis=1)))], workers) as readers:
+    with Decoders([job.split.take(np.flatnonzero(recorded.any(axis=1)))], decoders) as readers:
         refuse_changed_images(job, recorded, readers)
     job.files.write(cache)
     if job.status == "relabel":

@@ -54,7 +54,7 @@ def extract(config: ExtractConfig) -> Path:
     # A published cache has nothing to decode: it is up to date, or refused.
     to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
-    with Decoders(to_decode, config.workers) as decoders:
+    with Decoders(to_decode, config.decoders) as decoders:
         trunks, device = early or trunks_of(config), pick_device(config.device)
         set_up(device, tf32=False)
         prepared = prepare(trunks, device, config.precision)
@@ -82,7 +82,7 @@ def run(
     missing = [(job, trunk) for job, trunk in pairs if job.status in ("absent", "partial")]
     for job, _ in pairs:
         if job.status in ("complete", "relabel"):
-            refresh(job, config.workers)
+            refresh(job, config.decoders)
     if not missing:
         return
     if len(missing) < len(pairs):

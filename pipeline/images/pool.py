@@ -28,10 +28,10 @@ as long for 15,000 tiny files, or for as many photos as have so many bytes."""
 class Decoders:
     """A context manager: workers while inside it, no thread or process afterwards."""
 
-    def __init__(self, splits: Iterable[ImageSplit], workers: int | None) -> None:
+    def __init__(self, splits: Iterable[ImageSplit], most: int | None) -> None:
         """Args:
         splits: everything that will be decoded; none starts nothing.
-        workers: how many, at most; 1 decodes in the calling thread, None means one per core.
+        most: how many workers, at most; 1 decodes in the calling thread, None means one per core.
         """
         splits = list(splits)
         encoded = [split for split in splits if not split.images.in_memory]
@@ -39,7 +39,7 @@ class Decoders:
             sum(map(len, encoded)) >= PROCESS_IMAGES
             or sum(int(split.sizes.sum()) for split in encoded) >= PROCESS_BYTES
         )
-        self.count = min(workers or cores(), max(sum(map(len, splits)), 1))
+        self.count = min(most or cores(), max(sum(map(len, splits)), 1))
         self.are_processes = self.count > THREADS and is_much
         if not self.are_processes:
             self.count = min(self.count, THREADS)
@@ -74,7 +74,7 @@ class Decoders:
                 yield under_way.popleft().result()
         except BrokenProcessPool as error:
             raise DataError(
-                "a process that decodes images was killed, perhaps for want of memory; use fewer --workers"
+                "a process that decodes images was killed, perhaps for want of memory; use fewer --decoders"
             ) from error
         finally:
             for future in under_way:

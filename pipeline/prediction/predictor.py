@@ -59,14 +59,14 @@ class Predictor:
         trunk = trunk_of_identity(identity, self.weights, self.trunk)
         return Scorer(self.head, trunk, identity, self.device)
 
-    def predict(self, images: Images, batch: int | None = None, workers: int | None = None) -> Predicted:
+    def predict(self, images: Images, batch: int | None = None, decoders: int | None = None) -> Predicted:
         """Predict the classes of images.
 
         Args:
             images: paths, images of Pillow or a uint8 array (B, H, W, 3); a single path may be a folder or a
                 pattern.
             batch: images in a forward pass; None takes as many as suit the device.
-            workers: threads or processes that decode; None takes one per core.
+            decoders: threads or processes that decode; None takes one per core.
 
         Raises: DataError naming the first image that can't be read or decoded; RunError, WeightsError when
             the trunk isn't that of the run's cache.
@@ -74,8 +74,8 @@ class Predictor:
         split = split_of(images)
         hush()
         logits = [np.empty((0, len(self.classes)), np.float32)]
-        with Decoders([split], workers) as decoders:
-            for piece in score_photos(self.scorer, split, decoders, batch=batch):
+        with Decoders([split], decoders) as readers:
+            for piece in score_photos(self.scorer, split, readers, batch=batch):
                 for row, reason in piece.bad.items():
                     raise DataError(f"{split.paths[row]}: {reason}")
                 logits.append(piece.logits)

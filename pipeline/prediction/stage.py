@@ -61,7 +61,7 @@ def predict(config: PredictConfig) -> Path | None:
     split = photos(config.images) if config.images else None
     with ExitStack() as stack:
         # First of all, so that processes start while the trunk and the device do.
-        decoders = stack.enter_context(Decoders([split] if split else [], config.workers))
+        decoders = stack.enter_context(Decoders([split] if split else [], config.decoders))
         run = Predictor(Path(config.run), config.device, config.weights, config.trunk)
         if config.threshold is not None:
             if not run.multi_label:
@@ -87,7 +87,7 @@ def refuse_unread(config: PredictConfig) -> None:
         raise config.refused(
             "images", "expected photos, a folder of them or a pattern, found none; name them"
         )
-    unread = ("images", "weights", "trunk", "workers") if config.cache else ()
+    unread = ("images", "weights", "trunk", "decoders") if config.cache else ()
     for name in unread:
         if getattr(config, name):
             raise config.refused(name, f"has no effect beside {flag('cache')}; leave one of them out")

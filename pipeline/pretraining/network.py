@@ -116,9 +116,9 @@ def open_split(
     return split.take(rows), labels, classes, is_held[rows]
 
 
-def image_digests(split: ImageSplit, workers: int | None) -> NDArray[np.uint8]:
+def image_digests(split: ImageSplit, decoders: int | None) -> NDArray[np.uint8]:
     """The digests (N, 16) of all images, as in a cache of them. Raises: DataError."""
-    with Decoders([split], workers) as readers:
+    with Decoders([split], decoders) as readers:
         return np.concatenate([found for _, found in digests(split, readers)])
 
 
@@ -127,7 +127,7 @@ def images_digest(digests: NDArray[np.uint8]) -> str:
     return hashlib.sha256(digests.tobytes()).hexdigest()
 
 
-def load_images(split: ImageSplit, transform: Transform, workers: int | None) -> Tensor:
+def load_images(split: ImageSplit, transform: Transform, decoders: int | None) -> Tensor:
     """Decode all images of a split: uint8 (N, 3, S, S) in memory, channels last. Raises: DataError."""
     blocks = [range(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)]
     size = transform.image_px
@@ -135,8 +135,8 @@ def load_images(split: ImageSplit, transform: Transform, workers: int | None) ->
     progress = Progress(f"decoding {split.split}", len(split), "images")
     with (
         progress,
-        Decoders([split], workers) as decoders,
-        contextlib.closing(decode_blocks(split, blocks, transform, decoders)) as decoded,
+        Decoders([split], decoders) as readers,
+        contextlib.closing(decode_blocks(split, blocks, transform, readers)) as decoded,
     ):
         for rows, images_NCHW, _ in decoded:
             images_NHWC[rows.start : rows.stop] = images_NCHW.transpose(0, 2, 3, 1)

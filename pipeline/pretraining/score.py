@@ -35,7 +35,7 @@ def score_trunk(config: EvaluateConfig, run: Path) -> Path:
     split, labels, classes, _ = open_split(trained, "test")
     seen = trained_on(run, trained, split, config)
     network = load_network(run, trained, len(classes)).to(pick_device(config.device))
-    images = load_images(split, network.transform, config.workers)
+    images = load_images(split, network.transform, config.decoders)
     policies: dict[str, dict[str, Any]] = {}
     for policy in config.test_images:
         top1 = []
@@ -60,11 +60,11 @@ def trained_on(run: Path, trained: PretrainConfig, test: ImageSplit, config: Eva
 
     Raises: RunError when there are some and that isn't allowed; DataError.
     """
-    training = image_digests(open_split(trained, "train")[0], config.workers)
+    training = image_digests(open_split(trained, "train")[0], config.decoders)
     if images_digest(training) != read_config(run, "pretrain").get("dataset_images"):
         print(f"not checked whether {run} was trained on test images: {trained.dataset} has other images now")
         return None
-    asked = image_digests(test, config.workers)
+    asked = image_digests(test, config.decoders)
     seen = np.isin(asked.view("V16")[:, 0], training.view("V16")[:, 0])
     if count := int(seen.sum()):
         problem = (

@@ -30,7 +30,7 @@ from pipeline.trunks.base import normalise
 from pipeline.trunks.weights import load_weights
 from pipeline.trunks.whitening import Whitening
 
-IMMATERIAL = ("out", "workers", "device", "weights")
+IMMATERIAL = ("out", "decoders", "device", "weights")
 """Settings that may change when a run is continued; of --weights, what is in the file may not."""
 
 
@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig) -> Path:
     # now that the flags are known to be good
     facts = {
         "val_fraction": share_drawn(config.val_fraction, split.val_rows),
-        "dataset_images": images_digest(image_digests(split, config.workers)),
+        "dataset_images": images_digest(image_digests(split, config.decoders)),
         "dataset_labels": hashlib.sha256("\0".join(classes).encode() + labels.data).hexdigest(),
         "weights_sha256": started_from,
     }
@@ -73,7 +73,7 @@ def pretrain(config: PretrainConfig) -> Path:
         f"{config.batch}; on the disk {stored / 2e6:,.1f} MB, and {2 * stored / 1e6:,.1f} MB while it goes on"
     )
     print(*lines(split), sep="\n")
-    images = load_images(split, trunk.transform, config.workers)
+    images = load_images(split, trunk.transform, config.decoders)
     sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
     for layer in network.modules():
         if isinstance(layer, Whitening) and not config.weights:

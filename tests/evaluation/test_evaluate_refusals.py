@@ -183,7 +183,7 @@ def test_damaged_maps_are_not_scored(made: Path, tmp_path: Path) -> None:
         (["ten"], {"seed": 1}, "a single head"),
         (["ten"], {"draws": 2}, "a single head"),
         (["ten", "linear"], {"test_images": ("flip",)}, "heads"),
-        (["ten", "linear"], {"workers": 2}, "heads"),
+        (["ten", "linear"], {"decoders": 2}, "heads"),
     ],
 )
 def test_a_setting_that_changes_nothing_is_refused(

@@ -45,7 +45,7 @@ def make(
     make_views = Views(views, len(split), 0)
     shape = (len(split), make_views.per_image, 3, SIZE, SIZE)
     header = CacheHeader(shape, dtype, split.labels, split.paths, split.classes, {})
-    with CacheWriter(folder / "train.h5", header) as writer, Decoders([split], workers=1) as decoders:
+    with CacheWriter(folder / "train.h5", header) as writer, Decoders([split], most=1) as decoders:
         write_missing([writer], split, make_views, prepared, decoders, batch)
         return writer.publish()
 

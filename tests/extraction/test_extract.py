@@ -106,7 +106,7 @@ def command(config: Sequence[str], weights: Path, cache: Path) -> list[str]:
         str(weights),
         "--cache",
         str(cache),
-        "--workers",
+        "--decoders",
         "1",
     ]
 

@@ -37,7 +37,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def settings(table: Path, weights: Path, **other: object) -> ExtractConfig:
-    fields = {"workers": 1, "dtype": "float32", "resize": "squash", **other}
+    fields = {"decoders": 1, "dtype": "float32", "resize": "squash", **other}
     cache = str(table.parent / "cache")
     return ExtractConfig(dataset=f"csv:{table}", weights=str(weights), cache=cache, **fields)  # type: ignore[arg-type]
 
@@ -93,7 +93,7 @@ def test_new_labels_and_classes_keep_the_features(
 
 def test_a_trunk_is_not_pretrained_on_several_classes_per_image(table: Path) -> None:
     with pytest.raises(ConfigError, match="--dataset: expected images of one class each"):
-        pretrain(PretrainConfig(dataset=f"csv:{table}", out=str(table.parent / "run"), workers=1))
+        pretrain(PretrainConfig(dataset=f"csv:{table}", out=str(table.parent / "run"), decoders=1))
 
 
 def test_the_way_of_resizing_is_part_of_the_cache_s_identity(table: Path, weights: Path) -> None:

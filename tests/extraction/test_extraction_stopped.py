@@ -38,7 +38,7 @@ def program(
     """An extraction in five processes that has come to this point."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(moment=request.param))
-    flags = {"dataset": f"folder:{photos}", "weights": weights, "cache": tmp_path / "c", "workers": 5}
+    flags = {"dataset": f"folder:{photos}", "weights": weights, "cache": tmp_path / "c", "decoders": 5}
     running = subprocess.Popen(
         [sys.executable, str(script), *(word for k, v in flags.items() for word in (f"--{k}", str(v)))],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))},

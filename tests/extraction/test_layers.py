@@ -33,7 +33,7 @@ def net(tmp_path: Path) -> str:
 
 
 def config(photos: Path, trunk: str, cache: Path, **other: object) -> ExtractConfig:
-    fields = {"dtype": "float32", "workers": 1, **other}
+    fields = {"dtype": "float32", "decoders": 1, **other}
     return ExtractConfig(dataset=f"folder:{photos}", trunk=trunk, cache=str(cache), **fields)  # type: ignore[arg-type]
 
 

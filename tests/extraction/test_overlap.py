@@ -33,7 +33,7 @@ SLOWED = {
 
 
 def config(photos: Path, weights: Path, cache: Path, **other: Any) -> ExtractConfig:
-    fields = {"dataset": f"folder:{photos}", "weights": str(weights), "cache": str(cache), "workers": 1}
+    fields = {"dataset": f"folder:{photos}", "weights": str(weights), "cache": str(cache), "decoders": 1}
     return ExtractConfig(**{**fields, "device": "cpu", **other})
 
 

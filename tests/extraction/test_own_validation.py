@@ -37,7 +37,7 @@ def test_own_validation_images_choose_from_extraction_to_scores(
     tmp_path: Path, weights: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec, cache = dataset(tmp_path / "photos", kind), tmp_path / "cache"
-    extract(ExtractConfig(dataset=spec, weights=str(weights), cache=str(cache), workers=1, device="cpu"))
+    extract(ExtractConfig(dataset=spec, weights=str(weights), cache=str(cache), decoders=1, device="cpu"))
     said = capsys.readouterr().out
     assert "train: 12 images of 2 classes: a 6, b 6\n" in said
     assert "validation images of its own: 8 images of 2 classes: a 4, b 4\n" in said

@@ -112,7 +112,7 @@ def test_an_error_comes_at_its_place_in_the_order() -> None:
 
 def test_a_killed_worker_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.images.pool, "PROCESS_BYTES", 0)
-    with Decoders([of(100, 10)], 5) as decoders, pytest.raises(DataError, match=r"was killed.*--workers"):
+    with Decoders([of(100, 10)], 5) as decoders, pytest.raises(DataError, match=r"was killed.*--decoders"):
         list(decoders.in_order(end, [(1,), (2,)], 2))
 
 
@@ -143,7 +143,7 @@ def is_alive(process: int) -> bool:
 def test_one_pool_makes_both_caches_and_none_is_left(
     skip: str, photos: Path, weights: Path, tmp_path: Path, started: list[set[int]]
 ) -> None:
-    extract(settings(photos, weights, tmp_path / "c", workers=5, on_bad_image=skip))
+    extract(settings(photos, weights, tmp_path / "c", decoders=5, on_bad_image=skip))
     assert [len(pool) for pool in started] == [5]
     assert not any(map(is_alive, started[0]))
     extract(settings(photos, weights, tmp_path / "alone", on_bad_image=skip))
@@ -155,10 +155,10 @@ def test_a_complete_cache_of_the_same_files_starts_no_process(
 ) -> None:
     monkeypatch.setattr(stamp, "FRESH_NS", 0)  # the photos have just been written
     extract(settings(photos, weights, tmp_path / "c"))
-    extract(settings(photos, weights, tmp_path / "c", workers=5))
+    extract(settings(photos, weights, tmp_path / "c", decoders=5))
     assert not started
     (tmp_path / "c/test.h5").unlink()
-    extract(settings(photos, weights, tmp_path / "c", workers=5))
+    extract(settings(photos, weights, tmp_path / "c", decoders=5))
     assert len(started) == 1
 
 
@@ -172,5 +172,5 @@ def test_processes_are_there_before_the_trunk_and_gone_when_it_fails(
 
     monkeypatch.setattr(stage, "trunk_of", fails)
     with pytest.raises(WeightsError):
-        extract(settings(photos, tmp_path / "w", tmp_path / "c", workers=5))
+        extract(settings(photos, tmp_path / "w", tmp_path / "c", decoders=5))
     assert not any(map(is_alive, started[0]))

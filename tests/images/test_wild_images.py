@@ -71,7 +71,7 @@ def settings(wild: Path, weights: Path, cache: Path, skip: bool) -> ExtractConfi
         weights=str(weights),
         cache=str(cache),
         dtype="float32",
-        workers=1,
+        decoders=1,
         on_bad_image="skip" if skip else "stop",
     )
 

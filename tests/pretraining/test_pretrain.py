@@ -87,7 +87,7 @@ def test_the_whole_network_is_scored_under_each_policy(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(settings(images, tmp_path / "run", epochs=12))
-    evaluate(EvaluateConfig(run=(str(tmp_path / "run"),), draws=2, workers=1))
+    evaluate(EvaluateConfig(run=(str(tmp_path / "run"),), draws=2, decoders=1))
     said = capsys.readouterr().out
     for policy in ("plain", "flip", "crop-flip"):
         assert f"test images {policy}" in said
@@ -100,9 +100,9 @@ def test_test_images_that_the_network_was_given_are_counted_and_refused(tmp_path
         shutil.copy(images / "train" / name, images / "test" / name.replace(".png", "-again.png"))
     pretrain(settings(images, run, epochs=1))
     with pytest.raises(RunError, match=r"2 of 18 test images .* on, test/dark/0-again\.png is the first"):
-        evaluate(EvaluateConfig(run=(str(run),), draws=2, workers=1))
+        evaluate(EvaluateConfig(run=(str(run),), draws=2, decoders=1))
     scores = json.loads(
-        evaluate(EvaluateConfig(run=(str(run),), draws=2, workers=1, allow_trained_on=True)).read_text()
+        evaluate(EvaluateConfig(run=(str(run),), draws=2, decoders=1, allow_trained_on=True)).read_text()
     )
     assert scores["trained_on"] == 2
     (images / "train/dark/0.png").unlink()  # nobody knows by now what it was given

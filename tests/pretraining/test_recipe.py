@@ -180,7 +180,7 @@ def test_each_draw_of_a_random_policy_is_another(tmp_path: Path) -> None:
                     images / split / name / f"{i}.png"
                 )
     run = pretrain(settings(images, tmp_path / "run", epochs=8)).parent
-    evaluate(EvaluateConfig(run=(str(run),), draws=4, workers=1))
+    evaluate(EvaluateConfig(run=(str(run),), draws=4, decoders=1))
     policies = json.loads((run / "eval/metrics.json").read_text())["policies"]
     for policy in ("flip", "crop-flip"):
         assert len(set(policies[policy]["draws"])) > 1, policies

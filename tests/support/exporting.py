@@ -43,7 +43,7 @@ def make_cache(folder: Path, *, several: bool = False, dtype: str = "float32", v
     if several:
         settings = {"dataset": f"csv:{folder / 'labels.csv'}", "label_separator": "|"}
     config = {**settings, "trunk": "tiny", "views": views, "dtype": dtype, "cache": str(folder / "cache")}
-    return extract(ExtractConfig(**config, device="cpu", workers=1))  # pyright: ignore[reportArgumentType]
+    return extract(ExtractConfig(**config, device="cpu", decoders=1))  # pyright: ignore[reportArgumentType]
 
 
 def make_run(cache: Path, out: Path, **settings: Any) -> Path:

@@ -14,7 +14,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
 
 def settings(photos: Path, weights: Path, cache: Path, **other: object) -> ExtractConfig:
-    fields = {"workers": 1, "dtype": "float32", **other}
+    fields = {"decoders": 1, "dtype": "float32", **other}
     return ExtractConfig(dataset=f"folder:{photos}", weights=str(weights), cache=str(cache), **fields)  # type: ignore[arg-type]
 
 

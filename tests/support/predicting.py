@@ -47,7 +47,7 @@ def several_labels(folder: Path, train: int = 40, test: int = 9) -> Path:
 
 
 def cache_of(dataset: str, folder: Path, **settings: Any) -> Path:
-    return extract(ExtractConfig(dataset=dataset, cache=str(folder), device="cpu", workers=1, **settings))
+    return extract(ExtractConfig(dataset=dataset, cache=str(folder), device="cpu", decoders=1, **settings))
 
 
 def head(cache: Path, out: Path, **settings: Any) -> Path:
@@ -59,5 +59,5 @@ def head(cache: Path, out: Path, **settings: Any) -> Path:
 
 def asking(*images: Path | str, run: Path, **settings: Any) -> PredictConfig:
     if images:
-        settings = {"workers": 1, **settings}
+        settings = {"decoders": 1, **settings}
     return PredictConfig(images=tuple(map(str, images)), run=str(run), device="cpu", **settings)

@@ -83,7 +83,7 @@ def figures(run: Path) -> tuple[float, list[float]]:
 
 def test_a_network_is_trained_on_a_gpu(photos: Path, tmp_path: Path) -> None:
     run = PretrainConfig(
-        dataset=f"folder:{photos}", out=str(tmp_path), epochs=2, batch=16, device=GPU, workers=1
+        dataset=f"folder:{photos}", out=str(tmp_path), epochs=2, batch=16, device=GPU, decoders=1
     )
     assert pretrain(run).is_file()
     assert all(np.isfinite(line["loss"]) for line in lines(tmp_path))

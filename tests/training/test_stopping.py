@@ -46,7 +46,7 @@ def succeed(program: str, *words: str) -> dict[str, float]:
 
 def stop_often(stop: str, times: int, folder: Path, dataset: str, weights: Path, tally: Tally) -> None:
     """14 pixels are the fewest that the trunk takes."""
-    flags = ["--dataset", dataset, "--weights", str(weights), "--image-px", "14", "--workers", "1"]
+    flags = ["--dataset", dataset, "--weights", str(weights), "--image-px", "14", "--decoders", "1"]
     with tally(f"{stop} at a random moment of extract_features.py", times):
         assert succeed("stopping.py", stop, str(times), str(folder), *flags)["stops"] == times
 
