@@ -21,17 +21,15 @@ from pipeline.checks import shown, slug, some
 from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
-from pipeline.evaluation.contents import content_keys
 from pipeline.evaluation.scored import Predictions
 from pipeline.extraction.identity import FLAGS
+from pipeline.maps.contents import content_keys
+from pipeline.maps.likeness import comparable
 from pipeline.maps.source import to_tensor
 from pipeline.progress import over
 from pipeline.runs.find_cache import TEST, find_cache
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import read_config
-
-OF_A_SPLIT = {"split", "image_sizes", "source", "views", "views_seed", "val_rows"}
-"""Fields of a cache's identity in which the test split may differ from the training split."""
 
 
 class Subject(NamedTuple):
@@ -160,12 +158,6 @@ def refuse_other_maps(cache: FeatureCache, trained_on: dict[str, Any], folder: P
             f"{cache.path}: made otherwise than the maps that {folder} was trained on: "
             f"{'; '.join(with_flags(fields, FLAGS))}; give a --cache that extract_features.py made like them"
         )
-
-
-def comparable(identity: dict[str, Any]) -> dict[str, Any]:
-    """What training and test maps must share: all but the images. View 0 of augment:K is the plain image."""
-    views = "mirror" if identity.get("views") == "mirror" else "plain"
-    return {k: v for k, v in identity.items() if k not in OF_A_SPLIT} | {"views": views}
 
 
 def rows_of(cache: FeatureCache, classes: tuple[str, ...]) -> tuple[Rows, NDArray[np.integer]]:

@@ -1,15 +1,11 @@
 """Test images that a head has seen in training: known by the digests of their files, whatever their names."""
 
-import hashlib
-
 import numpy as np
 
-from cache import FeatureCache
-from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.errors import RunError
-from pipeline.evaluation.contents import content_keys
 from pipeline.evaluation.logits import Subject
-from pipeline.maps.parts import own_rows, split
+from pipeline.maps.contents import content_keys
+from pipeline.runs.given import rows_given
 
 ADVICE = "score other images, or add --allow-trained-on to score them all the same"
 
@@ -30,7 +26,8 @@ def trained_on(subject: Subject, allowed: bool) -> int | None:
             "--cache can name its folder"
         )
         return None
-    seen = np.isin(subject.contents, content_keys(subject.training, rows_given(subject, subject.training)))
+    given = rows_given(loaded.config, subject.labels_sha256, subject.training)
+    seen = np.isin(subject.contents, content_keys(subject.training, given))
     if count := int(seen.sum()):
         path = subject.paths[int(seen.argmax())]
         problem = (
@@ -41,24 +38,3 @@ def trained_on(subject: Subject, allowed: bool) -> int | None:
             raise RunError(f"{test.path}: {problem}; {ADVICE}")
         print(problem)
     return count
-
-
-def rows_given(subject: Subject, training: FeatureCache) -> Rows:
-    """The rows of its cache that a head was given: of the classes it knows, as many as --per-class drew. All
-    rows where the cache has other labels by now, for then nobody knows which were drawn.
-    """
-    config, labels = subject.loaded.config, training.labels
-    if subject.labels_sha256 != hashlib.sha256(labels.data).hexdigest():
-        return np.arange(len(labels))
-    if not config.per_class:
-        return select_classes(labels, training.classes, config.classes)[0]
-    parts = split(
-        labels,
-        training.classes,
-        classes=config.classes,
-        per_class=config.per_class,
-        val_fraction=config.val_fraction,
-        data_seed=config.data_seed,
-        own=own_rows(training.identity),
-    )
-    return np.concatenate([part.rows for part in parts])

@@ -12,7 +12,7 @@ from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.errors import RunError
 from pipeline.evaluation.logits import open_run
 from pipeline.evaluation.stage import evaluate
-from pipeline.evaluation.trained_on import rows_given
+from pipeline.runs.given import rows_given
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,11 @@ def with_copies(cache: Path, out: Path, rows: np.ndarray) -> Path:
             writer.write(block, maps[some].astype(np.float32), digests[some])
         writer.publish()
     return out
+
+
+def given_to(run: Path, train: FeatureCache) -> np.ndarray:
+    subject = open_run(run, device="cpu")
+    return rows_given(subject.loaded.config, subject.labels_sha256, train)
 
 
 def test_images_that_were_trained_or_validated_on_are_counted_and_refused(
@@ -68,9 +73,9 @@ def test_only_what_the_head_was_given_counts(tmp_path: Path) -> None:
     train = FeatureCache(cache / "train.h5")
     few = head(cache, tmp_path / "few", head="linear", per_class=5, epochs=1)
     two = head(cache, tmp_path / "two", head="linear", classes=CLASSES[:2], epochs=1)
-    given = rows_given(open_run(few, device="cpu"), train)
+    given = given_to(few, train)
     assert (len(given), np.bincount(train.labels[given]).tolist()) == (30, [5] * 6)
-    assert np.array_equal(rows_given(open_run(two, device="cpu"), train), np.flatnonzero(train.labels < 2))
+    assert np.array_equal(given_to(two, train), np.flatnonzero(train.labels < 2))
     others = np.setdiff1d(np.arange(240), given)[:9]
     cases = ((few, given[:9], 9), (few, others, 0), (two, np.flatnonzero(train.labels > 1)[:9], 0))
     for number, (run, rows, count) in enumerate(cases):
@@ -102,4 +107,4 @@ def test_a_cache_that_was_relabelled_counts_whole(tmp_path: Path) -> None:
     run = head(cache, tmp_path / "run", head="linear", per_class=5, epochs=1)
     described = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(described | {"labels_sha256": "0" * 64}))
-    assert len(rows_given(open_run(run, device="cpu"), FeatureCache(cache / "train.h5"))) == 240
+    assert len(given_to(run, FeatureCache(cache / "train.h5"))) == 240
