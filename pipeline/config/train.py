@@ -21,6 +21,9 @@ class TrainingSettings(SharedSettings):
     """Folder that extract_features.py made."""
     out: FilePath | None = None
     """Folder of the run (default: artifacts/runs/CACHE-HEAD-CROPS)."""
+    init: FilePath | None = None
+    """Run whose trained head to go on from, of a sweep its best one: every head begins with its weights, and
+    with its means and scales of the maps (default: random weights, drawn by --seed)."""
     optimizer: Literal["auto", "sgd", "adam"] = "auto"
     """sgd: with Nesterov momentum. adam: with decoupled weight decay. auto: adam for recurrent-attention, sgd
     for the others."""

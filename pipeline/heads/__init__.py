@@ -12,7 +12,7 @@ OptimizerName = Literal["sgd", "adam"]
 USUAL_LR: dict[OptimizerName, float] = {"sgd": 0.1, "adam": 1e-3}
 """Peak learning rates under an optimizer that isn't the head's own."""
 
-_STEPS = frozenset({"loss", "optimizer", "lr", "weight_decay", "seed", "epochs", "batch"})
+_STEPS = frozenset({"init", "loss", "optimizer", "lr", "weight_decay", "seed", "epochs", "batch"})
 _CROPS = _STEPS | {"crops", "crop_cells"}
 _HIDDEN = _CROPS | {"hidden", "hidden_shapes", "dropout"}
 

@@ -10,6 +10,8 @@ from pipeline.heads import HEADS
 Crops = Literal["center", "five", "ten", "ten-image", "full"]
 CONSTRAINTS = ("anchor", "scale", "positive")
 MAX_WIDTH = 65_536
+OF_LEARNING = frozenset({"dropout", "loss", "localisation", "constraints"})
+"""Settings that decide how a head learns, and no score of a head that has learned."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 """What a file system without locks says, as Lustre by default; the last one is NFS's, of folders."""
 IMMATERIAL = (
     *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "products", "versions"),
-    *("cache_path", "cache_from_run"),
+    *("cache_path", "cache_from_run", "init"),
     *("dataset", "cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
 )
 """Settings that don't decide what a run learns, and facts that follow from those below."""
@@ -31,6 +31,7 @@ FACTS = {
     "dataset_images": "a --dataset with the images",
     "dataset_labels": "a --dataset with the labels",
     "weights_sha256": "--weights with the digest",
+    "init_sha256": "--init with the head",
 }
 """What decides what a run learns and is not a setting, in words: the contents behind a path."""
 
@@ -122,7 +123,7 @@ def _named(setting: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
     if re.fullmatch("[0-9a-f]{32,}", text):  # a digest, shortened as in training's output
         return text[:12]
     return (text if len(text) <= 60 else text[:57] + "...") or "unset"

@@ -24,7 +24,8 @@ from pipeline.runs.claim import claim, held
 from pipeline.runs.find_cache import places_of
 from pipeline.runs.layout import CHECKPOINT
 from pipeline.runs.stack import StackedHead, stack_of
-from pipeline.training.announce import announce
+from pipeline.training.announce import WARNING, announce
+from pipeline.training.beginning import Beginning, beginning
 from pipeline.training.epochs import train_stack
 from pipeline.training.fitting import fit
 from pipeline.training.memory import advice, check_all_fit, check_budget, free_for_maps
@@ -51,7 +52,8 @@ def train(config: TrainConfig) -> Path:
         check_all_fit(config, source, maps + len(val_part.rows))
     else:
         check_budget(source, plan.batch, config.memory_budget_mb)
-    described = describe(config, cache, train_part)
+    begun = beginning(config, cache)
+    described = describe(config, cache, train_part, begun)
     if claim(run_dir, described):
         print(f"{run_dir}: up to date")
         return run_dir
@@ -65,7 +67,13 @@ def train(config: TrainConfig) -> Path:
         announce(config, head, source, plan, *parts)
         if unlearned := not_learned(train_part, config.classes or cache.classes):
             print(unlearned)
-        source.fit_normaliser(train_part.rows)
+        if begun:
+            begun.copy_to(head, source.normaliser)
+            print(f"going on from {begun.folder}")
+            if warning := begun.warning(cache, val_part):
+                print(f"{WARNING}{warning}")
+        else:
+            source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
             fit(head, source, *parts, run_dir, {"group": config.group_name, "folds": config.folds})
         else:
@@ -97,13 +105,16 @@ def parts_of(config: TrainConfig, cache: FeatureCache) -> tuple[Part, Part]:
     return train_part, val_part
 
 
-def describe(config: TrainConfig, cache: FeatureCache, train_part: Part) -> dict[str, Any]:
+def describe(
+    config: TrainConfig, cache: FeatureCache, train_part: Part, begun: Beginning | None
+) -> dict[str, Any]:
     """What config.json says: the settings and all else that decides what is learned."""
     images = len(train_part.rows)
     return {
         **config.as_json(),
         "val_fraction": None if config.folds else share_drawn(config.val_fraction, own_rows(cache.identity)),
         "stage": "train",
+        "init_sha256": begun.sha256 if begun else None,
         **places_of(config.cache, config.run_dir),
         "cache_key": cache.key,
         "cache_images": cache.images_digest,

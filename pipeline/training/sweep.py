@@ -29,6 +29,7 @@ from pipeline.runs.claim import check, claim_sweep, held
 from pipeline.runs.layout import LEADERBOARD, write_config
 from pipeline.runs.score import score_in
 from pipeline.training.announce import WARNING
+from pipeline.training.beginning import beginning
 from pipeline.training.epochs import name_of
 from pipeline.training.stage import describe, parts_of, train
 
@@ -49,7 +50,7 @@ def sweep(config: SweepConfig) -> Path:
     cache = FeatureCache(Path(config.cache) / "train.h5")
     train_part, _ = parts_of(groups[0], cache)
     for group in groups:  # before anything of a sweep that is there is replaced
-        check(group.run_dir, describe(group, cache, train_part))
+        check(group.run_dir, describe(group, cache, train_part, beginning(group, cache)))
     claim_sweep(out)
     with held(out):
         names = [group.group_name for group in groups]

@@ -115,7 +115,7 @@ def test_a_setting_that_config_json_lacks_is_named(tmp_path: Path, cache: Path) 
         RunError, match=r"config\.json: lacks 'hidden'; train the head again with another --out"
     ):
         load_head(run)
-    with pytest.raises(RunError, match=r"holds a run made with --hidden None, not 6"):
+    with pytest.raises(RunError, match=r"holds a run made with --hidden unset, not 6"):
         train(config(cache, run))
 
 

@@ -15,6 +15,7 @@ from pipeline.runs.folder import load_head
 from pipeline.training.stage import train
 
 OTHER: dict[str, Any] = {
+    "init": "usual",  # the run of the head with the others at their usual values
     "loss": "bce",
     "optimizer": "adam",
     "lr": (0.02,),
@@ -60,7 +61,8 @@ def test_heads_learn_by_the_settings_that_the_table_says(tmp_path: Path, cache: 
     read = {
         name
         for name, value in OTHER.items()
-        if learned(cache, tmp_path / name, head, **{name: value}) != usual
+        if learned(cache, tmp_path / name, head, **{name: str(tmp_path / value) if name == "init" else value})
+        != usual
     }
     assert read == HEADS[head].reads - {"hidden_shapes"}
 
