@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from cache.errors import StaleCacheError as StaleCacheError
     from cache.header import CacheHeader as CacheHeader
     from cache.header import Labels as Labels
+    from cache.manifest_writing import write_manifest as write_manifest
     from cache.paths import Paths as Paths
     from cache.reader import FeatureCache as FeatureCache
     from cache.relabelling import relabel as relabel
     from cache.rows import Rows as Rows
+    from cache.sharding import shard_header as shard_header
+    from cache.sharding import shard_paths as shard_paths
+    from cache.sharding import shard_ranges as shard_ranges
+    from cache.splits import split_path as split_path
     from cache.writer import CacheWriter as CacheWriter
     from cache.writer import Status as Status
 
@@ -26,10 +31,15 @@ _MODULES = {
     "StaleCacheError": "errors",
     "CacheHeader": "header",
     "Labels": "header",
+    "write_manifest": "manifest_writing",
     "Paths": "paths",
     "FeatureCache": "reader",
     "relabel": "relabelling",
     "Rows": "rows",
+    "shard_header": "sharding",
+    "shard_paths": "sharding",
+    "shard_ranges": "sharding",
+    "split_path": "splits",
     "CacheWriter": "writer",
     "Status": "writer",
 }

@@ -23,7 +23,6 @@ from cache.rows import Rows
 if TYPE_CHECKING:
     from cache.reader import FeatureCache
 
-PAGE = 4096
 _COLLATION = "torch.utils.data._utils.collate"
 
 _ALIVE: WeakValueDictionary[Any, "FeatureCache"] = WeakValueDictionary()
@@ -119,14 +118,5 @@ def _collate(batch: Sequence[Rows], *, collate_fn_map: Any = None) -> Any:
         return Rows(*(module.collate(column, collate_fn_map=collate_fn_map) for column in columns))
     if torch.utils.data.get_worker_info() is None:
         return _tensors(batch)
-    _wait_for_disk(batch)
+    batch.cache.touch(batch.rows)
     return Sent(batch)
-
-
-def _wait_for_disk(batch: Batch) -> None:
-    """Have the pages of some rows in memory, by looking at a byte of each."""
-    flat = batch.cache.features.reshape(-1).view(np.uint8)
-    per_row = flat.size // len(batch.cache)
-    per_map = per_row // batch.cache.shape[1]
-    steps = np.append(np.arange(0, per_map, PAGE), per_map - 1)
-    flat.take(batch.rows[:, None] * per_row + steps)

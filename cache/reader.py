@@ -8,11 +8,8 @@
 h5py's fancy indexing costs 14 ms and more for a batch that takes 0.7 ms this way (benchmarks/read_cache.py).
 """
 
-import mmap
 import os
-import sys
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,41 +17,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cache.contents import Contents, read_digests, read_published
-from cache.digests import check_blocks
-from cache.dtypes import Raw
-from cache.errors import CacheError
+from cache.dtypes import DTYPES, Raw
 from cache.facts import Facts
-from cache.format import BLOCK_ROWS, FEATURES, IMAGE_DIGESTS
-from cache.gather import gather
-from cache.held import HeldFile
+from cache.format import BLOCK_ROWS
 from cache.loading import Batch, remember, values
-from cache.row_reads import read_rows
+from cache.many_files import ManyFiles
+from cache.one_file import OneFile
 from cache.rows import Index, Rows, TorchDataset, Views, checked, indexed, places
+from cache.store import Store
 
-# Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
-# The mmap module knows the constant only from Python 3.13 on.
-_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-
-AT_ONCE = 64
-"""Blocks that are checked between two reports of how many were."""
+MANIFEST_SUFFIX = ".json"
 
 
 class FeatureCache(Facts, TorchDataset):
-    """A complete cache; maps the features on first use.
+    """A complete cache, one file (.h5) or several with a manifest (.json); maps the features on first use.
 
-    Everything it gives is of the one file that was opened: while it lives it holds a descriptor, and where
-    another file has that name by now, or somebody wrote into it, what would have to be read anew is an error.
-    It pickles as the path and a digest; a copy opens the file when first used, and refuses another one.
+    Everything it gives is of the files that were opened: where another file has such a name by now, or
+    somebody wrote into it, what would have to be read anew is an error. It pickles as the path and a digest;
+    a copy opens the files when first used, and refuses others.
 
-    Raises: CacheError when the file is missing, incomplete, damaged in its structure or header, or forbidden
+    Raises: CacheError when a file is missing, incomplete, damaged in its structure or header, or forbidden
     (FORMAT.md), or is replaced. Features are checked by `verify`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._fingerprint: bytes | None = None
-        self._fingerprint = self._contents.fingerprint
+        self._fingerprint = self._store.fingerprint
         remember(self, self.token)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,12 +76,12 @@ class FeatureCache(Facts, TorchDataset):
         return f"FeatureCache({str(self.path)!r}: {self.dtype} {self.shape})"
 
     @cached_property
-    def _file(self) -> HeldFile:
-        return HeldFile(self.path, self._fingerprint)
+    def _store(self) -> Store:
+        kind = ManyFiles if self.path.suffix == MANIFEST_SUFFIX else OneFile
+        return kind(self.path, self._fingerprint)
 
-    @property
-    def _contents(self) -> Contents:
-        return self._file.contents
+    def _stored(self) -> Store:
+        return self._store
 
     @cached_property
     def _verified(self) -> NDArray[np.bool_]:
@@ -111,26 +100,21 @@ class FeatureCache(Facts, TorchDataset):
 
     @property
     def blocks(self) -> int:
-        return self._contents.layout.blocks
+        """How many blocks of rows share a digest, in all files."""
+        return self._store.blocks
 
     @cached_property
     def image_digests(self) -> NDArray[np.uint8]:
         """(N, 16): a digest of each image's encoded bytes, recorded when they were read."""
-        with self._opened() as fd:
-            return read_digests(fd, self._contents.layout, IMAGE_DIGESTS)
+        return self._store.image_digests()
 
-    @cached_property
+    @property
     def features(self) -> Raw:
         """(N, V, C, H, W) in the storage dtype, memory-mapped; bfloat16 as bit patterns in uint16.
 
         The map is private: writing to the array changes this process's copy and never the file.
         """
-        layout = self._contents.layout
-        with self._opened() as fd:
-            flags = mmap.MAP_PRIVATE | _NORESERVE
-            mapped = mmap.mmap(fd, layout.end, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        count = layout[FEATURES].nbytes // layout.dtype.raw.itemsize
-        return np.frombuffer(mapped, layout.dtype.raw, count, layout[FEATURES].offset).reshape(self.shape)
+        return self._store.features()
 
     def take(self, rows: ArrayLike, view: Views = 0, out: Raw | None = None) -> Raw:
         """Gather rows into one array, in the storage dtype.
@@ -144,8 +128,7 @@ class FeatureCache(Facts, TorchDataset):
         """
         index, out = self._places(rows, view, out)
         if index.size:
-            gather(self.features.reshape(-1, out.size // index.size), index, out.reshape(index.size, -1))
-        self._file.refuse_changed()
+            self._store.take(index, out)
         return out
 
     def read(self, rows: ArrayLike, view: Views = 0, out: Raw | None = None) -> Raw:
@@ -155,17 +138,18 @@ class FeatureCache(Facts, TorchDataset):
         Raises: as `take`; CacheError when the file can't be read.
         """
         index, out = self._places(rows, view, out)
-        with self._opened() as fd:
-            try:
-                read_rows(fd, self._contents.layout[FEATURES].offset, index, out)
-            except (OSError, EOFError) as error:
-                raise CacheError(f"{self.path}: can't be read: {error}") from error
-        self._file.refuse_changed()
+        if index.size:
+            self._store.read(index, out)
         return out
+
+    def touch(self, rows: ArrayLike) -> None:
+        """Have the first views of rows in memory, so that `take` doesn't wait for a disk."""
+        nbytes = self._store.row_bytes // self.shape[1]
+        self._store.touch(self._store.places(self._rows(rows)) * self.shape[1], nbytes)
 
     def release(self) -> None:
         """Let go of the mapped pages, which count as memory in use; the next `take` maps them again."""
-        self.__dict__.pop("features", None)
+        self._store.release()
 
     def verify(
         self, rows: ArrayLike | None = None, watch: Callable[[int], object] = lambda blocks: None
@@ -175,24 +159,19 @@ class FeatureCache(Facts, TorchDataset):
 
         Raises: CacheError naming the file and the first block that doesn't match; IndexError as `take`.
         """
-        with self._opened() as fd:
-            if rows is None:
-                read_published(fd, str(self.path))  # header and journal
-                blocks = np.arange(self.blocks)
-            else:
-                blocks = np.unique(self._rows(rows) // BLOCK_ROWS)
-                blocks = blocks[~self._verified[blocks]]
-            for start in range(0, len(blocks), AT_ONCE):
-                some = blocks[start : start + AT_ONCE].tolist()
-                check_blocks(fd, self._contents.layout, self._contents.digests, some, str(self.path))
-                watch(start + len(some))
+        if rows is None:
+            self._store.check_headers()
+            blocks = np.arange(self.blocks)
+        else:
+            blocks = self._store.blocks_of(self._store.places(self._rows(rows)))
+            blocks = blocks[~self._verified[blocks]]
+        self._store.check(blocks, watch)
         self._verified[blocks] = True
 
     def _places(self, rows: ArrayLike, view: Views, out: Raw | None) -> tuple[NDArray[np.intp], Raw]:
-        return places(self._rows(rows), view, self.shape, self._contents.layout.dtype.raw, out)
+        """Positions of single maps, or of all maps of a row, among those of the files, and where they go."""
+        there = self._store.places(self._rows(rows))
+        return places(there, view, self.shape, DTYPES[self.dtype].raw, out)
 
     def _rows(self, rows: ArrayLike) -> NDArray[np.intp]:
         return checked(rows, len(self), str(self.path))
-
-    def _opened(self) -> AbstractContextManager[int]:
-        return self._file.opened()

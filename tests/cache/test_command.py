@@ -111,7 +111,7 @@ def test_command_line_mistakes_are_one_line_and_exit_code_2(words: list[str]) ->
 def test_a_check_that_takes_long_says_how_far_it_is(
     sample: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache.reader.AT_ONCE", 1)
+    monkeypatch.setattr("cache.one_file.AT_ONCE", 1)
     monkeypatch.setattr("cache.telling.FIRST_SECONDS", 0.0)
     monkeypatch.setattr("cache.telling.EVERY_SECONDS", 0.0)
     assert main(["verify", str(sample)]) == 0

@@ -1,0 +1,196 @@
+"""Read a manifest, and refuse what FORMAT.md §7 forbids before any of its files is looked at."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cache.contents import opened
+from cache.disk import read_all
+from cache.dtypes import DTYPES
+from cache.errors import CacheError
+from cache.format import DIGEST_BYTES, IMAGES_DIGEST_BYTES
+from cache.identity import canonical
+from cache.manifest import MANIFEST, IndexArray, Manifest, RowIndex, Shard, digest_of, key_of
+
+MAX_BYTES = 256 << 20
+MAX_SHARDS = 65_536
+FIELDS = {"classes", "digest", "dtype", "format", "identity", "images", "index", "key", "labels", "notes"} | {
+    "paths",
+    "shape",
+    "shards",
+}
+SHARD_FIELDS = {"file", "rows", "bytes", "key", "header", "header_at", "fingerprint"}
+LABEL_ITEMS = {"int64": 8, "int8": 1}
+_MAX_SIZE = 1 << 62
+_HEADER_HEX = 2 * (DIGEST_BYTES + IMAGES_DIGEST_BYTES)
+_REMEDY = "delete it and run the same extraction again"
+
+
+def read_manifest(path: Path) -> tuple[Manifest, bytes]:
+    """A manifest and the file's bytes. Raises: CacheError naming the file, and the shard or field."""
+    with opened(path) as fd:
+        size = os.fstat(fd).st_size
+        if size > MAX_BYTES:
+            raise CacheError(
+                f"{path}: no usable manifest: expected at most {MAX_BYTES:,} bytes, found {size:,}"
+            )
+        data = bytes(read_all(fd, size, 0))
+    try:
+        return _parsed(data), data
+    except (CacheError, ValueError, RecursionError) as error:
+        raise CacheError(f"{path}: no usable manifest: {error}; {_REMEDY}") from None
+
+
+def _parsed(data: bytes) -> Manifest:
+    fields = json.loads(data)
+    if not isinstance(fields, dict) or "format" not in fields:
+        _refuse("the file", f"JSON of format {MANIFEST!r}", "other JSON")
+    if fields["format"] != MANIFEST:
+        _refuse("format", repr(MANIFEST), repr(fields["format"])[:60])
+    _exactly("the manifest", fields, FIELDS)
+    if canonical(fields) != data:
+        _refuse("the file", "canonical JSON", "another spelling of it")
+    if digest_of(fields) != fields["digest"]:
+        _refuse("digest", "that of the other fields", "another: it is damaged or was edited")
+    shape = tuple(_whole("shape", n, 1) for n in _list("shape", fields["shape"]))
+    if len(shape) != 5:
+        _refuse("shape", "five sizes (N, V, C, H, W)", str(list(shape)))
+    if fields["dtype"] not in DTYPES:
+        _refuse("dtype", f"one of {', '.join(DTYPES)}", repr(fields["dtype"])[:60])
+    if fields["labels"] not in LABEL_ITEMS:
+        _refuse("labels", "'int64' or 'int8'", repr(fields["labels"])[:60])
+    classes = _classes(fields["classes"])
+    for name in ("identity", "notes"):
+        if not isinstance(fields[name], dict):
+            _refuse(name, "an object", type(fields[name]).__name__)
+    paths = _hex("paths", fields["paths"], 64)
+    if key_of(shape, fields["dtype"], paths, fields["identity"]) != _hex("key", fields["key"], 64):
+        _refuse("key", "that of its identity, shape, dtype and paths", "another")
+    shards = _shards(fields["shards"])
+    index = _index(fields["index"], shape[0], len(classes), fields["labels"])
+    if (index is None or index.rows is None) and shards[-1].rows.stop != shape[0]:
+        _refuse(
+            "shards", f"{shape[0]:,} rows in all", f"{shards[-1].rows.stop:,}: shards are missing or too many"
+        )
+    return Manifest(
+        shape=(shape[0], shape[1], shape[2], shape[3], shape[4]),
+        dtype=fields["dtype"],
+        classes=classes,
+        identity=fields["identity"],
+        notes=fields["notes"],
+        multi_label=fields["labels"] == "int8",
+        paths_sha256=paths,
+        key=fields["key"],
+        images=bytes.fromhex(_hex("images", fields["images"], 2 * IMAGES_DIGEST_BYTES)),
+        shards=shards,
+        index=index,
+    )
+
+
+def _shards(given: Any) -> tuple[Shard, ...]:
+    if not 1 <= len(listed := _list("shards", given)) <= MAX_SHARDS:
+        _refuse("shards", f"1 to {MAX_SHARDS:,}", f"{len(listed):,}")
+    found, seen, end = list[Shard](), set[str](), 0
+    for number, fields in enumerate(listed):
+        _exactly(f"shard {number}", fields, SHARD_FIELDS)
+        file = plain_name(f"shard {number}", fields["file"])
+        what = f"shard {file}"
+        if not file.endswith(".h5"):
+            _refuse(what, "a name that ends in .h5", repr(file))
+        if file in seen:
+            _refuse(what, "each file once", "it stands there twice")
+        seen.add(file)
+        rows = [_whole(f"{what}: rows", n, 0) for n in _list(f"{what}: rows", fields["rows"])]
+        if len(rows) != 2 or rows[0] >= rows[1]:
+            _refuse(what, "rows from FIRST up to BEHIND", str(rows)[:60])
+        if rows[0] != end:
+            kind = "a gap" if rows[0] > end else "an overlap"
+            _refuse(what, f"rows from {end:,} on", f"rows from {rows[0]:,} on: {kind}")
+        end = rows[1]
+        found.append(
+            Shard(
+                file=file,
+                rows=range(rows[0], rows[1]),
+                nbytes=_whole(f"{what}: bytes", fields["bytes"], 1),
+                key=_hex(f"{what}: key", fields["key"], 64),
+                header=bytes.fromhex(_hex(f"{what}: header", fields["header"], _HEADER_HEX)),
+                header_at=_whole(f"{what}: header_at", fields["header_at"], 0),
+                fingerprint=bytes.fromhex(_hex(f"{what}: fingerprint", fields["fingerprint"], 32)),
+            )
+        )
+    return tuple(found)
+
+
+def _index(given: Any, rows: int, classes: int, labels: str) -> RowIndex | None:
+    if given is None:
+        return None
+    _exactly("index", given, {"file", "rows", "labels", "paths"})
+    file, at = plain_name("index", given["file"]), 0
+    sizes = {"rows": 8 * rows, "labels": LABEL_ITEMS[labels] * rows * (classes if labels == "int8" else 1)}
+    arrays = dict[str, IndexArray | None]()
+    for name in ("rows", "labels", "paths"):
+        if given[name] is None:
+            arrays[name] = None
+            continue
+        _exactly(f"index: {name}", given[name], {"bytes", "digest"})
+        nbytes = _whole(f"index: {name}: bytes", given[name]["bytes"], 1)
+        if nbytes != sizes.get(name, nbytes):
+            _refuse(f"index: {name}", f"{sizes[name]:,} bytes", f"{nbytes:,}")
+        digest = bytes.fromhex(_hex(f"index: {name}: digest", given[name]["digest"], 32))
+        arrays[name] = IndexArray(at, nbytes, digest)
+        at += nbytes
+    if arrays["rows"] and not (arrays["labels"] and arrays["paths"]):
+        _refuse("index", "labels and paths beside rows", "rows alone")
+    return RowIndex(file, **arrays)
+
+
+def plain_name(what: str, name: Any) -> str:
+    """A name of a file in the manifest's own folder. Raises: CacheError on any other."""
+    if not isinstance(name, str):
+        _refuse(what, "the name of a file", type(name).__name__)
+    if (
+        name in ("", ".", "..")
+        or re.search(r"[/\\:\x00-\x1f\x7f]", name)
+        or not name.isprintable()
+        or len(name.encode()) > 255
+    ):
+        _refuse(what, "a plain name of a file in the manifest's folder", repr(name)[:80])
+    return name
+
+
+def _classes(given: Any) -> tuple[str, ...]:
+    names = _list("classes", given)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        _refuse("classes", "one name or more, each once", repr(names)[:60])
+    return tuple(names)
+
+
+def _exactly(what: str, fields: Any, wanted: set[str]) -> None:
+    if not isinstance(fields, dict):
+        _refuse(what, "an object", type(fields).__name__)
+    if odd := sorted(fields.keys() ^ wanted):
+        _refuse(what, f"the fields {', '.join(sorted(wanted))}", f"{odd[0]!r:.60} missing or too many")
+
+
+def _list(what: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        _refuse(what, "an array", type(value).__name__)
+    return value
+
+
+def _whole(what: str, value: Any, least: int) -> int:
+    if type(value) is not int or not least <= value < _MAX_SIZE:
+        _refuse(what, f"an integer of at least {least}", repr(value)[:60])
+    return value
+
+
+def _hex(what: str, value: Any, digits: int) -> str:
+    if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{digits}}}", value):
+        _refuse(what, f"{digits} hexadecimal digits", repr(value)[:60])
+    return value
+
+
+def _refuse(what: str, expected: str, found: str) -> NoReturn:
+    raise CacheError(f"{what}: expected {expected}, found {found}")

@@ -1,0 +1,22 @@
+"""Which file of a folder is a split: the one file, or the manifest (FORMAT.md §7)."""
+
+from pathlib import Path
+
+from cache.errors import CacheError
+from cache.manifest_checks import read_manifest
+
+
+def split_path(folder: str | Path, name: str) -> Path:
+    """The split in a cache folder: FOLDER/NAME.json, else FOLDER/NAME.h5, whether that is there or not.
+
+    Raises: CacheError where both are there and the first doesn't list the second, or is no manifest.
+    """
+    manifest, file = (Path(folder) / f"{name}{suffix}" for suffix in (".json", ".h5"))
+    if not manifest.exists():
+        return file
+    if file.exists() and file.name not in {shard.file for shard in read_manifest(manifest)[0].shards}:
+        raise CacheError(
+            f"{manifest} and {file.name}: two caches of one split, since the one doesn't list the other; "
+            "move one of them away"
+        )
+    return manifest
