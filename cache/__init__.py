@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cache.dtypes import DTYPES as DTYPES
+    from cache.earlier import generations as generations
     from cache.errors import CacheError as CacheError
     from cache.errors import StaleCacheError as StaleCacheError
     from cache.header import CacheHeader as CacheHeader
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "DTYPES": "dtypes",
+    "generations": "earlier",
     "CacheError": "errors",
     "StaleCacheError": "errors",
     "CacheHeader": "header",

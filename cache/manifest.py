@@ -76,12 +76,17 @@ class Manifest:
     classes: tuple[str, ...]
     identity: dict[str, Any]
     notes: dict[str, Any]
+    varying: tuple[str, ...]
     multi_label: bool
     paths_sha256: str
     key: str
     images: bytes
     shards: tuple[Shard, ...]
     index: RowIndex | None
+
+    def of_shards(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of an identity in which every shard is like the split."""
+        return {name: value for name, value in identity.items() if name not in self.varying}
 
     @property
     def row_bytes(self) -> int:
@@ -101,6 +106,7 @@ class Manifest:
             "classes": list(self.classes),
             "identity": self.identity,
             "notes": self.notes,
+            "varying": list(self.varying),
             "labels": "int8" if self.multi_label else "int64",
             "paths": self.paths_sha256,
             "key": self.key,

@@ -20,6 +20,7 @@ FIELDS = {"classes", "digest", "dtype", "format", "identity", "images", "index",
     "paths",
     "shape",
     "shards",
+    "varying",
 }
 SHARD_FIELDS = {"file", "rows", "bytes", "key", "header", "header_at", "fingerprint"}
 LABEL_ITEMS = {"int64": 8, "int8": 1}
@@ -65,6 +66,9 @@ def _parsed(data: bytes) -> Manifest:
     for name in ("identity", "notes"):
         if not isinstance(fields[name], dict):
             _refuse(name, "an object", type(fields[name]).__name__)
+    varying = _list("varying", fields["varying"])
+    if not all(isinstance(name, str) for name in varying) or varying != sorted(set(varying)):
+        _refuse("varying", "names in ascending order, each once", repr(varying)[:60])
     paths = _hex("paths", fields["paths"], 64)
     if key_of(shape, fields["dtype"], paths, fields["identity"]) != _hex("key", fields["key"], 64):
         _refuse("key", "that of its identity, shape, dtype and paths", "another")
@@ -80,6 +84,7 @@ def _parsed(data: bytes) -> Manifest:
         classes=classes,
         identity=fields["identity"],
         notes=fields["notes"],
+        varying=tuple(varying),
         multi_label=fields["labels"] == "int8",
         paths_sha256=paths,
         key=fields["key"],

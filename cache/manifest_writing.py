@@ -1,7 +1,7 @@
 """Write a manifest over published shards (FORMAT.md §7)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cache import disk
 from cache.contents import Contents, opened, read_digests, read_published
+from cache.earlier import earlier, keep_earlier
 from cache.errors import CacheError
 from cache.format import HEADER_DIGESTS, IMAGE_DIGESTS
 from cache.header import CacheHeader
@@ -27,18 +28,21 @@ def write_manifest(
     header: CacheHeader,
     shards: Sequence[str | Path],
     rows: NDArray[np.integer] | None = None,
+    varying: Collection[str] = (),
 ) -> Path:
     """Make a split of published files in one folder; all but the features is as in `header`.
 
     path: the manifest's, `NAME.json` in the folder of the shards. header: the whole split's. rows: (N,), for
     each row of the split its place among the rows of all shards, one behind the other; None: all of these
-    rows. A manifest that is there is replaced; the same inputs give the same bytes, whoever writes them.
+    rows. varying: fields of the identity in which a shard may differ from the split, for they say which
+    images it holds. A manifest that is there is replaced, and kept as an earlier one if it was of other
+    images; the same inputs give the same bytes, whoever writes them.
 
     Raises: CacheError naming the shard that is missing, damaged or made from something else, or when the rows
     aren't those of the header; nothing is changed then.
     """
     path = Path(path)
-    found = [_look(path, Path(shard), header, number) for number, shard in enumerate(shards)]
+    found = [_look(path, Path(shard), header, number, varying) for number, shard in enumerate(shards)]
     if not found:
         raise CacheError(f"{path}: a manifest needs at least one shard, found none")
     places = _checked_rows(path, header, sum(one.contents.layout.shape[0] for one in found), rows)
@@ -50,6 +54,7 @@ def write_manifest(
         classes=tuple(header.classes),
         identity=header.identity,
         notes=header.notes,
+        varying=tuple(sorted(name for name in set(varying) if _varies(name, header, found))),
         multi_label=header.multi_label,
         paths_sha256=Paths.of(header.paths).sha256,
         key=header.key,
@@ -58,12 +63,14 @@ def write_manifest(
         index=_described(path.stem, arrays) if arrays else None,
     )
     with disk.explained(path):
-        before = _index_of(path)
+        before = _manifest_at(path)
+        if before and (before.key, before.images) != (manifest.key, manifest.images):
+            keep_earlier(path)
         if manifest.index:
             write_whole(path.with_name(manifest.index.file), b"".join(arrays.values()))
         write_whole(path, manifest.encode())
-        if before and (manifest.index is None or before != manifest.index.file):
-            path.with_name(before).unlink(missing_ok=True)
+        if before and before.index:
+            _clear_index(path, before.index.file)
     return path
 
 
@@ -75,7 +82,13 @@ class _Found(NamedTuple):
     image_digests: NDArray[np.uint8]
 
 
-def _look(path: Path, shard: Path, header: CacheHeader, number: int) -> _Found:
+def _varies(name: str, header: CacheHeader, found: list[_Found]) -> bool:
+    return any(
+        differences(one.contents.header.identity.get(name), header.identity.get(name)) for one in found
+    )
+
+
+def _look(path: Path, shard: Path, header: CacheHeader, number: int, varying: Collection[str]) -> _Found:
     """Open a shard. Raises: CacheError when it can't be one of the manifest."""
     plain_name(f"{path}: shard {number}", shard.name)
     if shard.parent.resolve() != path.parent.resolve() or shard.is_symlink():
@@ -86,7 +99,8 @@ def _look(path: Path, shard: Path, header: CacheHeader, number: int) -> _Found:
         contents = read_published(fd, str(shard))
         image_digests = read_digests(fd, contents.layout, IMAGE_DIGESTS)
     own = contents.header
-    fields = differences(own.identity, header.identity)
+    kept = (own.identity.keys() | header.identity.keys()) - set(varying)
+    fields = differences(*({n: h.identity[n] for n in kept if n in h.identity} for h in (own, header)))
     fields += differences(
         {"dtype": own.dtype, "maps": list(own.shape[1:])},
         {"dtype": header.dtype, "maps": list(header.shape[1:])},
@@ -169,9 +183,15 @@ def _sha256(image_digests: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(image_digests).data).digest()
 
 
-def _index_of(path: Path) -> str | None:
-    """The name of the index of a manifest that is there, if it has one."""
+def _manifest_at(path: Path) -> Manifest | None:
+    """The manifest that is there, if it can be read."""
     with suppress(CacheError):
-        if path.exists() and (index := read_manifest(path)[0].index):
-            return index.file
+        return read_manifest(path)[0] if path.exists() else None
     return None
+
+
+def _clear_index(path: Path, name: str) -> None:
+    """Remove an index that neither the manifest nor an earlier one lists any more."""
+    listing = [found.index for each in (path, *earlier(path)) if (found := _manifest_at(each))]
+    if name not in {index.file for index in listing if index}:
+        path.with_name(name).unlink(missing_ok=True)

@@ -64,6 +64,10 @@ class ManyFiles(Store):
     def places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         return rows if self.index.rows is None else self.index.rows[rows]
 
+    @property
+    def shards(self) -> dict[Path, range]:
+        return {file.path: file.shard.rows for file in self.files}
+
     def image_digests(self) -> NDArray[np.uint8]:
         every = np.concatenate([file.image_digests() for file in self.files])
         return every if self.index.rows is None else every[self.index.rows]

@@ -49,6 +49,10 @@ class OneFile(Store):
     def places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         return rows
 
+    @property
+    def shards(self) -> dict[Path, range]:
+        return {self.file.path: range(self.header.shape[0])}
+
     def image_digests(self) -> NDArray[np.uint8]:
         with self.file.opened() as fd:
             return read_digests(fd, self.contents.layout, IMAGE_DIGESTS)

@@ -103,6 +103,15 @@ class FeatureCache(Facts, TorchDataset):
         """How many blocks of rows share a digest, in all files."""
         return self._store.blocks
 
+    @property
+    def shards(self) -> dict[Path, range]:
+        """The files that hold its rows, and the places in each, counted over all of them."""
+        return self._store.shards
+
+    def places(self, rows: ArrayLike) -> NDArray[np.intp]:
+        """(n,) where rows lie among those of all files. Raises: IndexError when there is no such row."""
+        return self._store.places(self._rows(rows))
+
     @cached_property
     def image_digests(self) -> NDArray[np.uint8]:
         """(N, 16): a digest of each image's encoded bytes, recorded when they were read."""

@@ -74,7 +74,7 @@ class ShardFile:
         header, whole = contents.header, self._manifest
         if contents.fingerprint != self.shard.fingerprint or header.key != self.shard.key:
             raise self._foreign("it isn't the file that the manifest lists")
-        if fields := differences(whole.identity, header.identity):
+        if fields := differences(whole.of_shards(whole.identity), whole.of_shards(header.identity)):
             raise self._foreign(f"made from something else: {'; '.join(fields[:8])}")
         from_shards = whole.index is None or whole.index.labels is None
         if from_shards and (header.classes, header.multi_label) != (whole.classes, whole.multi_label):

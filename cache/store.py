@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +60,11 @@ class Store(ABC):
     @abstractmethod
     def places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Where rows of the split lie."""
+
+    @property
+    @abstractmethod
+    def shards(self) -> dict[Path, range]:
+        """The files, in order, and the places of the rows in each."""
 
     @abstractmethod
     def image_digests(self) -> NDArray[np.uint8]:
