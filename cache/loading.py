@@ -4,12 +4,15 @@
 
 torch's own collation copies each map by itself, and a worker process sends every batch through new shared
 memory, page by page; both take several times as long as reading. So torch, where it is loaded, which is never
-done here, is told how a `Batch` becomes tensors: by one `take`. And a worker sends row numbers: it waits for
-the disk, and the process that wants the batch copies it from the pages that are in memory by then.
+done here, is told how a `Batch` becomes tensors: by one `take`. And a worker takes into memory that it lends
+(lending.py). Where there is none it sends row numbers, and the process that wants the batch copies it from
+pages that are in memory by then.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache as once
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakValueDictionary
@@ -17,7 +20,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.dtypes import DTYPES
+from cache.dtypes import DTYPES, Raw
+from cache.errors import CacheError
+from cache.lending import Borrower, Lender, Loan
 from cache.rows import Rows
 
 if TYPE_CHECKING:
@@ -39,6 +44,14 @@ def values(cache: "FeatureCache", rows: NDArray[np.intp]) -> Rows:
     raw = cache.take(rows)
     features = raw if raw.dtype.kind == "f" else DTYPES[cache.dtype].decode(raw)
     return Rows(features, cache.labels[rows])
+
+
+def _read_into(cache: "FeatureCache", rows: NDArray[np.intp], out: Raw) -> None:
+    """`values(cache, rows).features`, into an array of their kind."""
+    if out.dtype == DTYPES[cache.dtype].raw:
+        cache.take(rows, out=out)
+    else:
+        out[...] = values(cache, rows).features
 
 
 class Batch(Sequence[Rows]):
@@ -92,11 +105,46 @@ class Sent:
         return _tensors(self._batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (self._batch.cache, self._batch.rows)
+        return _received, (self._batch.cache, self._batch.rows, _lent(self._batch))
 
 
-def _received(cache: "FeatureCache", rows: NDArray[np.intp]) -> Rows:
-    return _tensors(Batch(_ALIVE.get(cache.token, cache), rows))
+@once
+def _lender() -> Lender:
+    return Lender()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lender.cache_clear)  # the pieces are the parent's
+
+
+def _lent(batch: Batch) -> Loan | None:
+    """The features of a batch in lent memory, or None where there is none, or they can't be read: then the
+    process that gets the row numbers will say so. torch only prints what goes wrong here, and waits for ever.
+    """
+    lent = None
+    try:
+        kind = values(batch.cache, batch.rows[:0]).features.dtype
+        if lent := _lender().lend((len(batch), *batch.cache.shape[2:]), kind):
+            _read_into(batch.cache, batch.rows, lent[1])
+            return lent[0]
+        batch.cache.touch(batch.rows)  # so that the disk is waited for here
+    except (CacheError, OSError, MemoryError):
+        if lent:
+            _lender().take_back(lent[0])
+    return None
+
+
+def _received(cache: "FeatureCache", rows: NDArray[np.intp], loan: Loan | None) -> Rows:
+    torch, cache = sys.modules["torch"], _ALIVE.get(cache.token, cache)
+    features = None if loan is None else _borrower(cache).look_at(loan)
+    if features is None:
+        return _tensors(Batch(cache, rows))
+    return Rows(torch.from_numpy(features), torch.from_numpy(cache.labels[rows]))
+
+
+def _borrower(cache: "FeatureCache") -> Borrower:
+    """The pieces of memory that workers lent for this cache: they go with it."""
+    return cache.__dict__.setdefault("_borrower", Borrower())
 
 
 def _tensors(batch: Batch) -> Rows:
@@ -118,5 +166,4 @@ def _collate(batch: Sequence[Rows], *, collate_fn_map: Any = None) -> Any:
         return Rows(*(module.collate(column, collate_fn_map=collate_fn_map) for column in columns))
     if torch.utils.data.get_worker_info() is None:
         return _tensors(batch)
-    batch.cache.touch(batch.rows)
     return Sent(batch)
