@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError, cant_open, naming
+
+LARGEST = 1 << 26
+"""Bytes of JSON that are read into memory; what this project writes and reads again stays far below."""
 
 
 @contextlib.contextmanager
@@ -44,12 +48,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises: RunError when the file is missing, damaged or may not be read."""
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """The contents of a file. Raises: RunError when it is missing, larger, no file, or may not be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise RunError(f"{path}: expected a file, found something else; remove it")
+        if status.st_size > most:
+            raise RunError(f"{path}: expected at most {most:,} bytes, found {status.st_size:,}; remove it")
+        return path.read_bytes()
     except OSError as error:
         raise RunError(cant_open(path, error)) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises: RunError when it is missing, damaged, too large or may not be read."""
+    data = read_bytes(path)
+    try:
+        value = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: can't be read as JSON: {error}") from error
     if not isinstance(value, dict):

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from pipeline.errors import RunError
 
@@ -93,6 +91,9 @@ def _likelihood(
     logits_NK: NDArray[np.floating], labels_N: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The negative log-likelihood of each label, and the probability of each prediction, (N,)."""
+    import torch  # here, for what doesn't need a likelihood needs no torch
+    from torch.nn import functional as F
+
     losses, confidences = (np.empty(len(labels_N)) for _ in range(2))
     for rows in _pieces(logits_NK):
         logs = torch.from_numpy(logits_NK[rows]).double().log_softmax(1)

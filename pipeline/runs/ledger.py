@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config.extract import name_of_dataset
 from pipeline.errors import RunError
-from pipeline.files import read_json
+from pipeline.files import read_bytes, read_json
 from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, METRICS, SUMMARY, read_config
 from pipeline.runs.score import score_in
 
@@ -139,10 +139,10 @@ def _state(folder: Path, summary: dict[str, Any], stage: str) -> str:
 
 def _ends_without_a_loss(path: Path) -> bool:
     """Whether the last epoch's loss was not finite, which ended the run."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
     try:
+        lines = read_bytes(path).splitlines() if path.exists() else []
         return bool(lines) and json.loads(lines[-1]).get("train_loss", 0.0) is None
-    except (ValueError, AttributeError):
+    except (RunError, ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -5,6 +5,7 @@ The draws are the same for every head of the same images, so the draws of a diff
 """
 
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.holdout import Labels
-from pipeline.errors import RunError, cant_open
-from pipeline.files import replacing
+from pipeline.errors import RunError
+from pipeline.files import read_bytes, replacing
 from pipeline.metrics.intervals import middle, wilson
 
 Draws = NDArray[np.float32]
@@ -80,11 +81,10 @@ def read_draws(folder: Path) -> Draws:
     """A head's scores on draws of its validation images, (R,). Raises: RunError when they are damaged."""
     path = folder / DRAWS
     try:
-        draws = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise RunError(cant_open(path, error)) from error
-    except (ValueError, EOFError) as error:
+        draws = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
+    except (ValueError, EOFError, MemoryError) as error:
         raise RunError(f"{path}: can't be read ({error}); train the head again with another --out") from error
-    if draws.dtype != np.float32 or draws.ndim != 1:
-        raise RunError(f"{path}: expected a list of float32, found {draws.shape} {draws.dtype}")
+    if not isinstance(draws, np.ndarray) or draws.dtype != np.float32 or draws.ndim != 1:
+        found = f"{draws.shape} {draws.dtype}" if isinstance(draws, np.ndarray) else "an archive"
+        raise RunError(f"{path}: expected a list of float32, found {found}")
     return draws
