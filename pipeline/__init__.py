@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ExtractConfig,
         PredictConfig,
         PretrainConfig,
+        ReportConfig,
         SweepConfig,
         TrainConfig,
     )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.prediction.predictor import load_run
     from pipeline.prediction.stage import predict
     from pipeline.pretraining.stage import pretrain
+    from pipeline.report.stage import write_report
     from pipeline.training.sweep import sweep as train_heads
 
 __version__ = "0.1.0"
@@ -40,10 +42,12 @@ __all__ = [
     "ExtractConfig",
     "PredictConfig",
     "PretrainConfig",
+    "ReportConfig",
     "SweepConfig",
     "TrainConfig",
 ]
 __all__ += ["evaluate", "export_model", "extract", "load_run", "predict", "pretrain", "train_heads"]
+__all__ += ["write_report"]
 __all__ += ["HeadClassifier", "TenCropClassifier"]
 
 _TARGETS = {
@@ -58,6 +62,7 @@ _TARGETS = {
     "load_run": "pipeline.prediction.predictor:load_run",
     "predict": "pipeline.prediction.stage:predict",
     "pretrain": "pipeline.pretraining.stage:pretrain",
+    "write_report": "pipeline.report.stage:write_report",
     "train_heads": "pipeline.training.sweep:sweep",
 }
 

@@ -297,6 +297,7 @@ def test_tencrop_lists_its_commands() -> None:
         "evaluate",
         "predict",
         "export",
+        "report",
         "pretrain",
         "runs",
         "cache",

@@ -31,6 +31,7 @@ from pipeline.config import (
     ExtractConfig,
     PredictConfig,
     PretrainConfig,
+    ReportConfig,
     SweepConfig,
 )
 from pipeline.errors import ConfigError, UserError, out_of_memory
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "evaluate": (EvaluateConfig, "pipeline:evaluate"),
     "predict": (PredictConfig, "pipeline:predict"),
     "export": (ExportConfig, "pipeline:export_model"),
+    "report": (ReportConfig, "pipeline:write_report"),
     "pretrain": (PretrainConfig, "pipeline:pretrain"),
 }
 """The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""

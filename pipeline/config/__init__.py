@@ -8,6 +8,7 @@ from pipeline.config.export import ExportConfig
 from pipeline.config.extract import ExtractConfig
 from pipeline.config.predict import PredictConfig
 from pipeline.config.pretrain import PretrainConfig
+from pipeline.config.report import ReportConfig
 from pipeline.config.train import SweepConfig, TrainConfig
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ExtractConfig",
     "PredictConfig",
     "PretrainConfig",
+    "ReportConfig",
     "SweepConfig",
     "TrainConfig",
 ]
