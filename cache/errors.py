@@ -15,3 +15,7 @@ class CacheError(UserError):
 
 class StaleCacheError(CacheError):
     """A cache exists, but was made from other weights, transform, views, dtype or images."""
+
+
+class StoreError(UserError):
+    """A remote store can't be used: no driver, no network, no credentials, or an address that is none."""
