@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar
@@ -136,9 +136,10 @@ class Progress:
         return f"{self.what}: done, {_count(self.done)} {self.unit} in {duration(seconds)}"
 
 
-def over(items: Collection[T], what: str, unit: str) -> Iterator[T]:
-    """Yield the items, and show how many of them are done with."""
-    with Progress(what, len(items), unit) as progress:
+def over(items: Iterable[T], what: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items, and show how many of them are done with. Only a collection knows its own total."""
+    count = len(items) if isinstance(items, Collection) else total or 0
+    with Progress(what, count, unit) as progress:
         for item in items:
             yield item
             progress.advance()

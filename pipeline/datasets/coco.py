@@ -15,7 +15,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +23,9 @@ from numpy.typing import NDArray
 from cache import Paths
 from pipeline.checks import short, shown, some
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
-from pipeline.datasets.files import FileReader, file_size, written_path
+from pipeline.datasets.files import reader_of, written_path
 from pipeline.datasets.litter import litter_in
+from pipeline.datasets.places import is_there, open_text, place
 from pipeline.errors import DataError
 
 YEARS = ("2014", "2017")
@@ -59,7 +59,7 @@ class Image(NamedTuple):
 
 def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
     """Both splits. Raises: DataError on a missing or damaged file, or when the splits' classes differ."""
-    base = os.path.join(os.path.expanduser(path), "")
+    base = os.path.join(place(path), "")
     year = _year(base)
     splits = {name: _split(base, name, f"{part}{year}") for name, part in SETS.items()}
     train, test = (splits[name].classes for name in SETS)
@@ -75,7 +75,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
 
 def _year(base: str) -> str:
     for year in YEARS:
-        if all(Path(_annotations(base, f"{part}{year}")).is_file() for part in SETS.values()):
+        if all(is_there(_annotations(base, f"{part}{year}")) for part in SETS.values()):
             return year
     raise DataError(
         f"coco: expected {_annotations(base, 'train2014')} and instances_val2014.json (or both of 2017), "
@@ -92,14 +92,15 @@ def _split(base: str, name: SplitName, part: str) -> ImageSplit:
     listed = _annotations(base, part)
     found = read_instances(listed, f"{base}{part}/")
     paths = Paths(f"{part}/{image}" for image in found.names)
+    sizes, images = reader_of(base, paths, lambda _: listed)
     return ImageSplit(
         dataset="coco",
         split=name,
         classes=found.classes,
         paths=paths,
-        sizes=np.array([file_size(base + image, listed) for image in paths], np.int64),
+        sizes=sizes,
         labels=found.labels,
-        images=FileReader(base, paths),
+        images=images,
         boxes=found.boxes,
         ignored=[f"{listed}: {unused}" for unused in found.unused],
     )
@@ -111,7 +112,7 @@ def read_instances(path: str, folder: str) -> Instances:
     Raises: DataError naming the file when it can't be read, is damaged or of another kind.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open_text(path, "utf-8-sig") as file:
             return _instances(json.load(file, object_hook=_without_outline), folder)
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error

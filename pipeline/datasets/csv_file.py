@@ -26,13 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Paths
+from cache.remote import is_url
 from pipeline.checks import shown, some
 from pipeline.datasets import label_lists
 from pipeline.datasets.base import ImageSplit, SplitName
-from pipeline.datasets.files import FileReader, file_size, written_path
+from pipeline.datasets.files import reader_of, written_path
 from pipeline.datasets.folder import TEST_NAMES
 from pipeline.datasets.holdout import draw_test
 from pipeline.datasets.litter import litter_in
+from pipeline.datasets.places import open_text, place
 from pipeline.errors import DataError
 
 DELIMITERS = ",;\t|"
@@ -61,7 +63,7 @@ def load(
     path: str, test_fraction: float, seed: int, label_separator: str | None = None
 ) -> dict[str, ImageSplit]:
     """Both splits. Raises: DataError naming the line, when the table or an image is missing or damaged."""
-    path = os.path.expanduser(path)
+    path = place(path)
     lines, unused = read_lines(path)
     labels, remarks = label_lists.read([line.labels for line in lines], label_separator)
     rows = sorted(map(Row, lines, labels), key=lambda row: row.line.path)
@@ -105,14 +107,15 @@ def _labels(rows: Sequence[Row], classes: Sequence[str]) -> NDArray[np.int8]:
 
 def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, ...]) -> ImageSplit:
     paths = Paths(row.line.path for row in rows)
+    sizes, images = reader_of(base, paths, lambda row: rows[row].line.labels.place)
     return ImageSplit(
         dataset="csv",
         split=name,
         classes=classes,
         paths=paths,
-        sizes=np.array([file_size(base + row.line.path, row.line.labels.place) for row in rows], np.int64),
+        sizes=sizes,
         labels=_labels(rows, classes),
-        images=FileReader(base, paths),
+        images=images,
     )
 
 
@@ -184,7 +187,7 @@ def _records(path: str) -> Iterator[tuple[str, list[str]]]:
     """Yield (place, fields) for each line that isn't empty. Raises: DataError when the file is no table."""
     line = 1
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig", newline="") as file:
             first = file.readline()
             said = re.fullmatch(r"\W?sep=(.)\W*", first)  # a line that some spreadsheets write first
             skipped, first = (1, file.readline()) if said else (0, first)
@@ -198,6 +201,8 @@ def _records(path: str) -> Iterator[tuple[str, list[str]]]:
                     yield place, fields
                 line = skipped + reader.line_num + 1  # a quoted field may hold line breaks
     except IsADirectoryError as error:
+        if is_url(path):
+            raise DataError(f"{path}: expected a CSV file, found a folder; name the file") from error
         tables = sorted(name for name in os.listdir(path) if name.casefold().endswith(".csv"))
         found = f"which holds {some(map(shown, tables))}" if tables else "without a CSV file"
         name = os.path.join(path, tables[0] if tables else "labels.csv")

@@ -1,4 +1,4 @@
-"""Images that are files: read by their path below a folder."""
+"""Images that are files, on a disk or in a store: read by their path below a folder."""
 
 import contextlib
 import os
@@ -6,14 +6,17 @@ import posixpath
 import stat
 import unicodedata
 from array import array
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from cache import Paths
+from cache.remote import is_url, read
 from pipeline.checks import shown
 from pipeline.datasets.base import ImageBytes, Rows
+from pipeline.datasets.places import far_statuses, is_there, status_of
 from pipeline.errors import DataError
 from pipeline.images.decode import ImageError, decode
 
@@ -26,41 +29,68 @@ class FileReader:
     def __init__(self, base: str, paths: Paths, statuses: NDArray[np.int64] | None = None) -> None:
         """statuses: (N, 3), where they were asked for already; see `ImageReader`."""
         self.base, self.paths, self._statuses = base, paths, statuses
+        self.is_far = is_url(base or next(iter(paths), ""))
+        """Whether each file is a request to a store, of which many should be under way at once."""
 
     def read(self, row: int) -> ImageBytes:
-        data = self._bytes(row)
+        data = self.bytes_of(row)
         return ImageBytes(decode(data, shown(self.base + self.paths[row])), xxh3_128_digest(data))
 
     def digest(self, row: int) -> bytes:
-        return xxh3_128_digest(self._bytes(row))
+        return xxh3_128_digest(self.bytes_of(row))
 
     def take(self, rows: Rows) -> "FileReader":
         statuses = None if self._statuses is None else self._statuses[rows]
         return FileReader(self.base, self.paths.take(rows), statuses)
 
     def statuses(self) -> NDArray[np.int64]:
+        if self._statuses is None and self.is_far:
+            self._statuses, errors = far_statuses([self.base + path for path in self.paths])
+            for row, error in errors.items():
+                raise _unreadable(self.base + self.paths[row], error)
         if self._statuses is None:
             found = array("q")
             for path in self.paths:
                 try:
                     found.extend(status_of(os.stat(self.base + path)))
                 except OSError as error:
-                    raise ImageError(shown(self.base + path), f"can't be read: {error.strerror}") from error
+                    raise _unreadable(self.base + path, error) from error
             self._statuses = np.frombuffer(found, np.int64).reshape(-1, 3)
         return self._statuses
 
-    def _bytes(self, row: int) -> bytes:
+    def bytes_of(self, row: int) -> bytes:
+        """The encoded image. Raises: ImageError when there is none; StoreError when a store can't be used."""
         path = self.base + self.paths[row]
         try:
+            if self.is_far:
+                return read(path, size=None if self._statuses is None else int(self._statuses[row, 0]))
             with open(path, "rb", buffering=0) as file:
                 return file.read()
         except OSError as error:
-            raise ImageError(shown(path), f"can't be read: {error.strerror}") from error
+            raise _unreadable(path, error) from error
 
 
-def status_of(found: os.stat_result) -> tuple[int, int, int]:
-    """Size, inode and time of the last change (ns), as int64 has room for."""
-    return found.st_size, found.st_ino & (1 << 63) - 1, found.st_ctime_ns
+def _unreadable(path: str, error: OSError) -> ImageError:
+    return ImageError(shown(path), f"can't be read: {error.strerror}")
+
+
+def reader_of(
+    base: str, paths: Paths, listed_in: Callable[[int], str]
+) -> tuple[NDArray[np.int64], FileReader]:
+    """Sizes (N,) in bytes and a reader of images that a table names, of each of which it says where.
+
+    Raises: DataError when there is no such file, or it is a folder, a device, a pipe or a socket.
+    """
+    if not is_url(base):
+        sizes = [file_size(base + path, listed_in(row)) for row, path in enumerate(paths)]
+        return np.array(sizes, np.int64), FileReader(base, paths)
+    statuses, errors = far_statuses([base + path for path in paths])
+    for row, error in errors.items():
+        raise DataError(
+            f"{listed_in(row)}: the image {shown(base + paths[row])} can't be read: {error.strerror}; "
+            "check its name"
+        ) from error
+    return statuses[:, 0].copy(), FileReader(base, paths, statuses)
 
 
 def written_path(base: str, written: str) -> str:
@@ -72,7 +102,7 @@ def written_path(base: str, written: str) -> str:
     Raises: ValueError when it is none, or not below `base`.
     """
     mended = written.strip().replace("\\", "/")
-    path = written if mended == written or os.path.lexists(base + written.replace("\0", "")) else mended
+    path = written if mended == written or is_there(base + written.replace("\0", "")) else mended
     if not path or "\0" in path or path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"expected the path of an image below the folder {base or './'}, found {written!r}")
     return posixpath.normpath(path)

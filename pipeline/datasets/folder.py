@@ -22,6 +22,7 @@ from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.files import FileReader
 from pipeline.datasets.holdout import draw_test
+from pipeline.datasets.places import place
 from pipeline.datasets.scan import KINDS, scan, subfolders
 from pipeline.errors import DataError
 
@@ -35,7 +36,7 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
 
     Raises: DataError when a folder is missing, unreadable or empty, or the splits' classes differ.
     """
-    base = os.path.join(os.path.expanduser(path), "")
+    base = os.path.join(place(path), "")
     train_folder, test_folder, val_folder = _layout(base)
     train = scan(base, train_folder, "train")
     beside = _beside(base, [name for name in (train_folder, test_folder, val_folder) if name])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from pipeline.datasets.base import ImageBytes, Rows
-from pipeline.datasets.files import status_of
+from pipeline.datasets.places import status_of
 from pipeline.images.decode import ImageError, decode
 
 if TYPE_CHECKING:

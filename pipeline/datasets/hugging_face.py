@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cache import Paths
+from cache.remote import is_url
 from pipeline.checks import shown, some
 from pipeline.datasets import hf_columns as columns
 from pipeline.datasets.base import ImageSplit, SplitName
@@ -39,6 +40,12 @@ def load(
         labels; ConfigError when the column of labels has to be named.
     """
     where = f"hf:{path}"
+    if path.startswith("//") or is_url(path):
+        url = f"hf:{path}" if path.startswith("//") else path
+        raise DataError(
+            f"{where}: expected a name on the hub, a folder or files, found a URL; image files are read from "
+            f"one by folder:{url} or csv:{url}/labels.csv"
+        )
     with in_one_line(where):
         found = opened(os.path.expanduser(path), where)
         roles = _roles(list(found), where)

@@ -1,6 +1,6 @@
 """Photos without labels, to predict on: files, folders with all that is below them, and patterns.
 
-    photos/cat.jpg   photos   'photos/**/*.png'
+    photos/cat.jpg   photos   'photos/**/*.png'   s3://bucket/photos
 
 What is named first comes first; the images of a folder or a pattern are sorted by path, in code-point order.
 In folders and patterns a file's suffix says whether it is an image, hidden files and litter are left out, and
@@ -18,11 +18,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cache import Paths
+from cache.remote import info, is_url
 from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit
-from pipeline.datasets.files import FileReader, status_of
+from pipeline.datasets.files import FileReader
 from pipeline.datasets.litter import is_litter, litter_in
-from pipeline.datasets.scan import KINDS, SUFFIXES, images_below, in_one_line, is_image, suffix_of, utf8
+from pipeline.datasets.places import place, status_of, with_sizes
+from pipeline.datasets.scan import (
+    KINDS,
+    SUFFIXES,
+    images_below,
+    in_one_line,
+    is_image,
+    suffix_of,
+    utf8,
+)
 from pipeline.errors import DataError
 
 Found = Iterator[tuple[str, Sequence[int]]]
@@ -34,20 +44,24 @@ def photos(specs: Sequence[str]) -> ImageSplit:
     """A split of images without labels: `classes` is empty and `labels` (N, 0). Nothing is decoded.
 
     Args:
-        specs: files, folders and patterns (`*`, `?`, `[a-z]`, and `**` for any folders between). The images'
-            paths begin as these do.
+        specs: files, folders and patterns (`*`, `?`, `[a-z]`, and `**` for any folders between), or files and
+            folders of stores. The images' paths begin as these do.
 
     Raises: DataError when a file or folder is missing or can't be read, a pattern matches nothing, or there
         is no image in all of them.
     """
     ignored, paths, statuses = Counter[str](), list[str](), array("q")
-    seen = set[str]()
+    seen, far = set[str](), [spec for spec in specs if is_url(spec)]
+    if 0 < len(far) < len(specs):
+        raise DataError(
+            f"{far[0]}: expected photos in stores alone or on disks alone, found both; predict twice"
+        )
     for spec in specs:
-        for path, status in _named(os.path.expanduser(spec), ignored):
+        for path, status in _named(place(spec), ignored):
             if len(specs) > 1:
-                if (place := os.path.abspath(path)) in seen:
+                if (absolute := os.path.abspath(path)) in seen:
                     continue
-                seen.add(place)
+                seen.add(absolute)
             paths.append(utf8(path))
             statuses.extend(status)
     unused = some((f"{count:,} {name}" for name, count in ignored.most_common()), KINDS)
@@ -56,7 +70,7 @@ def photos(specs: Sequence[str]) -> ImageSplit:
             f"{some(map(shown, specs))}: expected images ({' '.join(SUFFIXES)}), found none "
             f"(not used: {unused or 'nothing'})"
         )
-    status_N3 = np.frombuffer(statuses, np.int64).reshape(-1, 3)
+    status_N3 = with_sizes("", paths, np.array(statuses, np.int64).reshape(-1, 3))
     kept = Paths(paths)
     return ImageSplit(
         dataset="photos",
@@ -72,7 +86,9 @@ def photos(specs: Sequence[str]) -> ImageSplit:
 
 def _named(spec: str, ignored: Counter[str]) -> Found:
     """The images that one of the user's words means."""
-    if os.path.lexists(spec):  # names may hold [ and *
+    if is_url(spec):
+        yield from _far(spec, ignored)
+    elif os.path.lexists(spec):  # names may hold [ and *
         yield from _at(spec, ignored)
     elif not glob.has_magic(spec):
         raise DataError(f"{shown(spec)}: expected a photo, a folder or a pattern, found no such file")
@@ -81,6 +97,17 @@ def _named(spec: str, ignored: Counter[str]) -> Found:
         yield from _matched(matched, plain[: plain.rfind("/") + 1], ignored)
     else:
         raise DataError(f"{shown(spec)}: expected a pattern that matches photos or folders, found no match")
+
+
+def _far(url: str, ignored: Counter[str]) -> Found:
+    """The image at a URL, by its suffix, or all of them below it."""
+    if glob.has_magic(url):
+        raise DataError(f"{url}: expected a file or folder of a store, found a pattern; name the folder")
+    if is_image(url):
+        yield url, status_of(info(url))
+    else:
+        files, status_n3 = images_below(url, ignored)
+        yield from zip(files, status_n3.tolist(), strict=True)
 
 
 def _matched(paths: Iterable[str], root: str, ignored: Counter[str]) -> Found:

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from cache import Paths
+from cache.remote import is_url, side_by_side
 from pipeline.checks import shown, some
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.cifar10 import ROOT
-from pipeline.datasets.files import FileReader, file_size
+from pipeline.datasets.files import reader_of
 from pipeline.datasets.litter import is_litter
+from pipeline.datasets.places import place, read_bytes
 from pipeline.errors import DataError
 
 _NAMES = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
@@ -35,19 +37,22 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
 
     Raises: DataError when files are missing or damaged, or the download failed.
     """
-    root = Path(os.path.expanduser(path)) if path else ROOT
-    return {name: _split(root, name, may_download=not path) for name in SETS}
+    base = os.path.join(place(path) if path else ROOT, "")
+    return {name: _split(base, name, may_download=not path) for name in SETS}
 
 
-def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
-    named = _stems(root, name, may_download)
-    stems = [stem for stem in named if not is_litter(stem)]
-    paths = Paths(f"{INSIDE}JPEGImages/{stem}.jpg" for stem in stems)
-    base = os.path.join(root, "")
+def _split(base: str, name: SplitName, *, may_download: bool) -> ImageSplit:
     listed = f"{base}{INSIDE}ImageSets/Main/{SETS[name]}.txt"
-    sizes = np.array([file_size(base + image, listed) for image in paths], np.int64)
+    named = _far_stems(listed) if is_url(base) else _stems(Path(base), name, may_download)
+    stems = [stem for stem in named if not is_litter(stem)]
+    if not stems:
+        raise DataError(f"{listed}: expected the name of an image per line, found none")
+    paths = Paths(f"{INSIDE}JPEGImages/{stem}.jpg" for stem in stems)
+    sizes, images = reader_of(base, paths, lambda _: listed)
     advice = "; unpack it again" if may_download else ""
-    read = [read_annotation(f"{base}{INSIDE}Annotations/{stem}.xml", advice) for stem in stems]
+    notes = [f"{base}{INSIDE}Annotations/{stem}.xml" for stem in stems]
+    each = side_by_side if is_url(base) else map
+    read = list(each(lambda note: read_annotation(note, advice), notes))
     labels, boxes = zip(*read, strict=True)
     without = sum(boxes_of is None for boxes_of in boxes)
     unused = [f"boxes: {without:,} images have objects without one"] if without else []
@@ -60,7 +65,7 @@ def _split(root: Path, name: SplitName, *, may_download: bool) -> ImageSplit:
         paths=paths,
         sizes=sizes,
         labels=np.stack(labels),
-        images=FileReader(base, paths),
+        images=images,
         boxes=None if without else boxes,
         ignored=unused,
     )
@@ -81,10 +86,19 @@ def _stems(root: Path, name: SplitName, may_download: bool) -> list[str]:
             f"VOCtest_06-Nov-2007.tar from {SOURCE} in {root}, or name the folder: --dataset voc2007:PATH"
         ) from error
     names = {os.path.basename(image).removesuffix(".jpg") for image in data.images}
-    stems = sorted(names - {""})  # a line may be empty
-    if all(map(is_litter, stems)):
-        raise DataError(f"{listed}: expected the name of an image per line, found none")
-    return stems
+    return sorted(names - {""})  # a line may be empty
+
+
+def _far_stems(listed: str) -> list[str]:
+    """The same of a list in a store, which torchvision doesn't read. Raises: DataError, StoreError."""
+    try:
+        lines = read_bytes(listed).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{listed}: can't be read: {reason}; give the URL of the folder with {INSIDE}"
+        ) from error
+    return sorted({line.strip() for line in lines} - {""})
 
 
 def read_annotation(path: str, advice: str = "") -> tuple[np.ndarray, Boxes | None]:
@@ -93,7 +107,7 @@ def read_annotation(path: str, advice: str = "") -> tuple[np.ndarray, Boxes | No
     Raises: DataError naming the file when it is missing, no XML, or has an object that makes no sense.
     """
     try:
-        root = ET.parse(path).getroot()
+        root = ET.fromstring(read_bytes(path))
         size = _side(root, "width"), _side(root, "height")
         objects = [_object(node, *size) for node in root.iter("object")]
     except OSError as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.datasets.base import ImageBytes, ImageSplit
 from pipeline.errors import DataError
+from pipeline.images.ahead import read_ahead
 from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
@@ -65,8 +66,10 @@ def _block_by_block(
     """Yield each range of rows with what `work` gives for its parts, in order."""
     tasks_of = [_tasks(rows, split, transform) for rows in blocks]
     ahead = max(map(len, tasks_of), default=0) + 2 * decoders.count
-    tasks = ((split.take(rows), transform) for tasks in tasks_of for rows in tasks)
-    with contextlib.closing(decoders.in_order(work, tasks, ahead)) as done:
+    with (
+        contextlib.closing(read_ahead(split, [rows for tasks in tasks_of for rows in tasks])) as parts,
+        contextlib.closing(decoders.in_order(work, ((part, transform) for part in parts), ahead)) as done,
+    ):
         for rows, tasks_of_block in zip(blocks, tasks_of, strict=True):
             yield rows, list(islice(done, len(tasks_of_block)))
 
@@ -74,11 +77,13 @@ def _block_by_block(
 def find_bad(split: ImageSplit, transform: Transform, decoders: Decoders) -> list[tuple[int, str]]:
     """Every row whose image can't be read or decoded, with the reason (which names no path)."""
     ranges = _tasks(range(len(split)), split, transform)
-    tasks = ((split.take(rows), transform) for rows in ranges)
     bad: list[tuple[int, str]] = []
     with (
         Progress(f"looking for bad images in {split.split}", len(split), "images") as progress,
-        contextlib.closing(decoders.in_order(_reasons, tasks, 2 * decoders.count)) as found,
+        contextlib.closing(read_ahead(split, ranges)) as parts,
+        contextlib.closing(
+            decoders.in_order(_reasons, ((part, transform) for part in parts), 2 * decoders.count)
+        ) as found,
     ):
         for rows, reasons in zip(ranges, found, strict=True):
             bad += [(rows[i], reason) for i, reason in reasons]
@@ -90,8 +95,12 @@ def digests(split: ImageSplit, decoders: Decoders) -> Generator[tuple[range, np.
     """Yield the digests (n, 16) uint8 of some rows after the other, in order. Raises: DataError."""
     step = min(max(TASK_BYTES * len(split) // max(int(split.sizes.sum()), 1), 1), TASK_IMAGES)
     ranges = [range(len(split))[at : at + step] for at in range(0, len(split), step)]
-    tasks = ((split.take(rows),) for rows in ranges)
-    with contextlib.closing(decoders.in_order(_digests, tasks, 2 * decoders.count)) as found:
+    with (
+        contextlib.closing(read_ahead(split, ranges)) as parts,
+        contextlib.closing(
+            decoders.in_order(_digests, ((part,) for part in parts), 2 * decoders.count)
+        ) as found,
+    ):
         yield from zip(ranges, found, strict=True)
 
 

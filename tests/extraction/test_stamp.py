@@ -26,13 +26,13 @@ IMAGES = 100
 def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each image file was read: those of `photos`, which are old enough to be believed."""
     monkeypatch.setattr(stamp, "FRESH_NS", 0)
-    counts, read_bytes = Counter[str](), FileReader._bytes
+    counts, read_bytes = Counter[str](), FileReader.bytes_of
 
     def counted(reader: FileReader, row: int) -> bytes:
         counts[reader.paths[row]] += 1
         return read_bytes(reader, row)
 
-    monkeypatch.setattr(FileReader, "_bytes", counted)
+    monkeypatch.setattr(FileReader, "bytes_of", counted)
     monkeypatch.setattr(stage, "check_parity", lambda *_: 0.0)  # which reads some
     return counts
 
