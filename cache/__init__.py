@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cache.reader import FeatureCache as FeatureCache
     from cache.relabelling import relabel as relabel
     from cache.rows import Rows as Rows
+    from cache.scales import fit_scales as fit_scales
     from cache.sharding import shard_header as shard_header
     from cache.sharding import shard_paths as shard_paths
     from cache.sharding import shard_ranges as shard_ranges
@@ -38,6 +39,7 @@ _MODULES = {
     "FeatureCache": "reader",
     "relabel": "relabelling",
     "Rows": "rows",
+    "fit_scales": "scales",
     "shard_header": "sharding",
     "shard_paths": "sharding",
     "shard_ranges": "sharding",

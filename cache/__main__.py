@@ -81,9 +81,11 @@ def info(path: Path) -> str:
     images, views, *sizes = header.shape
     per_image = f"multi-label, {(header.labels == 1).sum() / images:.1f} labels per image, "
     kind = per_image if header.multi_label else ""
+    steps = () if header.scales is None else header.scales[0]
+    scaled = f" (scales from {min(steps):.3g} to {max(steps):.3g})" if len(steps) else ""
     lines = [
         f"{path}: {images:,} images, {views} view{'s' * (views > 1)}, maps of {'×'.join(map(str, sizes))}",
-        f"  dtype: {header.dtype}, {layout.end / 1e6:,.1f} MB",
+        f"  dtype: {header.dtype}{scaled}, {layout.end / 1e6:,.1f} MB",
         f"  blocks: {contents.written.sum():,} of {layout.blocks:,} written",
         f"  classes: {len(header.classes)}, {kind}{canonical(header.classes).decode()}",
         f"  key: {header.key}",

@@ -31,6 +31,10 @@ from cache.hdf5_checks import locate
 from cache.header import CacheHeader
 from cache.identity import canonical
 from cache.paths import Paths
+from cache.scales import scales_of
+
+PROVENANCE_FIELDS = {1: ("identity", "notes"), 2: ("identity", "notes", "scales")}
+"""By version."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +148,7 @@ def encode_header(header: CacheHeader, layout: Layout) -> dict[str, bytes]:
 
 def decode_header(layout: Layout, parts: dict[str, bytes]) -> CacheHeader:
     """Raises: CacheError, ValueError, RecursionError when the bytes make no header."""
-    provenance = _parse(parts[PROVENANCE])
+    provenance = _parse(parts[PROVENANCE], layout.dtype.version)
     n, v, c, h, w = layout.shape
     return CacheHeader(
         shape=(n, v, c, h, w),
@@ -154,6 +158,7 @@ def decode_header(layout: Layout, parts: dict[str, bytes]) -> CacheHeader:
         classes=_unpack(parts[CLASSES], layout[CLASSES].item),
         identity=provenance["identity"],
         notes=provenance["notes"],
+        scales=scales_of(provenance["scales"]) if "scales" in provenance else None,
     )
 
 
@@ -161,11 +166,11 @@ def _bytes(fd: int, layout: Layout, name: str) -> bytes:
     return bytes(read_all(fd, layout[name].nbytes, layout[name].offset))
 
 
-def _parse(provenance: bytes) -> dict[str, Any]:
-    value = json.loads(provenance)
-    if not isinstance(value, dict) or value.keys() != {"identity", "notes"} or canonical(value) != provenance:
+def _parse(provenance: bytes, version: int) -> dict[str, Any]:
+    value, names = json.loads(provenance), PROVENANCE_FIELDS[version]
+    if not isinstance(value, dict) or value.keys() != {*names} or canonical(value) != provenance:
         raise ValueError(
-            "'provenance': expected canonical JSON with identity and notes, found something else"
+            f"'provenance': expected canonical JSON with {' and '.join(names)}, found something else"
         )
     return value
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cache.disk import read_into
 from cache.errors import CacheError
-from cache.format import FEATURES, HEADER_DATASETS, IMAGE_DIGESTS, SIGNATURE, Layout
+from cache.format import FEATURES, HEADER_DATASETS, IMAGE_DIGESTS, Layout
 
 _PIECE = 1 << 18
 _THREADS = 4
@@ -25,7 +25,7 @@ Buffer = bytes | bytearray | memoryview
 
 def header_digest(layout: Layout, parts: dict[str, bytes]) -> bytes:
     """16 bytes over shape and dtype of the features and the header's datasets, as they lie in the file."""
-    start = f"{SIGNATURE}\n{FEATURES} {layout.dtype.name} {_listed(layout.shape)}\n"
+    start = f"{layout.signature}\n{FEATURES} {layout.dtype.name} {_listed(layout.shape)}\n"
     state = xxhash.xxh3_128(start.encode())
     for name in HEADER_DATASETS:
         state.update(f"{name} {_listed(layout[name].shape)} {layout[name].item}\n".encode())

@@ -1,7 +1,8 @@
 """How a number is stored. A new storage dtype is one entry in `DTYPES`.
 
 Arrays come in two forms: *values* (floating point, what the trunk computed) and *raw* (what lies in the file,
-in `StorageDtype.raw`). bfloat16 has no numpy dtype, so its raw form is the bit pattern in uint16.
+in `StorageDtype.raw`). bfloat16 has no numpy dtype, so its raw form is the bit pattern in uint16. An int8
+stands for a value by the scales of its file: `scaled` is a dtype with them.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import numpy as np
 from h5py import h5t
 from numpy.typing import NDArray
 
+from cache.scales import Scales, dequantise, quantise
+
 Values = NDArray[np.floating]
 Raw = NDArray[Any]
 
@@ -21,8 +24,9 @@ class StorageDtype:
     """One way of storing a number.
 
     raw: numpy's view of the bytes in the file. hdf5: makes the HDF5 type. encode: values → raw, to nearest
-    even, overflow becoming infinite. decode: raw → float32, exact. exponent: the bits that are all set in
-    infinities and NaN alone. largest: the largest finite value.
+    even, overflow becoming infinite, or of int8 saturated. decode: raw → float32, exact. exponent: the bits
+    that are all set in infinities and NaN alone; 0 of integers, which have none. largest: the largest finite
+    value. version: that of files with it.
     """
 
     name: str
@@ -32,6 +36,7 @@ class StorageDtype:
     decode: Callable[[Raw], NDArray[np.float32]]
     exponent: int
     largest: float
+    version: int = 1
 
     def finite(self, raw: Raw) -> NDArray[np.bool_]:
         """Which numbers are neither infinite nor NaN. (np.isfinite takes 20 times as long on float16.)"""
@@ -96,6 +101,20 @@ def _bfloat16_decode(raw: Raw) -> NDArray[np.float32]:
     return (raw.astype("<u4") << 16).view("<f4")
 
 
+def scaled(scales: Scales) -> StorageDtype:
+    """int8 by the scales (2, C) of a file."""
+    return StorageDtype(
+        name="int8",
+        raw=np.dtype(np.int8),
+        hdf5=h5t.STD_I8LE.copy,
+        encode=lambda values: quantise(values, scales)[0],
+        decode=lambda raw: dequantise(raw, scales),
+        exponent=0,
+        largest=float(np.finfo(np.float32).max),
+        version=2,
+    )
+
+
 DTYPES: dict[str, StorageDtype] = {
     "float16": _ieee("float16", h5t.IEEE_F16LE, exponent=0x7C00),
     "float32": _ieee("float32", h5t.IEEE_F32LE, exponent=0x7F800000),
@@ -108,4 +127,5 @@ DTYPES: dict[str, StorageDtype] = {
         exponent=0x7F80,
         largest=float.fromhex("0x1.fep127"),
     ),
+    "int8": scaled(np.array([[1], [0]], np.float32)),  # as it is where no file's scales are known
 }

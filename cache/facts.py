@@ -3,8 +3,10 @@
 from abc import abstractmethod
 from typing import Any
 
+from cache.dtypes import DTYPES, Raw, Values, scaled
 from cache.header import Labels
 from cache.paths import Paths
+from cache.scales import Scales
 from cache.store import Store
 
 
@@ -24,8 +26,21 @@ class Facts:
 
     @property
     def dtype(self) -> str:
-        """float16, float32 or bfloat16."""
+        """float16, float32, bfloat16 or int8."""
         return self._stored().header.dtype
+
+    @property
+    def scales(self) -> Scales | None:
+        """(2, C) float32: the scale s and zero point z of each channel's int8 numbers q, which stand for the
+        values (q - z) × s; None where the numbers are the values. Read-only."""
+        return self._stored().header.scales
+
+    def decode(self, raw: Raw) -> Values:
+        """The values that stored numbers (..., C, H, W) stand for: float16 and float32 as they are, float32
+        of the others."""
+        if raw.dtype.kind == "f":
+            return raw
+        return (DTYPES[self.dtype] if self.scales is None else scaled(self.scales)).decode(raw)
 
     @property
     def labels(self) -> Labels:

@@ -22,7 +22,8 @@ from cache.errors import CacheError
 from cache.header import CacheHeader
 from cache.paths import Paths
 
-SIGNATURE = "ten-crop-cache/1"  # the number is the version
+PROGRAM = "ten-crop-cache"  # the signature is this, a slash and the version
+VERSIONS = (1, 2)
 BLOCK_ROWS = 1024
 DIGEST_BYTES = 16
 IMAGES_DIGEST_BYTES = 32
@@ -33,8 +34,13 @@ MARK_BYTES = 512  # somewhere in these first bytes
 LABELS, PATHS, CLASSES, PROVENANCE = "labels", "paths", "classes", "provenance"
 HEADER_DIGESTS, DIGESTS, IMAGE_DIGESTS, FEATURES = "header_digests", "digests", "image_digests", "features"
 DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE, HEADER_DIGESTS, DIGESTS, IMAGE_DIGESTS, FEATURES)
-LABEL_TYPES = {1: h5t.STD_I64LE, 2: h5t.STD_I8LE}  # by rank: one class to an image, or a column for each
 HEADER_DATASETS = (LABELS, PATHS, CLASSES, PROVENANCE)  # what the first header digest covers, in order
+LABEL_TYPES = {1: h5t.STD_I64LE, 2: h5t.STD_I8LE}  # by rank: one class to an image, or a column for each
+
+
+def signature(version: int) -> str:
+    """What stands at the start of a file."""
+    return f"{PROGRAM}/{version}"
 
 
 def block_count(rows: int) -> int:
@@ -69,6 +75,10 @@ class Layout:
         return self.extents[name]
 
     @property
+    def signature(self) -> str:
+        return signature(self.dtype.version)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(N, V, C, H, W)"""
         return self.extents[FEATURES].shape
@@ -96,7 +106,7 @@ def create(header: CacheHeader) -> tuple[bytes, Layout]:
     dtype, wanted = DTYPES[header.dtype], _wanted(header)
     feature_bytes = math.prod(header.shape) * dtype.raw.itemsize
     image = io.BytesIO()
-    file = _create_in_memory(image)
+    file = _create_in_memory(image, signature(dtype.version))
     extents = {name: _add(file, name, *wanted[name]) for name in DATASETS[:-1]}
     file.close()
     # Opened again for `features` alone, so that it lies on a page, and in no gap before another dataset.
@@ -106,7 +116,7 @@ def create(header: CacheHeader) -> tuple[bytes, Layout]:
     file.close()
     layout = Layout(dtype, extents)
     structure = image.getvalue()
-    is_marked = SIGNATURE.encode() in structure[:MARK_BYTES]
+    is_marked = layout.signature.encode() in structure[:MARK_BYTES]
     if not is_marked or layout[FEATURES].offset % _PAGE or len(structure) > layout[FEATURES].offset:
         raise CacheError(
             f"HDF5 {h5py.version.hdf5_version} lays files out in an unknown way; use h5py 3.13 to 3.16"
@@ -138,11 +148,11 @@ def _in_memory(image: io.BytesIO, align_from: int) -> h5p.PropFAID:
     return access
 
 
-def _create_in_memory(image: io.BytesIO) -> h5f.FileID:
+def _create_in_memory(image: io.BytesIO, signature: str) -> h5f.FileID:
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     file = h5f.create(b"layout", h5f.ACC_EXCL, fcpl=creation, fapl=_in_memory(image, align_from=1 << 62))
-    mark = np.bytes_(SIGNATURE.encode("ascii"))
+    mark = np.bytes_(signature.encode("ascii"))
     attribute = h5a.create(file, MARK.encode(), h5t.py_create(mark.dtype), h5s.create(h5s.SCALAR))
     attribute.write(np.array(mark))
     return file

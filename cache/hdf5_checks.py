@@ -30,11 +30,13 @@ from cache.format import (
     LABELS,
     MARK_BYTES,
     PATHS,
+    PROGRAM,
     PROVENANCE,
-    SIGNATURE,
+    VERSIONS,
     Extent,
     Layout,
     block_count,
+    signature,
 )
 from cache.header import MAX_PROVENANCE, MAX_TEXT
 
@@ -63,10 +65,10 @@ def locate(fd: int, file: str) -> Layout:
             access = h5p.create(h5p.FILE_ACCESS)
             access.set_fileobj_driver(h5fd.fileobj_driver, stream)
             access.set_fclose_degree(h5f.CLOSE_STRONG)
-            _check_start(stream.read(MARK_BYTES))
+            version = _version(stream.read(MARK_BYTES))
             root = h5f.open(b"cache", h5f.ACC_RDONLY, access)
             try:
-                return _located(root, size)
+                return _located(root, size, version)
             finally:
                 root.close()
     except _ForbiddenError as error:
@@ -78,12 +80,12 @@ def locate(fd: int, file: str) -> Layout:
         ) from error
 
 
-def _located(root: h5f.FileID, size: int) -> Layout:
+def _located(root: h5f.FileID, size: int, version: int) -> Layout:
     known = {name.encode(): name for name in DATASETS}
     for name in root:
         if name not in known:
             _forbid("the file", "only the datasets of the format", repr(name[:40].decode("utf-8", "replace")))
-    datasets = {name: _dataset(root, name) for name in DATASETS}
+    datasets = {name: _dataset(root, name, version) for name in DATASETS}
     extents = {name: _extent(name, dataset, size) for name, dataset in datasets.items()}
     _check_shapes(extents)
     _check_apart(extents)
@@ -92,23 +94,26 @@ def _located(root: h5f.FileID, size: int) -> Layout:
     return Layout(dtype, extents)
 
 
-def _check_start(start: bytes) -> None:
-    """Look for HDF5's signature, and for ours, the value of an attribute of the root group, in the bytes.
+def _version(start: bytes) -> int:
+    """Look for HDF5's signature, and for ours, the value of an attribute of the root group, in the bytes;
+    gives the version in it.
 
     So HDF5 never sees a file of another program, nor an attribute that was tampered with, which ends the
     process in some of its versions (1.14.4).
     """
     if not start.startswith(_SUPERBLOCK):
         _forbid("the file", "an HDF5 superblock of version 2 at its start", "something else", _MOVE)
-    name = SIGNATURE.partition("/")[0]
-    found = re.search(name.encode() + rb"/\d+", start)
+    expected = " or ".join(repr(signature(version)) for version in VERSIONS)
+    found = re.search(PROGRAM.encode() + rb"/\d+", start)
     if not found:
-        _forbid("the file", repr(SIGNATURE), "no such mark: another program wrote it", _MOVE)
-    if found[0] != SIGNATURE.encode():
-        _forbid("the file", repr(SIGNATURE), f"{found[0].decode()!r}: another version wrote it")
+        _forbid("the file", expected, "no such mark: another program wrote it", _MOVE)
+    for version in VERSIONS:
+        if found[0] == signature(version).encode():
+            return version
+    _forbid("the file", expected, f"{found[0].decode()!r}: another version wrote it")
 
 
-def _dataset(root: h5f.FileID, name: str) -> h5d.DatasetID:
+def _dataset(root: h5f.FileID, name: str, version: int) -> h5d.DatasetID:
     """Open a dataset that is a plain array inside this file."""
     if not root.links.exists(name.encode()):
         _forbid(repr(name), "a dataset", "none")
@@ -124,13 +129,15 @@ def _dataset(root: h5f.FileID, name: str) -> h5d.DatasetID:
         _forbid(repr(name), "storage in this file", "external storage")
     if creation.get_nfilters():
         _forbid(repr(name), "no filters", "filters")
-    _check_type(name, dataset.get_type())
+    _check_type(name, dataset.get_type(), version)
     return dataset
 
 
-def _check_type(name: str, kind: h5t.TypeID) -> None:
+def _check_type(name: str, kind: h5t.TypeID, version: int) -> None:
     if name == FEATURES:
-        expected, fits = " or ".join(DTYPES), any(kind.equal(d.hdf5()) for d in DTYPES.values())
+        types = [dtype for dtype in DTYPES.values() if dtype.version == version]
+        expected = " or ".join(dtype.name for dtype in types)
+        fits = any(kind.equal(dtype.hdf5()) for dtype in types)
     elif name == CLASSES:
         expected, fits = "NUL-padded UTF-8 strings of fixed length", _is_text(kind)
     elif name == LABELS:

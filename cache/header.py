@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.dtypes import DTYPES
+from cache.dtypes import DTYPES, StorageDtype, scaled
 from cache.errors import CacheError, StaleCacheError
 from cache.identity import canonical, differences, first_difference, key, with_flags
 from cache.paths import Paths
+from cache.scales import Scales, as_json, scales_problem, stored_as
 
 MAX_TEXT = 65_535  # bytes of a path or class name
 MAX_PROVENANCE = 64 << 20
@@ -33,6 +34,8 @@ class CacheHeader:
     identity: what the features are made from, as nested named fields. notes: facts about the making that
     don't change the key. flags: the flag that sets each field of the identity (`views`: `--views`), and notes
     that decide which images there are; not stored, messages name them.
+    scales: (2, C) float32, scale and zero point of each channel, of int8 and of no other dtype; `fit_scales`
+    chooses them.
 
     Raises: CacheError when a field has a value that the format can't hold.
     """
@@ -45,6 +48,7 @@ class CacheHeader:
     identity: dict[str, Any]
     notes: dict[str, Any] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
+    scales: Scales | None = None
 
     def __post_init__(self) -> None:
         self.shape = _checked_shape(self.shape)
@@ -55,6 +59,7 @@ class CacheHeader:
         self.labels = _checked_labels(self.labels, self.shape[0], self.classes)
         self.identity = _checked_json("identity", self.identity)
         self.notes = _checked_json("notes", self.notes)
+        self.scales = _checked_scales(self.scales, self.dtype, self.shape[2])
         if len(self.provenance) > MAX_PROVENANCE:
             _refuse(f"identity and notes: expected at most {MAX_PROVENANCE >> 20} MiB of JSON")
 
@@ -64,8 +69,14 @@ class CacheHeader:
         return self.labels.ndim == 2
 
     @property
+    def storage(self) -> StorageDtype:
+        """How numbers are stored, by the scales if there are any."""
+        return DTYPES[self.dtype] if self.scales is None else scaled(self.scales)
+
+    @property
     def provenance(self) -> bytes:
-        return canonical({"identity": self.identity, "notes": self.notes})
+        fields = {"identity": self.identity, "notes": self.notes}
+        return canonical(fields if self.scales is None else fields | {"scales": as_json(self.scales)})
 
     @property
     def nbytes(self) -> int:
@@ -76,9 +87,9 @@ class CacheHeader:
 
     @functools.cached_property
     def full_identity(self) -> dict[str, Any]:
-        """`identity` with shape, dtype and a digest of the paths: what the key is made from."""
-        known = {"shape": list(self.shape), "dtype": self.dtype, "paths": Paths.of(self.paths).sha256}
-        return self.identity | known
+        """`identity` with shape, dtype and digests of the paths and scales: what the key is made from."""
+        known = {"shape": list(self.shape), "paths": Paths.of(self.paths).sha256}
+        return self.identity | known | stored_as(self.dtype, self.scales)
 
     @functools.cached_property
     def key(self) -> str:
@@ -125,6 +136,21 @@ def _checked_json(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(fields, dict):
         _refuse(f"{name}: expected a dict, found a {type(fields).__name__}")
     return json.loads(canonical(fields))
+
+
+def _checked_scales(scales: Any, dtype: str, channels: int) -> Scales | None:
+    """A read-only copy as it is stored."""
+    if scales is None:
+        return (
+            _refuse(f"scales: expected those of {channels} channels, found none") if dtype == "int8" else None
+        )
+    if dtype != "int8":
+        _refuse(f"scales: expected none, numbers of type {dtype} have no scales")
+    if problem := scales_problem(scales, channels):
+        _refuse(f"scales: {problem}")
+    checked = np.array(scales, "<f4", order="C")
+    checked.flags.writeable = False
+    return checked
 
 
 def _checked_paths(given: Sequence[str], images: int) -> Paths:

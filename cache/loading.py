@@ -41,9 +41,7 @@ def remember(cache: "FeatureCache", key: object) -> None:
 
 def values(cache: "FeatureCache", rows: NDArray[np.intp]) -> Rows:
     """The first view of some rows, and their labels, as arrays that belong to the caller."""
-    raw = cache.take(rows)
-    features = raw if raw.dtype.kind == "f" else DTYPES[cache.dtype].decode(raw)
-    return Rows(features, cache.labels[rows])
+    return Rows(cache.decode(cache.take(rows)), cache.labels[rows])
 
 
 def _read_into(cache: "FeatureCache", rows: NDArray[np.intp], out: Raw) -> None:

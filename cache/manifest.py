@@ -9,6 +9,7 @@ import xxhash
 
 from cache.dtypes import DTYPES
 from cache.identity import canonical, key
+from cache.scales import Scales, as_json, stored_as
 
 MANIFEST = "ten-crop-manifest/1"
 
@@ -83,6 +84,7 @@ class Manifest:
     images: bytes
     shards: tuple[Shard, ...]
     index: RowIndex | None
+    scales: Scales | None = None
 
     def of_shards(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of an identity in which every shard is like the split."""
@@ -113,6 +115,7 @@ class Manifest:
             "images": self.images.hex(),
             "shards": [shard.described() for shard in self.shards],
             "index": self.index and self.index.described(),
+            "scales": None if self.scales is None else as_json(self.scales),
         }
         return canonical(fields | {"digest": digest_of(fields)})
 
@@ -122,6 +125,8 @@ def digest_of(fields: Mapping[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(canonical({k: v for k, v in fields.items() if k != "digest"}))
 
 
-def key_of(shape: tuple[int, ...], dtype: str, paths_sha256: str, identity: dict[str, Any]) -> str:
-    """The key of a cache of this shape, dtype and paths."""
-    return key(identity | {"shape": list(shape), "dtype": dtype, "paths": paths_sha256})
+def key_of(
+    shape: tuple[int, ...], dtype: str, paths_sha256: str, identity: dict[str, Any], scales: Scales | None
+) -> str:
+    """The key of a cache of this shape, dtype, paths and scales."""
+    return key(identity | {"shape": list(shape), "paths": paths_sha256} | stored_as(dtype, scales))

@@ -13,6 +13,7 @@ from cache.errors import CacheError
 from cache.format import DIGEST_BYTES, IMAGES_DIGEST_BYTES
 from cache.identity import canonical
 from cache.manifest import MANIFEST, IndexArray, Manifest, RowIndex, Shard, digest_of, key_of
+from cache.scales import Scales, scales_of, scales_problem
 
 MAX_BYTES = 256 << 20
 MAX_SHARDS = 65_536
@@ -20,6 +21,7 @@ FIELDS = {"classes", "digest", "dtype", "format", "identity", "images", "index",
     "paths",
     "shape",
     "shards",
+    "scales",
     "varying",
 }
 SHARD_FIELDS = {"file", "rows", "bytes", "key", "header", "header_at", "fingerprint"}
@@ -70,8 +72,9 @@ def _parsed(data: bytes) -> Manifest:
     if not all(isinstance(name, str) for name in varying) or varying != sorted(set(varying)):
         _refuse("varying", "names in ascending order, each once", repr(varying)[:60])
     paths = _hex("paths", fields["paths"], 64)
-    if key_of(shape, fields["dtype"], paths, fields["identity"]) != _hex("key", fields["key"], 64):
-        _refuse("key", "that of its identity, shape, dtype and paths", "another")
+    scales = _scales(fields["scales"], fields["dtype"], shape[2])
+    if key_of(shape, fields["dtype"], paths, fields["identity"], scales) != _hex("key", fields["key"], 64):
+        _refuse("key", "that of its identity, shape, dtype, paths and scales", "another")
     shards = _shards(fields["shards"])
     index = _index(fields["index"], shape[0], len(classes), fields["labels"])
     if (index is None or index.rows is None) and shards[-1].rows.stop != shape[0]:
@@ -91,7 +94,20 @@ def _parsed(data: bytes) -> Manifest:
         images=bytes.fromhex(_hex("images", fields["images"], 2 * IMAGES_DIGEST_BYTES)),
         shards=shards,
         index=index,
+        scales=scales,
     )
+
+
+def _scales(given: Any, dtype: str, channels: int) -> Scales | None:
+    """Raises: CacheError, ValueError when there are none where the dtype has some, or the other way round."""
+    if given is None and dtype != "int8":
+        return None
+    if given is None or dtype != "int8":
+        _refuse("scales", f"{'an object' if dtype == 'int8' else 'null'} with {dtype}", repr(given)[:60])
+    scales = scales_of(given)
+    if problem := scales_problem(scales, channels):
+        raise CacheError(f"scales: {problem}")
+    return scales
 
 
 def _shards(given: Any) -> tuple[Shard, ...]:

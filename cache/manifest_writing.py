@@ -20,6 +20,7 @@ from cache.identity import differences
 from cache.manifest import IndexArray, Manifest, RowIndex, Shard
 from cache.manifest_checks import plain_name, read_manifest
 from cache.paths import Paths
+from cache.scales import stored_as
 from cache.whole_files import write_whole
 
 
@@ -61,6 +62,7 @@ def write_manifest(
         images=_sha256(image_digests if places is None else image_digests[places]),
         shards=tuple(_listed(found)),
         index=_described(path.stem, arrays) if arrays else None,
+        scales=header.scales,
     )
     with disk.explained(path):
         before = _manifest_at(path)
@@ -102,8 +104,8 @@ def _look(path: Path, shard: Path, header: CacheHeader, number: int, varying: Co
     kept = (own.identity.keys() | header.identity.keys()) - set(varying)
     fields = differences(*({n: h.identity[n] for n in kept if n in h.identity} for h in (own, header)))
     fields += differences(
-        {"dtype": own.dtype, "maps": list(own.shape[1:])},
-        {"dtype": header.dtype, "maps": list(header.shape[1:])},
+        {"maps": list(own.shape[1:])} | stored_as(own.dtype, own.scales),
+        {"maps": list(header.shape[1:])} | stored_as(header.dtype, header.scales),
     )
     if fields:
         raise CacheError(

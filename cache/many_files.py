@@ -161,7 +161,7 @@ class WholeHeader:
         self._manifest, self._files, self._index = manifest, files, index
         self.shape, self.dtype = manifest.shape, manifest.dtype
         self.classes, self.identity, self.notes = manifest.classes, manifest.identity, manifest.notes
-        self.multi_label = manifest.multi_label
+        self.multi_label, self.scales = manifest.multi_label, manifest.scales
 
     @property
     def labels(self) -> Labels:

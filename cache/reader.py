@@ -119,7 +119,8 @@ class FeatureCache(Facts, TorchDataset):
 
     @property
     def features(self) -> Raw:
-        """(N, V, C, H, W) in the storage dtype, memory-mapped; bfloat16 as bit patterns in uint16.
+        """(N, V, C, H, W) in the storage dtype, memory-mapped; bfloat16 as bit patterns in uint16,
+        int8 as the integers (`decode` gives the values).
 
         The map is private: writing to the array changes this process's copy and never the file.
         """

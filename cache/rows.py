@@ -19,7 +19,7 @@ class Rows(NamedTuple):
     """Feature maps and labels, of one row or of n; in a batch of torch's DataLoader both are tensors."""
 
     features: Raw
-    """(C, H, W), of several rows (n, C, H, W): float16 or float32, which bfloat16 becomes."""
+    """(C, H, W), of several rows (n, C, H, W): float16 or float32, which bfloat16 and int8 become."""
     labels: Any
     """An integer, of several rows (n,) int64; multi-label (K,) and (n, K) int8."""
 

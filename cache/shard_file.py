@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from cache.contents import read_digests, read_published
 from cache.disk import read_all
 from cache.errors import CacheError
-from cache.format import DIGESTS, HEADER_DIGESTS, IMAGE_DIGESTS, Layout
+from cache.format import DIGESTS, HEADER_DIGESTS, IMAGE_DIGESTS, PROVENANCE, Layout
 from cache.hdf5_checks import locate
 from cache.header import CacheHeader
 from cache.identity import differences
 from cache.manifest import Manifest, Shard
+from cache.scales import has_scales
 
 _ID = tuple[int, int, int, int]
 
@@ -95,6 +96,7 @@ class ShardFile:
             try:
                 known = read_all(fd, layout[HEADER_DIGESTS].nbytes, layout[HEADER_DIGESTS].offset)
                 digests = read_digests(fd, layout, DIGESTS)
+                provenance = bytes(read_all(fd, layout[PROVENANCE].nbytes, layout[PROVENANCE].offset))
             except (OSError, EOFError) as error:
                 raise CacheError(f"{self.path}: can't be read: {error}") from error
         if xxhash.xxh3_128_digest(bytes(known) + digests.tobytes()) != self.shard.fingerprint:
@@ -104,6 +106,8 @@ class ShardFile:
             raise self._foreign(
                 f"expected {self._manifest.dtype} {wanted}, found {layout.dtype.name} {layout.shape}"
             )
+        if self._manifest.scales is not None and not has_scales(provenance, self._manifest.scales):
+            raise self._foreign("expected the scales that the manifest says, found others")
         return layout, digests
 
     def _open(self) -> int:

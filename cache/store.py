@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cache.dtypes import Raw
 from cache.header import Labels
+from cache.scales import Scales
 
 PAGE = 4096
 AT_ONCE = 64
@@ -35,6 +36,8 @@ class Known(Protocol):
     def identity(self) -> dict[str, Any]: ...
     @property
     def notes(self) -> dict[str, Any]: ...
+    @property
+    def scales(self) -> Scales | None: ...
 
 
 class Store(ABC):

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from cache import disk
 from cache.contents import Contents, opened, read_digests, read_published
 from cache.digests import block_spans, block_state, damaged_blocks
-from cache.dtypes import DTYPES, Raw, Values
+from cache.dtypes import Raw, Values
+from cache.encoding import encoded
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
@@ -40,6 +41,8 @@ class CacheWriter:
     def __init__(self, path: str | Path, header: CacheHeader) -> None:
         self.path = Path(path)
         self.header = header
+        self.saturated = 0
+        """How many of the numbers written here were beyond the range of their scales (int8)."""
         self._begun: _Begun | None = None
 
     def __enter__(self) -> Self:
@@ -89,7 +92,7 @@ class CacheWriter:
         a missing block nor the next, or the disk fails.
         """
         begun = self._begun_by(rows)
-        raw = self.encode(rows, features)
+        raw, saturated = encoded(self.header, rows, features, str(self.path))
         digests = np.ascontiguousarray(image_digests)
         if digests.dtype != np.uint8 or digests.shape != (len(rows), DIGEST_BYTES):
             raise CacheError(
@@ -103,6 +106,7 @@ class CacheWriter:
             begun.state.update(piece)
             begun.image_digests += digests.tobytes()
             begun.end = rows.stop
+            self.saturated += saturated
             if begun.end == whole.stop:
                 disk.write_all(fd, begun.image_digests, digests_at)
                 begun.state.update(begun.image_digests)
@@ -116,24 +120,7 @@ class CacheWriter:
         Raises: CacheError when the shape is another, or a value is NaN, infinite or too large for the dtype
         (naming image and row).
         """
-        shape = (len(rows), *self.header.shape[1:])
-        if features.dtype.kind != "f" or features.shape != shape:
-            raise CacheError(
-                f"{self.path}: features: expected floating point of shape {shape}, "
-                f"found {features.dtype} of shape {features.shape}"
-            )
-        dtype = DTYPES[self.header.dtype]
-        raw = dtype.encode(features)
-        if not dtype.all_finite(raw):
-            where = np.unravel_index(int(np.argmin(dtype.finite(raw))), shape)
-            row, value = rows[int(where[0])], float(features[where])
-            problem = (
-                f"{value:g} is too large for {dtype.name} (at most {dtype.largest:g}); store another dtype"
-                if np.isfinite(value)
-                else f"the trunk computed {value}; look at the image and at the weights"
-            )
-            raise CacheError(f"{self.path}: row {row} ({self.header.paths[row]}): {problem}")
-        return raw
+        return encoded(self.header, rows, features, str(self.path))[0]
 
     def publish(self) -> Path:
         """Give the complete file its name. Raises: CacheError when blocks are missing or the disk fails."""

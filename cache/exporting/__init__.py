@@ -1,1 +1,1 @@
-"""A cache → files that other programs read; numbers stay as they are, bfloat16 becomes float32."""
+"""A cache → files that other programs read; numbers stay as they are, bfloat16 and int8 become float32."""

@@ -29,17 +29,15 @@ def export(cache: FeatureCache, out: Path, watch: Callable[[float], object] = la
     about = {"identity": cache.identity, "notes": cache.notes, "key": cache.key}
     (part / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     np.save(part / "labels.npy", cache.labels)
-    dtype = DTYPES[cache.dtype]
-    is_float = dtype.raw.kind == "f"
-    stored = dtype.raw if is_float else np.dtype("<f4")
+    raw = DTYPES[cache.dtype].raw
+    stored = raw if raw.kind == "f" else np.dtype("<f4")
     with (part / "features.npy").open("wb") as file:
         head = {"descr": stored.str, "fortran_order": False, "shape": exported_shape(cache.shape)}
         np.lib.format.write_array_header_1_0(file, head)
         for start in range(0, len(cache), cache.block_rows):
             rows = np.arange(start, min(start + cache.block_rows, len(cache)))
             cache.verify(rows)
-            raw = cache.read(rows, None)
-            file.write((raw if is_float else dtype.decode(raw)).data)
+            file.write(cache.decode(cache.read(rows, None)).data)
             watch((rows[-1] + 1) / len(cache))
     os.rename(part, out)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from cache.dtypes import DTYPES, Values
+from cache.dtypes import Values
 from cache.errors import CacheError
 from cache.header import CacheHeader
 from cache.importing.labels import encoded
 from cache.importing.source import Source
 from cache.paths import Paths
 from cache.relabelling import relabel
+from cache.scales import Scales, fit_scales, sample_rows
 from cache.writer import CacheWriter
 
 PIECE_BYTES = 32 << 20
@@ -71,9 +72,11 @@ def header_of(source: Source, split: str, made_by: str, dtype: str | None) -> Ca
             f"{source.name}: expected fewer validation rows than {images:,}, found {source.val_rows:,}"
         )
     width = len(str(images - 1))
+    stored = dtype or ("float32" if source.dtype == "float64" else source.dtype)
     return CacheHeader(
         shape=source.shape,
-        dtype=dtype or ("float32" if source.dtype == "float64" else source.dtype),
+        dtype=stored,
+        scales=_scales(source) if stored == "int8" else None,
         labels=labels,
         classes=classes,
         paths=source.paths or Paths(f"{split}/{row:0{width}}" for row in range(images)),
@@ -86,6 +89,17 @@ def header_of(source: Source, split: str, made_by: str, dtype: str | None) -> Ca
         },
         notes={"provenance": "imported: what made the features is somebody's word", "source": source.name},
     )
+
+
+def _scales(source: Source) -> Scales:
+    """Scales of a sample spread evenly over the rows. Raises: CacheError."""
+
+    def read(row: int) -> Values:
+        values = source.read(range(row, row + 1))
+        _refuse_infinite(source.name, range(row, row + 1), values)
+        return values
+
+    return fit_scales(map(read, sample_rows(source.shape[0])))
 
 
 def digest_of(files: Sequence[Path]) -> str:
@@ -101,22 +115,23 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def _write_block(source: Source, writer: CacheWriter, rows: range) -> None:
-    dtype = DTYPES[writer.header.dtype]
+    dtype = writer.header.storage
     step = max(1, PIECE_BYTES // (8 * int(np.prod(source.shape[1:]))))
     for start in range(rows.start, rows.stop, step):
         some = range(start, min(start + step, rows.stop))
         values = source.read(some)
-        _refuse_infinite(source, writer.header, some, values)
+        _refuse_infinite(source.name, some, values, writer.header)
         raw = dtype.encode(values).reshape(len(some), -1)
         digests = b"".join(xxh3_128_digest(row.tobytes()) for row in raw)
         writer.write(some, values, np.frombuffer(digests, np.uint8).reshape(-1, 16))
 
 
-def _refuse_infinite(source: Source, header: CacheHeader, rows: range, values: Values) -> None:
+def _refuse_infinite(name: str, rows: range, values: Values, header: CacheHeader | None = None) -> None:
     good = np.isfinite(values).reshape(len(rows), -1).all(1)
     if not good.all():
         row = rows[int(good.argmin())]
+        which = f" ({header.paths[row]})" if header else ""
         raise CacheError(
-            f"{source.name}: row {row} ({header.paths[row]}): features: expected finite numbers, found "
+            f"{name}: row {row}{which}: features: expected finite numbers, found "
             "NaN or infinity; leave the row out or compute it again"
         )

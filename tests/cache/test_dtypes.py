@@ -13,6 +13,7 @@ from support.samples import extract, features, header
 
 from cache import DTYPES, FeatureCache
 
+FLOATS = [name for name, dtype in DTYPES.items() if dtype.raw.kind != "i"]
 ANY_FLOAT32 = hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(width=32))
 
 
@@ -21,7 +22,7 @@ def bits(values: np.ndarray) -> np.ndarray:
 
 
 @given(ANY_FLOAT32)
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", FLOATS)
 def test_encoding_rounds_as_torch_does(name: str, values: np.ndarray) -> None:
     raw = DTYPES[name].encode(values)
     expected = torch.from_numpy(values).to(getattr(torch, name))
@@ -48,7 +49,7 @@ def test_long_patterns_around_infinity_are_finite_or_not_as_in_torch(sign: int) 
         assert DTYPES["float32"].all_finite(raw) == torch.from_numpy(raw).isfinite().all(), hex(pattern)
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", FLOATS)
 def test_no_numbers_are_all_finite(name: str) -> None:
     assert DTYPES[name].all_finite(np.zeros((0, 2), DTYPES[name].raw))
 
@@ -70,7 +71,7 @@ def test_bfloat16_rounds_halves_to_even_at_every_pattern() -> None:
         assert np.array_equal(DTYPES["bfloat16"].encode(values), expected)
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", FLOATS)
 def test_largest_is_the_last_finite_value(name: str) -> None:
     dtype = DTYPES[name]
     largest = np.array([dtype.largest], np.float64)
@@ -80,10 +81,11 @@ def test_largest_is_the_last_finite_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DTYPES)
-def test_plain_h5py_reads_real_numbers(name: str, tmp_path: Path) -> None:
+def test_plain_h5py_reads_what_the_format_says(name: str, tmp_path: Path) -> None:
     made = header(5, dtype=name)
     path = extract(tmp_path / "train.h5", made)
-    expected = DTYPES[name].decode(DTYPES[name].encode(features(made, range(5))))
+    raw = made.storage.encode(features(made, range(5)))
+    expected = raw if name == "int8" else made.storage.decode(raw)
     with h5py.File(path) as file:
         dataset = file["features"]
         assert isinstance(dataset, h5py.Dataset)

@@ -159,6 +159,5 @@ def test_whatever_a_header_can_hold_comes_back(made: Any, tmp_path_factory: pyte
     assert cache.identity == made.identity
     assert cache.notes == made.notes
     assert cache.key == made.key
-    dtype = DTYPES[made.dtype]
-    assert np.array_equal(cache.features, dtype.encode(features(made, range(made.shape[0]))))
+    assert np.array_equal(cache.features, made.storage.encode(features(made, range(made.shape[0]))))
     assert np.array_equal(cache.image_digests, image_digests(range(made.shape[0])))

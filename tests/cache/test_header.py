@@ -20,7 +20,7 @@ def make(**changes: Any) -> CacheHeader:
         ({"views": 0}, "every size is at least 1"),
         ({"map_shape": (4, 0, 3)}, "every size is at least 1"),
         ({"map_shape": (4, 3)}, "expected \\(images, views, channels, rows, columns\\)"),
-        ({"dtype": "int8"}, "expected one of float16, float32, bfloat16, found 'int8'"),
+        ({"dtype": "int4"}, "expected one of float16, float32, bfloat16, int8, found 'int4'"),
         ({"labels": np.zeros(3)}, "expected 4 integers, found float64 of shape \\(3,\\)"),
         ({"labels": np.zeros(4)}, "expected 4 integers, found float64"),
         ({"labels": np.array([0, 1, 2, 3])}, "expected 0 to 2, found 3 in row 3"),

@@ -92,6 +92,7 @@ STRUCTURES: dict[str, tuple[str, Maker | None, str]] = {
     "big-endian label": ("labels", array((3,), ">i8"), NO_LABEL_TYPE),
     "float64": ("features", array(MAP, "<f8"), "found another type"),
     "integers": ("features", array(MAP, "<i2"), "found another type"),
+    "int8 in version 1": ("features", array(MAP, "i1"), "or bfloat16, found another type"),
     "int32 labels": ("labels", array((3,), "<i4"), NO_LABEL_TYPE),
     "unsigned labels": ("labels", array((3,), "<u8"), NO_LABEL_TYPE),
     "signed digest": ("digests", array((1, 16), "i1"), "expected uint8, found another type"),

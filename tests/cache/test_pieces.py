@@ -17,7 +17,7 @@ def write(writer: CacheWriter, rows: range) -> None:
     writer.write(rows, features(writer.header, rows), image_digests(rows))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int8"])
 @pytest.mark.parametrize("size", [1, 300, 1023, 1024])
 def test_pieces_of_any_size_give_the_same_file(size: int, dtype: str, tmp_path: Path) -> None:
     made = header(1300, views=2, dtype=dtype)

@@ -53,6 +53,7 @@ def bases(folder: Path) -> list[Base]:
         header(3, map_shape=(16, 4, 4)),
         header(2, views=2, map_shape=(1, 3, 2), dtype="bfloat16", notes={}),
         header(3, labels=several_labels(3)),
+        header(3, map_shape=(3, 2, 2), dtype="int8"),
         header(1030, map_shape=(1, 1, 1), dtype="float32", paths=[f"{i:x}" for i in range(1030)]),
     ]
     found = []

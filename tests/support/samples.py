@@ -27,7 +27,15 @@ def header(
         "identity": IDENTITY,
         "notes": {"skipped": ["train/0/broken.png"]},
     }
+    if changes.get("dtype") == "int8":
+        fields["scales"] = some_scales(map_shape[0])
     return CacheHeader(**fields | changes)
+
+
+def some_scales(channels: int) -> NDArray[np.float32]:
+    """(2, channels): 8 in 255 steps, less than that by channel, zero points from -128 to 127."""
+    steps = 8 / 255 / (1 + np.arange(channels) / 8)
+    return np.stack([steps, -128 + np.arange(channels) * 255 // max(1, channels - 1)]).astype(np.float32)
 
 
 def several_labels(rows: int = 2500, classes: int = 3) -> NDArray[np.int8]:
