@@ -32,7 +32,7 @@ def far(url: str, weights: Path, cache: Path, **other: object) -> ExtractConfig:
         dataset=f"folder:{url}",
         weights=str(weights),
         cache=str(cache),
-        **{"workers": 1, "dtype": "float32", **other},  # type: ignore[arg-type]
+        **{"decoders": 1, "dtype": "float32", **other},  # type: ignore[arg-type]
     )
 
 
@@ -91,7 +91,7 @@ def test_a_cache_is_equal_whatever_the_server_does(photos: Path, weights: Path, 
         extract(far(served.url, weights, tmp_path / "far"))
         assert sum(count > 2 for count in served.asked.values()) > 20
     assert_equal(tmp_path / "far", tmp_path / "near")
-    extract(far(in_memory(photos, "photos"), weights, tmp_path / "memory", workers=2))
+    extract(far(in_memory(photos, "photos"), weights, tmp_path / "memory", decoders=2))
     assert_equal(tmp_path / "memory", tmp_path / "near")
 
 
@@ -102,7 +102,7 @@ def test_processes_get_bytes(
     monkeypatch.setattr(pool, "THREADS", 1)
     monkeypatch.setattr(pool, "PROCESS_IMAGES", 1)
     extract(settings(photos, weights, tmp_path / "near"))
-    extract(far(in_memory(photos, "to-processes"), weights, tmp_path / "far", workers=2))
+    extract(far(in_memory(photos, "to-processes"), weights, tmp_path / "far", decoders=2))
     assert_equal(tmp_path / "far", tmp_path / "near")
 
 
