@@ -35,7 +35,8 @@ class Entry(NamedTuple):
     state: str
     """finished, running, interrupted, diverged, or broken."""
     facts: dict[str, Any]
-    """Column → value: dataset, trunk, head, crops, score (per cent), low, high, images, test, mb, seconds;
+    """Column → value: dataset, trunk, head, crops, score (per cent), low, high, images, loss (these
+    five of validation), test, mb, seconds;
     `problem` of a broken one."""
     settings: dict[str, Any]
     """The other settings in config.json."""
@@ -116,6 +117,7 @@ def _scored(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "low": low,
         "high": high,
         "images": summary.get("val_images"),
+        "loss": _number(summary.get("val_loss")),
         "test": test,
         "mb": round((folder / HEAD).stat().st_size / 1e6, 3) if (folder / HEAD).exists() else None,
         "seconds": _number(summary.get("seconds")),

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -44,13 +45,19 @@ def standings(found: Sequence[Entry]) -> list[Standing]:
     """The finished runs that have a validation score, in groups of the same images; the group with the
     highest score first. A run whose config.json can't be read is in none."""
     groups: dict[str, list[Entry]] = {}
-    for entry in sorted(filter(is_scored, found), key=lambda entry: -entry.facts["score"]):
+    for entry in sorted(filter(is_scored, found), key=_rank):
         try:
             images = json.dumps([entry.facts["metric"], *images_of(entry)])
         except (RunError, RecursionError):
             continue
         groups.setdefault(images, []).append(entry)
     return [_standing(*group) for group in groups.values()]
+
+
+def _rank(entry: Entry) -> tuple[float, float]:
+    """The higher score first, of equal ones the lower loss, as leaderboards have it."""
+    loss = entry.facts["loss"]
+    return -entry.facts["score"], inf if loss is None else loss
 
 
 def is_scored(entry: Entry) -> bool:
