@@ -116,7 +116,7 @@ def _test_words(group: Standing) -> str:
     others = sum(entry.facts["test"] is not None for entry, _ in group.others)
     more = f"; {others} of the others were" if others else ""
     return (
-        f"It was not scored on the test split{more}. This is its validation score, by which it was chosen, so "
+        f"It was not scored on the test split{more}. This is its validation score, by which it was chosen: "
         "it is a little too good, the more so the more runs there are. evaluate.py scores it on test images."
     )
 

@@ -17,7 +17,7 @@ from pipeline.runs.score import DRAWS
 
 READ = (CONFIG, SUMMARY, METRICS, DRAWS, "eval/metrics.json", "eval/predictions.npz", "eval/regions.json")
 """The files of a run that a report reads."""
-NUMBERS = ("score", "low", "high", "images", "test", "mb", "seconds")
+NUMBERS = ("score", "low", "high", "images", "loss", "test", "mb", "seconds")
 
 
 def collect(folders: Iterable[Path]) -> list[Entry]:

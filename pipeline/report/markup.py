@@ -76,3 +76,8 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     """A text without its middle, if it is longer than this."""
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def scroll(table: Markup, label: str) -> Markup:
+    """A table that is scrolled where it is too large, by keys as well."""
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=shortened(label))

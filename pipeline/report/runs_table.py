@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.report.markup import Markup, element, name, shortened
+from pipeline.report.markup import Markup, element, name, scroll, shortened
 from pipeline.runs.ledger import Entry
 from pipeline.runs.listing import COLUMNS, TITLES, differing, fields_of
 from pipeline.runs.table import number
@@ -36,7 +36,7 @@ def runs_table(found: Sequence[Entry], labels: Mapping[Path, str]) -> Markup:
         "section",
         element("h2", "All runs", id="runs"),
         _controls(found),
-        element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of all runs"),
+        scroll(table, "Table of all runs"),
     )
 
 

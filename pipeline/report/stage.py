@@ -3,16 +3,22 @@
 run folders (+ their caches and datasets, where these are there) → one HTML file
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.checks import some
 from pipeline.config import ReportConfig
+from pipeline.errors import RunError
+from pipeline.evaluation.scored import Predictions
 from pipeline.files import write_text
 from pipeline.report.answer import answer, counted
+from pipeline.report.calibration import calibration
+from pipeline.report.classes import confused, per_class
 from pipeline.report.collect import collect, labels_of
 from pipeline.report.curves import curves
-from pipeline.report.markup import Markup, shortened
+from pipeline.report.differences import differences, score
+from pipeline.report.kept import has_kept, read_kept
+from pipeline.report.markup import Markup, element, name, shortened
 from pipeline.report.page import page
 from pipeline.report.runs_table import runs_table
 from pipeline.runs.ledger import Entry
@@ -27,18 +33,69 @@ def write_report(config: ReportConfig) -> Path:
     found = collect(map(Path, config.run))
     labels = labels_of(found)
     groups = sorted(standings(found), key=len, reverse=True)  # of equal ones the higher score comes first
-    first = _members(groups[0]) if groups else found
-    sections: list[tuple[str, str, Markup | None]] = [
-        ("answer", "Answer", answer(groups, found, labels)),
-        ("runs", "Runs", runs_table(found, labels)),
-        ("curves", "Learning curves", curves(first, labels)),
-    ]
-    made = [(place, word, content) for place, word, content in sections if content is not None]
+    parts = _sections(groups, found, labels)
+    made = [(place, word, content) for place, word, content in parts if content is not None]
     text = page(_title(groups), _summary(found), made)
     out = Path(config.out)
     write_text(out, text)
     print(f"{out}: {len(found):,} runs, {len(text.encode()) / 1e6:.2f} MB")
     return out
+
+
+def _sections(
+    groups: Sequence[Standing], found: Sequence[Entry], labels: Mapping[Path, str]
+) -> Iterator[tuple[str, str, Markup | None]]:
+    """(id, word for the menu, content) of each section, in their order; None where there is nothing to show.
+
+    From the differences on they are about one run: the best by validation that was evaluated.
+    """
+    first = _members(groups[0]) if groups else found
+    yield "answer", "Answer", answer(groups, found, labels)
+    yield "runs", "Runs", runs_table(found, labels)
+    yield "curves", "Learning curves", curves(first, labels)
+    if not groups:
+        return
+    shown, kept, problems = _evaluated(first)
+    yield "differences", "Differences", differences(groups[0], shown, kept, labels)
+    yield "test", "Test images", _looked_at(shown, kept, problems, groups[0], labels)
+    if kept is not None:
+        yield "classes", "Classes", per_class(kept)
+        yield "confusion", "Confusion", confused(kept)
+        yield "calibration", "Calibration", calibration(kept)
+
+
+def _evaluated(first: Sequence[Entry]) -> tuple[Entry, Predictions | None, list[str]]:
+    """The run with the highest validation score that evaluate.py scored, what it kept, and why others were
+    passed over; the best run if there is none."""
+    problems = []
+    for entry in filter(has_kept, first):
+        try:
+            return entry, read_kept(entry.folder), problems
+        except RunError as error:
+            problems.append(str(error))
+    return first[0], None, problems
+
+
+def _looked_at(
+    shown: Entry,
+    kept: Predictions | None,
+    problems: Sequence[str],
+    group: Standing,
+    labels: Mapping[Path, str],
+) -> Markup:
+    """Which run's test images the following sections are about, and why it is not the best one."""
+    if kept is None:
+        words: list[Markup | str] = [
+            "None of these runs was scored on the test split, so there is nothing to show of test images: "
+            "evaluate.py scores one, and this report then shows what it got wrong."
+        ]
+    else:
+        words = ["All that follows is about ", name(str(labels[shown.folder])), f" on {len(kept.labels):,} "]
+        words += [f"test images: {group.metric} {score(kept):.2f} %."]
+        if shown.folder != group.best.folder:
+            words += [" Of the runs that were evaluated it has the highest validation score."]
+    lines = [element("p", problem, class_="problem") for problem in problems]
+    return element("section", element("h2", "Test images", id="test"), element("p", words), lines)
 
 
 def _members(group: Standing) -> list[Entry]:

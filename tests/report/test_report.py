@@ -4,12 +4,12 @@ import base64
 import hashlib
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.evaluating import head, settings, write_cache
+from support.reporting import Rows, page_of, section, text_of
 
 from pipeline.config import ReportConfig, SweepConfig
 from pipeline.errors import RunError
@@ -37,45 +37,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def runs(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made / "runs", tmp_path / "runs")
-
-
-class Rows(HTMLParser):
-    """The texts of the cells of each line of a page's tables."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.inside = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.inside = True
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = self.inside and tag not in ("td", "th")
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.rows[-1][-1] += data
-
-
-def page_of(runs: Path, **changed: Any) -> str:
-    out = runs.parent / "report.html"
-    given: dict[str, Any] = {"run": (str(runs),), "out": str(out), **changed}
-    assert write_report(ReportConfig(**given)) == out
-    return out.read_text(encoding="utf-8")
-
-
-def text_of(markup: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", markup))
-
-
-def section(page: str, place: str) -> str:
-    return next(part for part in page.split("<section")[1:] if f'id="{place}"' in part).split("</section>")[0]
 
 
 def test_the_best_run_comes_first_with_its_scores_and_what_it_is_compared_with(runs: Path) -> None:
