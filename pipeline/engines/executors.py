@@ -27,6 +27,10 @@ class Engine(NamedTuple):
 
 ENGINES = {
     "local": Engine("pipeline.engines.local"),
+    "torchrun": Engine("pipeline.engines.torchrun_workers"),
+    "submitit": Engine("pipeline.engines.submitit_workers", "submitit"),
+    "dask": Engine("pipeline.engines.dask_workers", "distributed"),
+    "ray": Engine("pipeline.engines.ray_workers", "ray"),
 }
 
 

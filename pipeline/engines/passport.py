@@ -10,11 +10,10 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import RunError, naming
 
@@ -76,16 +75,6 @@ def _mark(folder: Path) -> Iterator[str]:
         yield str(path)
     finally:
         path.unlink(missing_ok=True)
-
-
-def run_with(wanted: Passport, task: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], Any]:
-    """A picklable call of a task that checks the worker first."""
-    return functools.partial(_run, wanted, task, *args, **kwargs)
-
-
-def _run(wanted: Passport, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    wanted.check()
-    return task(*args, **kwargs)
 
 
 @functools.cache

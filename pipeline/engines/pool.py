@@ -5,7 +5,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import LifoQueue
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from pipeline.engines.passport import Passport, run_with
+from pipeline.engines.outcome import Outcome, Task, task_of
+from pipeline.engines.passport import Passport
 from pipeline.errors import UserError
 
 P = ParamSpec("P")
@@ -19,10 +20,10 @@ class WorkerError(UserError):
 class Worker(Protocol):
     """A place where one task at a time runs: a process, or a slot of a cluster."""
 
-    def run(self, task: Callable[[], Any]) -> Any:
-        """Do a task, in a new process if the last one is gone; gives or raises what it gives or raises.
+    def run(self, task: Task) -> Outcome:
+        """Do a task, in a new process if the last one is gone.
 
-        Raises: WorkerError when the worker dies with it, UserError when no other can be had.
+        Raises: WorkerError when the worker dies with it, another UserError when none can be had.
         """
         ...
 
@@ -46,7 +47,7 @@ class WorkerPool(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a function called by a worker: it, its arguments and its result must be picklable."""
-        return self._threads.submit(self._run, run_with(self._passport, fn, *args, **kwargs))
+        return self._threads.submit(self._run, task_of(self._passport, fn, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks, and end the workers once those that were given are done."""
@@ -61,11 +62,11 @@ class WorkerPool(Executor):
         for worker in self._workers:
             worker.stop()
 
-    def _run(self, task: Callable[[], T]) -> T:
+    def _run(self, task: Task) -> Any:
         worker = self._idle.get()
         try:
             if self._is_stopped:
                 raise WorkerError("the workers were stopped")
-            return worker.run(task)
+            return worker.run(task).result()
         finally:
             self._idle.put(worker)

@@ -27,31 +27,27 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     return request.param
 
 
-def test_an_engine_gives_what_a_loop_gives(engine: str, tmp_path: Path) -> None:
-    """The workers of one executor, for to start some takes seconds."""
-    with open_executor(engine, 2, [tmp_path / "made"]) as executor:
-        assert list(executor.map(tasks.square, range(7))) == [number * number for number in range(7)]
-        assert executor.submit(tasks.directory).result() == str(tmp_path)
-        with pytest.raises(ValueError, match=r"^a task's own error$"):
-            executor.submit(tasks.refuse, "a task's own error").result()
-        (mark,) = (tmp_path / "made").iterdir()
-        mark.unlink()  # as on a machine that has another folder of this name
-        with pytest.raises(
-            RunError, match=rf"worker on \S+ doesn't see what is written into {tmp_path}/made"
-        ):
-            executor.submit(tasks.square, 1).result()
-    assert not list((tmp_path / "made").iterdir())
-
-
-def test_a_worker_that_dies_fails_its_own_task_and_another_takes_its_place(
+def test_an_engine_gives_what_a_loop_gives_and_a_worker_that_dies_fails_its_own_task(
     engine: str, tmp_path: Path
 ) -> None:
-    with open_executor(engine, 2) as executor:
+    """In one executor, for to start the workers of some takes seconds."""
+    with open_executor(engine, 2, [tmp_path / "made"]) as executor:
+        assert list(executor.map(tasks.square, range(3))) == [0, 1, 4]
         lost, other = executor.submit(tasks.die), executor.submit(tasks.square, 3)
+        where, wrong = executor.submit(tasks.directory), executor.submit(tasks.refuse, "a task's own error")
         with pytest.raises(WorkerError):
             lost.result()
         assert other.result() == 9
-        assert list(executor.map(tasks.square, range(4))) == [0, 1, 4, 9]
+        assert where.result() == str(tmp_path)
+        with pytest.raises(ValueError, match="own error") as caught:
+            wrong.result()
+        assert str(caught.value) == "a task's own error"
+        assert "in refuse" in caught.value.__notes__[0]  # where in the worker
+        (mark,) = (tmp_path / "made").iterdir()
+        mark.unlink()  # as on a machine that has another folder of this name
+        with pytest.raises(RunError, match=rf"^the worker on \S+ doesn't see .* {tmp_path}/made; give"):
+            executor.submit(tasks.square, 1).result()
+    assert not list((tmp_path / "made").iterdir())
 
 
 def test_an_exception_ends_the_workers_at_once(engine: str, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Workers of dask: those of a running scheduler, or of a cluster of processes on this machine.
+
+The scheduler's address stands in DASK_SCHEDULER_ADDRESS, as dask itself has it.
+"""
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
+
+import dask.config
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+
+from pipeline.engines.outcome import Outcome, Task
+from pipeline.engines.pool import WorkerError
+from pipeline.engines.sharing import share_machine
+from pipeline.errors import RunError
+
+ADDRESS = "DASK_SCHEDULER_ADDRESS"
+SECONDS = 20
+"""How long to wait for a scheduler that doesn't answer, or that has no workers."""
+
+
+@contextmanager
+def open_workers(count: int) -> Iterator[list["DaskWorker"]]:
+    """So many tasks at a time. Raises: RunError when the scheduler can't be reached or has no workers."""
+    address = os.environ.get(ADDRESS)
+    with ExitStack() as stack:
+        if not address:
+            # A task that ended its worker is given to no other; workers may have processes that decode.
+            own = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.daemon": False}
+            stack.enter_context(dask.config.set(own))
+            quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+            cluster = LocalCluster(n_workers=count, threads_per_worker=1, **quiet)
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
+        else:
+            client = stack.enter_context(_connected(address))
+        yield [DaskWorker(client, None if address else count) for _ in range(count)]
+
+
+def _connected(address: str) -> Client:
+    try:
+        client = Client(address, timeout=SECONDS)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{ADDRESS}: no scheduler of dask answers at {address}; start one with `dask scheduler`, or "
+            "unset the variable to work on this machine"
+        ) from error
+    try:
+        client.wait_for_workers(1, SECONDS)
+    except TimeoutError as error:
+        client.close()
+        raise RunError(f"{address}: has no workers; start some with `dask worker {address}`") from error
+    return client
+
+
+class DaskWorker:
+    """Whichever worker of the cluster takes the task. `own`: how many it has, when we started it."""
+
+    def __init__(self, client: Client, own: int | None) -> None:
+        self._client, self._own = client, own
+        self._future: Future | None = None
+
+    def run(self, task: Task) -> Outcome:
+        self._future = self._client.submit(_run, task, self._own, pure=False, retries=0)
+        try:
+            return self._future.result()
+        except KilledWorker:
+            raise WorkerError("its process was killed") from None
+        except CancelledError:
+            raise WorkerError("it was stopped, or the scheduler is gone") from None
+        finally:
+            self._future = None
+
+    def stop(self) -> None:
+        if self._future is not None:
+            self._future.cancel()
+
+
+def _run(task: Task, own: int | None) -> Outcome:
+    if own is not None:
+        share_machine(int(get_worker().name), own)
+    else:  # or its processes could have none that decode
+        multiprocessing.current_process()._config["daemon"] = False  # pyright: ignore[reportAttributeAccessIssue]
+    return task()

@@ -1,0 +1,62 @@
+"""A rank of torchrun that does tasks; `pipeline.engines.torchrun_workers` starts it, as a module."""
+
+import os
+import pickle
+import signal
+import socket
+import threading
+from multiprocessing.connection import Client, Connection
+from queue import SimpleQueue
+
+PLACE, KEY = "TENCROP_SOCKET", "TENCROP_SOCKET_KEY"
+"""Variables with the path of the socket where tasks come from, and its key."""
+TERMINATED = b"terminated"
+"""The answer of a rank that torchrun ends because another one died."""
+
+
+def main() -> None:
+    """Do tasks, one after the other, until nobody gives any more."""
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo")  # all ranks are there, or none
+    number = torch.distributed.get_rank()
+    torch.distributed.barrier()
+    if torch.cuda.device_count() > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    connection = Client(os.environ.pop(PLACE), "AF_UNIX", authkey=os.environ.pop(KEY).encode())
+    _tell_when_terminated(connection)
+    connection.send(number)
+    tasks = SimpleQueue[bytes]()
+    threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
+    while True:
+        outcome = pickle.loads(tasks.get())()
+        connection.send_bytes(pickle.dumps(outcome))
+
+
+def _receive(connection: Connection, tasks: SimpleQueue[bytes]) -> None:
+    """Queue what comes. End the process, in whatever task it is, when the other side is gone."""
+    try:
+        while True:
+            tasks.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _tell_when_terminated(connection: Connection) -> None:
+    """Answer SIGTERM at once, though this process may be in the middle of a long product."""
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+
+    def tell() -> None:
+        while signal.SIGTERM not in woken.recv(1):
+            pass
+        connection.send_bytes(TERMINATED)
+        os._exit(1)
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Workers of ray: those of the cluster at RAY_ADDRESS, or of one that is started on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
+import ray
+from ray.exceptions import RayError
+
+from pipeline.engines.outcome import Outcome, Task
+from pipeline.engines.pool import WorkerError
+from pipeline.engines.processes import cores
+from pipeline.engines.sharing import shared_cores
+from pipeline.errors import RunError
+
+ADDRESS = "RAY_ADDRESS"
+STORE_BYTES = 80 << 20
+"""For what is sent between processes: configurations and outcomes, no arrays."""
+
+
+@contextmanager
+def open_workers(count: int) -> Iterator[list["RayWorker"]]:
+    """So many tasks at a time, each with a CPU of the cluster's, and with a GPU where it has some.
+
+    Raises: RunError when the cluster can't be reached.
+    """
+    address = os.environ.get(ADDRESS)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    cpus = 1 if address else max(cores() // count, 1)
+    try:
+        if address:
+            ray.init(address, **quiet)
+        else:
+            own = {"num_cpus": cpus * count, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+            ray.init("local", **own, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{ADDRESS}: no cluster of ray answers at {address}; start one with `ray start --head`, or unset "
+            "the variable to work on this machine"
+        ) from error
+    try:
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        call = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_run)
+        shared = None if address else shared_cores(count)
+        yield [RayWorker(call, shared) for _ in range(count)]
+    finally:
+        ray.shutdown()
+
+
+class RayWorker:
+    """Whichever process of the cluster takes the task; `environment` is set there before."""
+
+    def __init__(self, call: Any, environment: dict[str, str] | None) -> None:
+        self._call, self._environment = call, environment
+        self._reference: Any = None
+
+    def run(self, task: Task) -> Outcome:
+        self._reference = self._call.remote(task, self._environment)
+        try:
+            return ray.get(self._reference)
+        except RayError as error:
+            raise WorkerError(f"its process was killed ({type(error).__name__})") from None
+        finally:
+            self._reference = None
+
+    def stop(self) -> None:
+        if self._reference is not None:
+            ray.cancel(self._reference, force=True)
+
+
+def _run(task: Task, environment: dict[str, str] | None) -> Outcome:
+    os.environ.update(environment or {})
+    return task()

@@ -1,0 +1,71 @@
+"""Workers that are jobs: of SLURM where there is one, else of submitit's own, which are processes here.
+
+A task is a job of its own. What a job gets is said by the variables that sbatch reads, such as
+SBATCH_PARTITION, SBATCH_TIMELIMIT and SBATCH_GPUS. Jobs and what they print lie in artifacts/submitit.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from submitit import AutoExecutor, Job
+from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+
+from pipeline.engines.outcome import Outcome, Task
+from pipeline.engines.pool import WorkerError
+from pipeline.engines.sharing import shared_cores
+from pipeline.errors import RunError
+
+FOLDER = Path("artifacts/submitit")
+MINUTES = 24 * 60
+"""A job's limit, unless SBATCH_TIMELIMIT gives another; submitit's own is five minutes."""
+
+
+@contextmanager
+def open_workers(count: int) -> Iterator[list["JobWorker"]]:
+    """So many jobs at a time."""
+    executor = AutoExecutor(FOLDER)
+    executor.update_parameters(timeout_min=MINUTES, name="tencrop")
+    shared = shared_cores(count) if executor.cluster == "local" else None
+    one_by_one = threading.Lock()
+    yield [JobWorker(executor, one_by_one, shared) for _ in range(count)]
+
+
+class JobWorker:
+    """A job for each task; `environment` is set there before."""
+
+    def __init__(
+        self, executor: AutoExecutor, lock: threading.Lock, environment: dict[str, str] | None
+    ) -> None:
+        self._executor, self._lock, self._environment = executor, lock, environment
+        self._job: Job[Outcome] | None = None
+
+    def run(self, task: Task) -> Outcome:
+        try:
+            with self._lock:
+                self._job = job = self._executor.submit(_run, task, self._environment)
+        except (FailedSubmissionError, FailedJobError) as error:
+            raise RunError(f"sbatch: the job wasn't accepted: {_first_line(error)}") from error
+        try:
+            return job.result()
+        except UncompletedJobError:
+            raise WorkerError(
+                f"its job {job.job_id} ended early; {job.paths.stderr} has what it said"
+            ) from None
+        finally:
+            self._job = None
+
+    def stop(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+
+
+def _run(task: Task, environment: dict[str, str] | None) -> Outcome:
+    os.environ.update(environment or {})
+    return task()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
