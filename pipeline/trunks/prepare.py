@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from pipeline.errors import ConfigError, out_of_memory
 from pipeline.trunks.base import Trunk, scale_and_shift
 from pipeline.trunks.fuse import fuse
+from pipeline.trunks.precision import choose_precision
 
 FUSED_TOLERANCE = 5e-4
 """How far a map of a fused trunk may be off, as a fraction of its largest value."""
@@ -30,10 +31,11 @@ class PreparedTrunk(nn.Module):
     for several layers in one run."""
 
     def __init__(self, trunk: Trunk, device: torch.device, precision: str = "auto") -> None:
-        """`precision` is float32, float16, bfloat16 or auto: float16 on a GPU, float32 elsewhere."""
+        """`precision` is float32, float16, bfloat16 or auto: float16 on a GPU if the trunk bears it, float32
+        elsewhere."""
         super().__init__()
         if precision == "auto":
-            precision = "float16" if device.type == "cuda" else "float32"
+            precision = choose_precision(trunk, device)
         self.device, self.precision, self.dtype = device, precision, getattr(torch, precision)
         self.transform = trunk.transform
         self.best_batch = 32 if device.type == "cpu" else 512
