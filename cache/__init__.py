@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from cache.sharding import shard_header as shard_header
     from cache.sharding import shard_paths as shard_paths
     from cache.sharding import shard_ranges as shard_ranges
+    from cache.splits import missing_shards as missing_shards
     from cache.splits import split_path as split_path
+    from cache.under_way import rows_there as rows_there
     from cache.writer import CacheWriter as CacheWriter
     from cache.writer import Status as Status
 
@@ -40,9 +42,11 @@ _MODULES = {
     "relabel": "relabelling",
     "Rows": "rows",
     "fit_scales": "scales",
+    "rows_there": "under_way",
     "shard_header": "sharding",
     "shard_paths": "sharding",
     "shard_ranges": "sharding",
+    "missing_shards": "splits",
     "split_path": "splits",
     "CacheWriter": "writer",
     "Status": "writer",

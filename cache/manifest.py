@@ -12,6 +12,7 @@ from cache.identity import canonical, key
 from cache.scales import Scales, as_json, stored_as
 
 MANIFEST = "ten-crop-manifest/1"
+SUFFIX = ".json"  # of a manifest's name
 
 
 @dataclass(frozen=True)

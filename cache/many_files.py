@@ -4,6 +4,7 @@ What is asked of it is shared out among the files. The structure of a file is re
 that opening takes as long as finding out that all of them are there.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from cache.dtypes import DTYPES, Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, block_count
 from cache.gather import gather
-from cache.header import Labels
+from cache.header import CacheHeader, Labels
 from cache.index_file import IndexFile
 from cache.manifest import Manifest
 from cache.manifest_checks import read_manifest
@@ -60,6 +61,19 @@ class ManyFiles(Store):
     @property
     def header(self) -> "WholeHeader":
         return self._header
+
+    def whole_header(self) -> CacheHeader:
+        """The header that a single file of all these rows has. Raises: CacheError as `WholeHeader.paths`."""
+        own = self._header
+        return dataclasses.replace(
+            self.files[0].header(),
+            shape=own.shape,
+            labels=own.labels,
+            paths=own.paths,
+            classes=own.classes,
+            identity=own.identity,
+            notes=own.notes,
+        )
 
     def places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         return rows if self.index.rows is None else self.index.rows[rows]

@@ -21,12 +21,11 @@ from cache.dtypes import DTYPES, Raw
 from cache.facts import Facts
 from cache.format import BLOCK_ROWS
 from cache.loading import Batch, remember, values
+from cache.manifest import SUFFIX
 from cache.many_files import ManyFiles
 from cache.one_file import OneFile
 from cache.rows import Index, Rows, TorchDataset, Views, checked, indexed, places
 from cache.store import Store
-
-MANIFEST_SUFFIX = ".json"
 
 
 class FeatureCache(Facts, TorchDataset):
@@ -77,7 +76,7 @@ class FeatureCache(Facts, TorchDataset):
 
     @cached_property
     def _store(self) -> Store:
-        kind = ManyFiles if self.path.suffix == MANIFEST_SUFFIX else OneFile
+        kind = ManyFiles if self.path.suffix == SUFFIX else OneFile
         return kind(self.path, self._fingerprint)
 
     def _stored(self) -> Store:

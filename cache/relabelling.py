@@ -7,18 +7,24 @@ from cache import disk
 from cache.contents import opened, read_published
 from cache.digests import check_blocks
 from cache.header import CacheHeader, refuse_if_stale
+from cache.manifest import SUFFIX
+from cache.manifest_writing import write_manifest
+from cache.many_files import ManyFiles
 from cache.partial import Part, part_path
 
 
 def relabel(path: str | Path, header: CacheHeader) -> Path:
     """Give a complete cache the labels and classes of `header`, keeping its features and notes.
 
-    The features are copied into a new file, which replaces the old one; whoever has that mapped keeps it.
+    The features are copied into a new file, which replaces the old one; whoever has that mapped keeps it. Of
+    several files only the manifest (.json) is replaced.
 
     Raises: StaleCacheError when `header` has another identity, CacheError when there is no cache or it is
     damaged or in use.
     """
     path = Path(path)
+    if path.suffix == SUFFIX:
+        return _relabel_manifest(path, header)
     with disk.explained(path), opened(path) as fd:
         part = Part.acquire(part_path(path))
         try:
@@ -30,6 +36,14 @@ def relabel(path: str | Path, header: CacheHeader) -> Path:
         finally:
             part.close()
     return path
+
+
+def _relabel_manifest(path: Path, header: CacheHeader) -> Path:
+    store = ManyFiles(path, None)
+    found = store.whole_header()
+    refuse_if_stale(str(path), found, header)
+    shards = [file.path for file in store.files]
+    return write_manifest(path, relabelled(found, header), shards, store.index.rows)
 
 
 def relabelled(old: CacheHeader, new: CacheHeader) -> CacheHeader:

@@ -6,6 +6,12 @@ from cache.errors import CacheError
 from cache.manifest_checks import read_manifest
 
 
+def missing_shards(path: str | Path) -> list[Path]:
+    """The files that a manifest lists and that aren't there. Raises: CacheError when it is no manifest."""
+    listed = (Path(path).with_name(shard.file) for shard in read_manifest(Path(path))[0].shards)
+    return [file for file in listed if not file.exists()]
+
+
 def split_path(folder: str | Path, name: str) -> Path:
     """The split in a cache folder: FOLDER/NAME.json, else FOLDER/NAME.h5, whether that is there or not.
 

@@ -24,6 +24,8 @@ from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, DIGEST_BYTES, IMAGE_DIGESTS, Layout
 from cache.header import CacheHeader, refuse_if_stale
 from cache.journal import Journal
+from cache.manifest import SUFFIX
+from cache.many_files import ManyFiles
 from cache.partial import Part, layout_path, part_path, read_part
 from cache.relabelling import relabelled
 
@@ -133,14 +135,15 @@ class CacheWriter:
 
     @staticmethod
     def status(path: str | Path, header: CacheHeader) -> Status:
-        """Tell what is there: nothing, some blocks, or all of it, perhaps under other labels or class names.
+        """Tell what is there, also of a manifest: nothing, some blocks, or all of it, perhaps under other
+        labels or class names.
 
         Raises: StaleCacheError when made from something else, naming the fields; CacheError when damaged.
         """
         path = Path(path)
-        if found := _published(path):
-            refuse_if_stale(str(path), found.header, header)
-            return "complete" if found.header.labelled_like(header) else "relabel"
+        if found := _published_header(path):
+            refuse_if_stale(str(path), found, header)
+            return "complete" if found.labelled_like(header) else "relabel"
         unfinished = part_path(path)
         if not unfinished.exists():
             return "absent"
@@ -217,6 +220,13 @@ class _Begun:
 def _holds_nothing(part: Contents, wanted: CacheHeader) -> bool:
     """Whether a part has another identity and no block: refusing it would keep nothing safe."""
     return part.header.key != wanted.key and not part.written.any()
+
+
+def _published_header(path: Path) -> CacheHeader | None:
+    if path.suffix == SUFFIX:
+        return ManyFiles(path, None).whole_header() if path.exists() else None
+    found = _published(path)
+    return found.header if found else None
 
 
 def _published(path: Path) -> Contents | None:

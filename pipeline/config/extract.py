@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
+from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, short, slug
 from pipeline.datasets import DATASETS
+from pipeline.engines.executors import ENGINES
 from pipeline.trunks import SOURCES, TRUNK_NAMES
 from pipeline.trunks.spec import ASK, parse
 
@@ -19,8 +20,8 @@ StorageDtype = Literal["float16", "float32", "bfloat16"]
 class ExtractConfig(Checked):
     """Stage one: run a frozen trunk once over every image and store its feature maps in HDF5.
 
-    Writes CACHE/train.h5 and CACHE/test.h5. Interrupted? Run the same command again: it continues where it
-    stopped.
+    Writes CACHE/train.h5 and CACHE/test.h5, or several files of each and a manifest, CACHE/train.json.
+    Interrupted? Run the same command again: it continues where it stopped.
     """
 
     dataset: Dataset = "digits"
@@ -85,6 +86,17 @@ class ExtractConfig(Checked):
     """Where to compute; auto takes a GPU if there is one."""
     decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
+    workers: Workers = None
+    """Processes that extract, each a share of every split (default: one per GPU, or one)."""
+    engine: Annotated[str, OneOf(ENGINES)] = "local"
+    """Where these processes come from."""
+    shards: Annotated[int, Range(1, 65_536)] | None = None
+    """Files of each split, with a manifest over them, CACHE/train.json; a split of fewer blocks of 1,024
+    images has fewer (default: one per worker)."""
+    shard: str | None = None
+    """Extract a share only, as one of several workers that something else starts, of whom the last writes the
+    manifest: R/N for worker R, from 0, of N, or env to take both from the environment, as set by torchrun,
+    SLURM or a Kubernetes job (default: everything)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +106,19 @@ class ExtractConfig(Checked):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (0, 3):
                 raise self.refused(name, f"expected three numbers, found {' '.join(map(str, values))}")
+        self._check_shard()
+
+    def _check_shard(self) -> None:
+        if self.shard is None:
+            return
+        if self.workers or self.engine != "local":
+            raise self.refused(
+                "shard", "one of several workers starts no others; leave --workers and --engine out"
+            )
+        share = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
+        if self.shard != "env" and not (share and int(share[1]) < int(share[2])):
+            expected = "R/N with R from 0 to N - 1, or env"
+            raise self.refused("shard", f"expected {expected}, found {short(self.shard)}")
 
     @property
     def transform(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from pipeline.errors import needs_extra
 class Engine(NamedTuple):
     """Where workers come from."""
 
+    summary: str
+    """What --help says."""
     module: str
     """Has `open_workers(count)`, a context manager that gives a list of workers."""
     package: str | None = None
@@ -26,11 +28,11 @@ class Engine(NamedTuple):
 
 
 ENGINES = {
-    "local": Engine("pipeline.engines.local"),
-    "torchrun": Engine("pipeline.engines.torchrun_workers"),
-    "submitit": Engine("pipeline.engines.submitit_workers", "submitit"),
-    "dask": Engine("pipeline.engines.dask_workers", "distributed"),
-    "ray": Engine("pipeline.engines.ray_workers", "ray"),
+    "local": Engine("processes of this machine", "pipeline.engines.local"),
+    "torchrun": Engine("processes that torchrun starts", "pipeline.engines.torchrun_workers"),
+    "submitit": Engine("jobs of SLURM", "pipeline.engines.submitit_workers", "submitit"),
+    "dask": Engine("workers of a dask cluster", "pipeline.engines.dask_workers", "distributed"),
+    "ray": Engine("actors of a ray cluster", "pipeline.engines.ray_workers", "ray"),
 }
 
 

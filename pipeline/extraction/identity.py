@@ -33,7 +33,8 @@ def identity_of(split: ImageSplit, trunk: Trunk, precision: str, views: str, see
         "trunk": trunk.as_json(),
         "transform": trunk.transform.as_json(),
         "views": views,
-        **({"views_seed": seed} if views.startswith("augment") else {}),
+        # The views of an image are drawn with those of all others.
+        **({"views_seed": seed, "views_images": len(split)} if views.startswith("augment") else {}),
         "precision": precision,
         **({"val_rows": split.val_rows} if split.val_rows else {}),
         "image_sizes": hashlib.sha256(split.sizes.astype("<i8").tobytes()).hexdigest(),

@@ -1,4 +1,4 @@
-"""What an extraction will do: a job for each file, planned and announced before anything is computed.
+"""What an extraction will do: a job for each split, planned and announced before anything is computed.
 
 Legend: N images, V views, C×H×W map, S = image_px.
 """
@@ -8,23 +8,25 @@ import math
 import shutil
 from pathlib import Path
 
-from cache import DTYPES, CacheHeader, CacheWriter, Status
+from cache import DTYPES, CacheHeader, CacheWriter, Status, shard_paths, shard_ranges, split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.summary import lines
 from pipeline.errors import CacheError, DataError
+from pipeline.extraction.begun import begun, files_to_mend, shards_of
 from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
 from pipeline.extraction.overlap import memory_of
 from pipeline.extraction.stamp import Files
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
+from pipeline.progress import say
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.prepare import PreparedTrunk, map_shapes
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One split, to be extracted to one file."""
+    """One split, to be extracted to one file, or to several with a manifest; or one of these files."""
 
     path: Path
     split: ImageSplit
@@ -33,6 +35,13 @@ class Job:
     files: Files
     status: Status
     """absent, partial, complete, or relabel (complete but for the labels)."""
+    shards: int = 1
+    """How many files there are to be; 1 for the one at `path`, else that is the manifest."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nothing has to be computed."""
+        return self.status in ("complete", "relabel")
 
 
 STATUS = {
@@ -51,19 +60,20 @@ def plan(
     split: ImageSplit,
     decoders: Decoders,
     layer: int = 0,
+    workers: int = 1,
 ) -> Job:
     """Decide what is to be done for a split. Raises: StaleCacheError, DataError, ConfigError.
 
-    layer: which of the prepared trunk's maps these are.
+    layer: which of the prepared trunk's maps these are. workers: how many there are to do it.
     """
-    path, skipped = config.cache_dirs[layer] / f"{split.split}.h5", []
+    path, skipped = split_path(config.cache_dirs[layer], split.split), []
     files = Files.of(path, split, rehash=config.rehash)
     if config.on_bad_image == "skip":
         bad = files.undecodable(split, decoders, trunk.transform)
         skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad.items()]
         split = split.without(bad)
         for image in skipped:
-            print(f"left out: {image['path']}: {image['reason']}")
+            say(f"left out: {image['path']}: {image['reason']}")
         if not len(split):
             raise DataError(
                 f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
@@ -86,13 +96,41 @@ def plan(
         },
         flags=FLAGS,
     )
-    status = CacheWriter.status(path, header)
+    path, status, shards = layout(config, path, header, workers)
     if config.on_bad_image == "skip" and status in ("absent", "partial"):
         files.write()  # it took a while
-    return Job(path, split, header, views, files, status)
+    return Job(path, split, header, views, files, status, shards)
 
 
-def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) -> None:
+def layout(config: ExtractConfig, path: Path, header: CacheHeader, workers: int) -> tuple[Path, Status, int]:
+    """Where a split is or will be, how much of it is there, and how many files still have to be made for it.
+
+    Raises: StaleCacheError, CacheError.
+    """
+    if count := files_to_mend(path):
+        return path, "partial", count
+    if path.exists():
+        return path, CacheWriter.status(path, header), 1
+    manifest, one_file = path.with_suffix(".json"), path.with_suffix(".h5")
+    wanted = config.shards or (workers if config.shard else None)
+    wanted, possible = (n and len(shard_ranges(header.shape[0], n)) for n in (wanted, workers))
+    count = shards_of(manifest, wanted, possible or 1)
+    if count == 1:
+        return one_file, CacheWriter.status(one_file, header), 1
+    return manifest, "partial" if begun(manifest) else "absent", count
+
+
+def room_for(job: Job) -> int:
+    """The bytes that the disk must still have."""
+    if job.shards == 1:
+        return CacheWriter.bytes_needed(job.path, job.header, job.status)
+    files = (
+        part for path in shard_paths(job.path, job.shards) for part in (path, path.with_suffix(".h5.part"))
+    )
+    return job.header.nbytes - sum(file.stat().st_blocks * 512 for file in files if file.exists())
+
+
+def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job], workers: int = 1) -> None:
     """Print what will be done. Raises: CacheError when the disk has no room for it."""
     of_split = None
     made, copied, memory, free = 0, 0, 0, shutil.disk_usage(config.cache_dir).free
@@ -101,7 +139,7 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
             print(*lines(job.split), sep="\n")
             of_split = job.split
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
-        room = CacheWriter.bytes_needed(job.path, job.header, job.status)
+        room = room_for(job)
         made, copied = (made + room, copied) if job.status == "absent" else (made, max(copied, room))
         if job.status in ("absent", "partial"):
             memory = max(memory, memory_of(job.header, prepared.transform.image_px))
@@ -109,18 +147,22 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job]) ->
         print(
             f"{job.path}: {images:,} images × {views} view{'s' * (views > 1)} of {channels}×{height}×{width} "
             f"{job.header.dtype}, {size / 1e6:,.1f} MB, {STATUS[job.status]}"
+            + (f" in {job.shards} files" if job.shards > 1 else "")
         )
     if any("random_seed" in job.header.identity["trunk"] for job in jobs):
         print(
             "RANDOM WEIGHTS (--weights none): this trunk has learned nothing; its maps are good for a trial"
         )
     needed = max(0, made + copied)  # one copy at a time, each replaces the old file
+    memory *= 1 if config.shard else workers
     weights = sum(parameter.numel() for parameter in prepared.parameters())
     print(
         f"trunk {config.trunk} ({weights:,} parameters) in {prepared.precision} on {prepared.device}; about "
-        f"{memory / 1e6:,.0f} MB of memory for images and maps; {needed / 1e6:,.1f} MB to be written, "
-        f"{free / 1e6:,.0f} MB free"
+        f"{memory / 1e6:,.0f} MB of memory for images and maps; {needed / 1e6:,.1f} MB to be "
+        f"written, {free / 1e6:,.0f} MB free"
     )
+    if workers > 1:
+        print(f"{workers} workers: {config.engine if config.shard is None else 'started by other means'}")
     if needed > free:
         raise CacheError(
             f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "

@@ -11,8 +11,11 @@ from pipeline.images.pool import Decoders
 from pipeline.progress import Progress
 
 
-def refresh(job: Job, decoders: int | None) -> None:
-    """Check that a complete cache's images are still the same, and give it new labels if they changed."""
+def refresh(job: Job, decoders: int | None) -> str:
+    """Check that a complete cache's images are still the same, and give it new labels if they changed.
+
+    Gives a line about it. Raises: StaleCacheError, CacheError.
+    """
     cache = FeatureCache(job.path)
     recorded = np.where(job.files.compared(cache)[:, None], 0, cache.image_digests)
     with Decoders([job.split.take(np.flatnonzero(recorded.any(axis=1)))], decoders) as readers:
@@ -20,7 +23,7 @@ def refresh(job: Job, decoders: int | None) -> None:
     job.files.write(cache)
     if job.status == "relabel":
         relabel(job.path, job.header)
-    print(f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}")
+    return f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}"
 
 
 def refuse_changed_images(job: Job, recorded: NDArray[np.uint8], readers: Decoders) -> None:

@@ -7,24 +7,29 @@ Decoding, computing and writing overlap; the summary says which of them the othe
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from cache import CacheWriter, FeatureCache
+from cache import CacheWriter, FeatureCache, shard_paths, split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device, set_up
 from pipeline.errors import DataError
+from pipeline.extraction.agreement import agree
 from pipeline.extraction.in_both import images_in_both
 from pipeline.extraction.jobs import Job, announce, plan
 from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
+from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
 from pipeline.extraction.refresh import refresh, refuse_changed_images
+from pipeline.extraction.shards import file_of, publish
 from pipeline.extraction.stamp import Files
+from pipeline.extraction.together import together
 from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
+from pipeline.progress import say, silent
 from pipeline.trunks import TRUNKS, layer_lines, load_trunk, load_trunks
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.loading import joint
@@ -32,16 +37,65 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 
 def extract(config: ExtractConfig) -> Path:
-    """Write CACHE/train.h5 and CACHE/test.h5 and give the folder.
+    """Write CACHE/train.h5 and CACHE/test.h5 and give the folder; of a split in several files, train.json.
 
     Several layers have folders in it, CACHE/LAYER/train.h5 and so on. For --trunk SPEC@? only print them.
+    With --shard do one worker's share of it.
 
     Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
-        CacheError (disk full, another extraction at work).
+        CacheError (disk full, another extraction at work), WorkerError (a worker was killed).
     """
     if config.lists_layers:
         print(*layer_lines(config.trunk, **config.transform), sep="\n")
         return config.cache_dir
+    rank = rank_of(config.shard) if config.shard else None
+    workers = rank.of if rank else workers_for(config)
+    if rank:
+        own_gpu(rank)
+    with opened(config, workers, is_worker=bool(rank) or workers == 1) as work:
+        announce(config, work.prepared, work.jobs, workers)
+        if rank or workers == 1 or all(job.is_there for job in work.jobs):
+            lines = share(work, *(rank or Rank(0, 1)))
+        else:
+            lines = together(config, work.jobs, workers, extract_shard)
+        for line in lines:
+            say(line)
+        if not rank:
+            finish(work)
+    return config.cache_dir
+
+
+def extract_shard(config: ExtractConfig, rank: int, count: int) -> str:
+    """Do a worker's share of an extraction: of each split every file whose number is `rank`, `rank` + `count`
+    and so on; gives lines about them. Shows nothing meanwhile.
+
+    Raises: as `extract`.
+    """
+    with silent(), opened(config, count) as work:
+        return "\n".join(share(work, rank, count))
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """An extraction whose images and trunk are there."""
+
+    config: ExtractConfig
+    splits: Sequence[Sequence[tuple[Job, Trunk]]]
+    """The jobs of each split, one for each layer, with its trunk."""
+    prepared: PreparedTrunk
+    decoders: Decoders
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [job for pairs in self.splits for job, _ in pairs]
+
+
+@contextlib.contextmanager
+def opened(config: ExtractConfig, workers: int, *, is_worker: bool = True) -> Iterator[Work]:
+    """Open images and trunk, and plan what there is to do for so many workers. Raises: as `extract`.
+
+    is_worker: whether images are decoded here, and not by others.
+    """
     # A mistyped model or layer is refused before images are looked for; a short name was checked before.
     early = () if config.trunk in TRUNKS else trunks_of(config)
     splits = open_dataset(
@@ -52,7 +106,8 @@ def extract(config: ExtractConfig) -> Path:
         label_column=config.label_column,
     )
     # A published cache has nothing to decode: it is up to date, or refused.
-    to_decode = [split for split in splits.values() if has_to_be_decoded(split, config)]
+    decodes = is_worker or config.on_bad_image == "skip"
+    to_decode = [split for split in splits.values() if decodes and has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode, config.decoders) as decoders:
         trunks, device = early or trunks_of(config), pick_device(config.device)
@@ -60,43 +115,70 @@ def extract(config: ExtractConfig) -> Path:
         prepared = prepare(trunks, device, config.precision)
         for folder in config.cache_dirs:
             folder.mkdir(parents=True, exist_ok=True)
-        jobs = [
-            plan(config, trunk, prepared, split, decoders, layer)
+        planned = [
+            [
+                (plan(config, trunk, prepared, split, decoders, layer, workers), trunk)
+                for layer, trunk in enumerate(trunks)
+            ]
             for split in splits.values()
-            for layer, trunk in enumerate(trunks)
         ]
-        announce(config, prepared, jobs)
-        for at in range(0, len(jobs), len(trunks)):
-            run(config, list(zip(jobs[at:], trunks, strict=False)), prepared, decoders)
-    for folder in config.cache_dirs:
-        if shared := images_in_both(*(FeatureCache(folder / f"{name}.h5") for name in ("train", "test"))):
+        yield Work(config, planned, prepared, decoders)
+
+
+def share(work: Work, rank: int, count: int) -> Iterator[str]:
+    """Do what worker `rank` of `count` has to do, and yield a line about each file. Raises: as `extract`."""
+    for pairs in work.splits:
+        there = [(job, trunk) for job, trunk in pairs if job.is_there]
+        missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
+        if there and rank == 0:
+            yield from run(work, there)
+        for job, _ in missing:
+            if job.shards > 1:
+                agree(job.path, job.header, job.shards)
+        numbers = range(max((job.shards for job, _ in missing), default=0))[rank::count]
+        if not numbers and rank:
+            yield f"{pairs[0][0].path}: nothing to do for worker {rank}"
+        for number in numbers:
+            yield from run(work, [(file_of(job, number, work.config), trunk) for job, trunk in missing])
+    for job in work.jobs:
+        if job.shards > 1:
+            yield publish(job)
+
+
+def finish(work: Work) -> None:
+    """What is left to do where all files are there. Raises: CacheError."""
+    for job in work.jobs:
+        if job.shards > 1:
+            job.files.write(FeatureCache(job.path))
+            for path in shard_paths(job.path, job.shards):
+                path.with_suffix(".h5.stamp").unlink(missing_ok=True)
+    for folder in work.config.cache_dirs:
+        if shared := images_in_both(*(FeatureCache(split_path(folder, name)) for name in ("train", "test"))):
             print(shared)
             break
-    return config.cache_dir
 
 
-def run(
-    config: ExtractConfig, pairs: Sequence[tuple[Job, Trunk]], prepared: PreparedTrunk, decoders: Decoders
-) -> None:
-    """Do the jobs of a split: compute what isn't there, for all layers at once, and check the rest."""
-    missing = [(job, trunk) for job, trunk in pairs if job.status in ("absent", "partial")]
+def run(work: Work, pairs: Sequence[tuple[Job, Trunk]]) -> Iterator[str]:
+    """Make a file of each of some layers, or check those that are there; yields a line about each."""
+    config, prepared = work.config, work.prepared
+    missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
     for job, _ in pairs:
-        if job.status in ("complete", "relabel"):
-            refresh(job, config.decoders)
+        if job.is_there:
+            yield refresh(job, config.decoders)
     if not missing:
         return
-    if len(missing) < len(pairs):
+    if len(missing) < len(config.cache_dirs):
         prepared = prepare(tuple(trunk for _, trunk in missing), prepared.device, config.precision)
-    summary = make([job for job, _ in missing], prepared, decoders, config.batch)
+    summary = make([job for job, _ in missing], prepared, work.decoders, config.batch)
     for job, trunk in missing:
         worst = check_parity(job.path, job.split, trunk, job.views)
         job.files.write(FeatureCache(job.path))
-        print(f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}")
+        yield f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}"
 
 
 def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
     """Whether images of a split will have to be decoded, as far as can be said before the trunk is there."""
-    paths = [folder / f"{split.split}.h5" for folder in config.cache_dirs]
+    paths = [split_path(folder, split.split) for folder in config.cache_dirs]
     if all(path.exists() for path in paths) and config.on_bad_image == "skip":
         return not Files.of(paths[0], split, rehash=config.rehash).unchanged.all()
     return not all(path.exists() for path in paths)
@@ -132,7 +214,7 @@ def make(jobs: Sequence[Job], prepared: PreparedTrunk, decoders: Decoders, batch
         writers = [stack.enter_context(CacheWriter(job.path, job.header)) for job in jobs]
         for job, writer in zip(jobs, writers, strict=True):
             if not writer.is_locked:
-                print(f"{job.path}: this file system has no locks; don't extract to it twice at a time")
+                say(f"{job.path}: this file system has no locks; don't extract to it twice at a time")
             refuse_changed_images(job, writer.image_digests, decoders)
         try:
             summary = write_missing(writers, split, views, prepared, decoders, batch)

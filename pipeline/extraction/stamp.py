@@ -22,6 +22,7 @@ from pipeline.files import replacing
 from pipeline.images.blocks import find_bad
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
+from pipeline.progress import say
 
 MARK = b"ten-crop-stamp/1\n"
 FRESH_NS = 2_000_000_000
@@ -92,7 +93,7 @@ class Files:
     @classmethod
     def of(cls, cache: Path, split: ImageSplit, *, rehash: bool) -> "Files":
         """Of the split that `cache` holds. `rehash` takes no notice of the stamp. Raises: DataError."""
-        path, statuses = cache.with_name(cache.name + ".stamp"), split.images.statuses()
+        path, statuses = cache.with_suffix(".h5.stamp"), split.images.statuses()
         nothing = np.zeros(len(split), np.bool_)
         if statuses is None:
             return cls(path, None, None, nothing)
@@ -138,7 +139,7 @@ class Files:
             with replacing(self.path) as part:
                 part.write_bytes(self.now.to_bytes())
         except OSError as error:
-            print(f"{self.path}: can't be written: {error.strerror}; the next start reads all images again")
+            say(f"{self.path}: can't be written: {error.strerror}; the next start reads all images again")
 
 
 def _name(cache: FeatureCache) -> str:

@@ -17,11 +17,16 @@ from pipeline.images import augment
 class Views:
     """Makes views of uint8 images, the same ones in every run and for blocks of any size."""
 
-    def __init__(self, spec: str, count: int, seed: int) -> None:
-        """For a split of `count` images. `spec` is `plain`, `mirror` or `augment:K`."""
+    def __init__(self, spec: str, count: int, seed: int, share: range | None = None) -> None:
+        """Args:
+        spec: `plain`, `mirror` or `augment:K`.
+        count: the images of the whole split, for which views are drawn.
+        share: which of them are here, row 0 being its first; None for all.
+        """
         self.spec = spec
         self.per_image = view_count(spec)
         self._count, self._seed, self._lock = count, seed, threading.Lock()
+        self._share = share or range(count)
         self._drawn: NDArray[np.int8] | None = None
 
     def of(self, images: Tensor, rows: range) -> Tensor:
@@ -36,14 +41,16 @@ class Views:
         return torch.stack(views, dim=1).flatten(0, 1)
 
     def _draws(self) -> NDArray[np.int8]:
-        """(V − 1, N, 3), drawn for all rows at once when the first of them are asked for."""
+        """(V − 1, n, 3) of the n rows that are here, drawn with all others when the first are asked for."""
         with self._lock:
             if self._drawn is None:
                 rng = np.random.default_rng(self._seed)
                 augment.draw(
                     self._count, "plain", rng
                 )  # of view 0: those behind it have their numbers from here
-                self._drawn = np.empty((self.per_image - 1, self._count, 3), np.int8)
+                self._drawn = np.empty((self.per_image - 1, len(self._share), 3), np.int8)
                 for draws in self._drawn:
-                    draws[:] = augment.draw(self._count, "crop-flip", rng)
+                    draws[:] = augment.draw(self._count, "crop-flip", rng)[
+                        self._share.start : self._share.stop
+                    ]
             return self._drawn
