@@ -104,6 +104,30 @@ def test_the_lines_of_python_run(folder: Path) -> None:
     assert any(line.startswith("artifacts/demo/quick") for line in printed)
 
 
+def test_the_lines_of_python_on_the_photos_run(folder: Path, said: list[str]) -> None:
+    """With the imports that docs/python.md has, on the maps and runs that the three commands made."""
+    assert said
+    (folder / "new").mkdir()
+    (folder / "new/photo.jpg").symlink_to(folder / "photos/test/bees/03.jpg")
+    loader, classifier, run = block("python", section("Any trunk, any data")).splitlines()
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from torch.utils.data import DataLoader
+from cache import FeatureCache
+from pipeline import TenCropClassifier, load_run
+if __name__ == "__main__":
+    maps, labels = FeatureCache("artifacts/photos/cache/train.h5")[:]
+    others = FeatureCache("artifacts/photos/cache/test.h5")[:].features
+    print(sum(len(batch.labels) for batch in {loader}))
+    print(({classifier}).shape)
+    print(*{run})
+"""
+    (folder / "lines.py").write_text(code)
+    first, second, chosen, last = python(folder, "lines.py").splitlines()
+    assert (first, second, last) == ("40", "(12, 2)", "bees")
+    assert chosen.startswith("best by validation in artifacts/photos/heads:")
+
+
 @pytest.mark.parametrize(
     "row", re.findall(r"^\| ([\d,]+ \| `--trunk.*) \|$", README, flags=re.MULTILINE), ids=lambda row: row[:7]
 )

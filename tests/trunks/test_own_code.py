@@ -1,9 +1,13 @@
 """Code that a cache's identity names is executed only if it is the code that made the features."""
 
+import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from pipeline.errors import WeightsError
 from pipeline.trunks import load_trunk, trunk_of_identity
@@ -50,3 +54,19 @@ TRANSFORM = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
 }
+
+
+def test_the_ten_lines_of_the_documents_are_a_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs/trunks.md").read_text(encoding="utf-8")
+    found = re.search(r"^    # mine\.py\n(.*?)\n\n    \$ python", text, flags=re.M | re.S)
+    assert found
+    (tmp_path / "mine.py").write_text(textwrap.dedent(f"    {found[1].strip()}"))
+    monkeypatch.chdir(tmp_path)
+    plain = nn.Sequential(nn.Conv2d(3, 32, 3, 2), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 64, 3, 2))
+    torch.save(plain.state_dict(), "mine.pth")
+    trunk = load_trunk("mine.py:trunk")
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(trunk.module(images), plain.eval()(images))
+    assert (trunk.transform.image_px, trunk.transform.mean) == (64, (0.5, 0.5, 0.5))
+    assert trunk.transform.std == (0.25, 0.25, 0.25)
