@@ -16,12 +16,14 @@ Scales = NDArray[np.float32]
 LOWEST, HIGHEST = -128, 127
 SMALLEST, LARGEST = 2.0**-126, 2.0**119  # of a scale: every value is 0 or a normal, finite float32
 SAMPLE = 1024
+HEADROOM = 1.25
+"""How far the range goes beyond what the sample holds: other maps have larger numbers (LOG.md)."""
 _PIECE = 1 << 16
 """Numbers converted at once: what is computed on the way stays in the processor's cache."""
 
 
 def fit_scales(maps: Iterable[NDArray[np.floating]]) -> Scales:
-    """Choose scales (2, C) that cover what a sample of maps holds, and zero, which is stored exactly.
+    """Choose scales (2, C) that cover what a sample of maps holds, some more, and zero, which is exact.
 
     maps: chunks (..., C, H, W) of the sample. A channel without any range takes the largest of the scales.
 
@@ -33,7 +35,7 @@ def fit_scales(maps: Iterable[NDArray[np.floating]]) -> Scales:
         low, high = np.minimum(low, cells.min((0, 2))), np.maximum(high, cells.max((0, 2)))
     if not np.ndim(low) or not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError("scales: expected a sample of maps of finite numbers")
-    low, high = (np.asarray(end, np.float64) for end in (low, high))
+    low, high = (HEADROOM * np.asarray(end, np.float64) for end in (low, high))
     steps = (high - low) / (HIGHEST - LOWEST)
     steps = np.where(steps > 0, steps, steps.max() or 1.0)
     scales = np.clip(steps, SMALLEST, LARGEST).astype(np.float32)

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.errors import ConfigError
-from pipeline.maps.source import to_tensor
+from pipeline.maps.stored import decoded, to_tensor
 
 
 def pool(folder: Path, cells: int) -> Path:
@@ -42,6 +42,7 @@ def _pool(cache: FeatureCache, path: Path, cells: int) -> None:
         classes=cache.classes,
         identity={**cache.identity, "map_cells": cells},
         notes=cache.notes,
+        scales=cache.scales,
         flags={"map_cells": "--map-cells"},
     )
     if CacheWriter.status(path, header) == "complete":
@@ -49,7 +50,7 @@ def _pool(cache: FeatureCache, path: Path, cells: int) -> None:
     with CacheWriter(path, header) as writer:
         for rows in writer.missing:
             cache.verify(rows)
-            maps = to_tensor(cache.take(rows, None), cache.dtype).float()
+            maps = decoded(to_tensor(cache.take(rows, None), cache.dtype), cache.scales).float()
             averages = adaptive_avg_pool2d(maps.flatten(0, 1), cells).unflatten(0, maps.shape[:2])
             writer.write(rows, averages.numpy(), cache.image_digests[rows.start : rows.stop])
         writer.publish()

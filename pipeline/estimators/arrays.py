@@ -20,7 +20,7 @@ DTYPES = (np.float32, np.float64, np.float16)
 class ArrayMaps:
     """Maps (N, D), (N, C, H, W) or (N, 2, C, H, W), whose second view is the mirrored image's; not copied."""
 
-    path, key = Path("X"), ""
+    path, key, scales = Path("X"), "", None
 
     def __init__(self, array: NDArray[Any], labels: Labels, classes: tuple[str, ...]) -> None:
         maps = array[:, :, None, None] if array.ndim == 2 else array

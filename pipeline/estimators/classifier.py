@@ -25,7 +25,7 @@ from cache import FeatureCache, Labels
 from pipeline.checks import kinds
 from pipeline.config import TrainConfig
 from pipeline.estimators.arrays import DTYPES, stored
-from pipeline.maps.source import to_tensor
+from pipeline.maps.stored import decoded, to_tensor
 from pipeline.training.learn import learn
 
 BATCH = 500
@@ -150,7 +150,11 @@ class MapClassifier(ClassifierMixin, BaseEstimator):
             rows = np.arange(start, min(start + step, maps.shape[0]))
             maps.verify(rows)
             raw = to_tensor(maps.take(rows, slice(head.views)), maps.dtype)
-            found.append(head(head.prepare(self._normaliser(raw.to(like))))[0].cpu().numpy())
+            found.append(
+                head(head.prepare(self._normaliser(decoded(raw.to(like.device), maps.scales).to(like))))[0]
+                .cpu()
+                .numpy()
+            )
         return np.concatenate(found)
 
 

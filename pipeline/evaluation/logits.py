@@ -25,7 +25,7 @@ from pipeline.evaluation.scored import Predictions
 from pipeline.extraction.identity import FLAGS
 from pipeline.maps.contents import content_keys
 from pipeline.maps.likeness import comparable
-from pipeline.maps.source import to_tensor
+from pipeline.maps.stored import decoded, to_tensor
 from pipeline.progress import over
 from pipeline.runs.find_cache import TEST, find_cache
 from pipeline.runs.folder import LoadedHead, load_head
@@ -147,7 +147,7 @@ def maps_for(loaded: LoadedHead, cache: FeatureCache, rows: Rows) -> Tensor:
     """
     cache.verify(rows)
     maps = to_tensor(cache.take(rows, slice(loaded.head.views)), cache.dtype)
-    return maps.to(next(loaded.head.parameters()).device).float()
+    return decoded(maps.to(next(loaded.head.parameters()).device), cache.scales).float()
 
 
 def refuse_other_maps(cache: FeatureCache, trained_on: dict[str, Any], folder: Path) -> None:

@@ -10,8 +10,9 @@ Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from cache import FeatureCache
 from cache.dtypes import Raw
 from pipeline.errors import CacheError, ConfigError
+from pipeline.maps.stored import decoded, to_raw, to_tensor
 
 Rows = NDArray[np.int64]
 SAMPLE = 8192  # images that the normaliser learns from
@@ -28,17 +30,6 @@ CHUNK = 256  # examples prepared or validated at once
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}  # what their maps in float32, or their inputs, may take
 DEAD = 1e-2  # channels whose deviation is below this share of the typical one are not blown up further
 UPLOAD_BYTES = 24 << 20  # stored bytes sent to a GPU at once: small chunks aren't worth a launch
-
-
-def to_tensor(raw: Raw, dtype: str) -> Tensor:
-    """A tensor on the memory of maps from a cache of this dtype, which gives bfloat16 as its bits."""
-    maps = torch.from_numpy(raw)
-    return maps.view(torch.bfloat16) if dtype == "bfloat16" else maps
-
-
-def to_raw(maps: Tensor) -> Raw:
-    """A cache's array on the memory of a tensor: the other way round."""
-    return (maps.view(torch.uint16) if maps.dtype == torch.bfloat16 else maps).numpy()
 
 
 def drawn_views(cache: FeatureCache) -> int:
@@ -88,12 +79,19 @@ class Normaliser(nn.Module):
         """Whether all that it learned from was finite."""
         return bool((self.mean.isfinite() & self.scale.isfinite()).all())
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """A new tensor, float32 at least."""
-        return (maps - self.mean).mul_(self.scale)
+    def forward(self, maps: Tensor, scales: Tensor | None = None) -> Tensor:
+        """A new tensor, float32 at least. Of int8 with their `scales` (2, C, 1, 1), in the same pass: what
+        they stand for is one more scale and zero."""
+        mean, scale = self.mean, self.scale
+        if scales is not None:
+            mean, scale = mean / scales[0] + scales[1], scale * scales[0]
+        # torch takes ten times as long for a difference of two types on a CPU.
+        wide = maps.to(torch.promote_types(maps.dtype, mean.dtype))
+        return (maps - mean if wide is maps else wide.sub_(mean)).mul_(scale)
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Source:
     """A cache, and how its maps become a head's inputs."""
 
     cache: FeatureCache
@@ -130,7 +128,14 @@ class Source(NamedTuple):
 
     def inputs(self, maps_BVCHW: Tensor) -> Tensor:
         """Maps as they are stored → the head's inputs (B, ...) on the device."""
-        return self.prepare(self.normaliser(maps_BVCHW.to(self.device))).to(self.dtype)
+        maps = self.normaliser(maps_BVCHW.to(self.device), self._scales)
+        return self.prepare(maps).to(self.dtype)
+
+    @cached_property
+    def _scales(self) -> Tensor | None:
+        """(2, C, 1, 1), those of the cache on the device, where they are brought once."""
+        scales = self.cache.scales
+        return None if scales is None else torch.tensor(scales[:, :, None, None], device=self.device)
 
     def fit_normaliser(self, rows: Rows) -> None:
         """Fit it to a sample spread evenly over these rows, without augmentation (view 0).
@@ -139,7 +144,7 @@ class Source(NamedTuple):
         """
         picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64))]
         chunks = np.array_split(picked, -(-len(picked) // max(1, self.chunk // 4)))  # float64 takes memory
-        self.normaliser.fit(self.read(chunk)[:, 0] for chunk in chunks)
+        self.normaliser.fit(decoded(self.read(chunk)[:, 0], self.cache.scales) for chunk in chunks)
         if not self.normaliser.is_finite():
             raise damaged(self.cache.path)
 

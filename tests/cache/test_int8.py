@@ -86,18 +86,19 @@ def test_fitted_scales_cover_their_sample_and_zero(maps: np.ndarray) -> None:
     raw, _ = quantise(maps, scales)
     off = np.abs(dequantise(raw, scales) - maps).max((0, 2, 3))
     assert (off <= 0.501 * scales[0] + 1e-6 * np.abs(maps).max((0, 2, 3))).all()
+    assert not quantise(1.25 * maps, scales)[1]
     assert not quantise(np.zeros_like(maps), scales)[1]
 
 
 def test_maps_without_negative_numbers_use_all_256(tmp_path: Path) -> None:
-    scales = fit_scales([np.array([0, 1, 5.1], np.float32).reshape(3, 1, 1, 1)])
+    scales = fit_scales([np.array([0, 1, 4.08], np.float32).reshape(3, 1, 1, 1)])
     assert scales.tolist() == [[np.float32(0.02)], [-128]]
 
 
 def test_a_channel_that_is_always_zero_takes_the_largest_scale_of_the_others() -> None:
     maps = np.zeros((2, 3, 1, 1), np.float32)
     assert fit_scales([maps]).tolist() == [[1, 1, 1], [-128, -128, -128]]
-    maps[1, 0], maps[1, 2] = 255, -510
+    maps[1, 0], maps[1, 2] = 204, -408
     assert fit_scales([maps])[0].tolist() == [1, 2, 2]
 
 

@@ -93,6 +93,18 @@ def test_a_cache_its_array_and_flat_maps_are_taken_as_they_are(toy: Path) -> Non
     np.testing.assert_array_equal(linear.fit(flat, labels).decision_function(flat), by_cell)
 
 
+def test_a_cache_of_int8_is_taken_by_its_values(tmp_path: Path) -> None:
+    cache = FeatureCache(write_cache(tmp_path, dtype="int8") / "train.h5")
+    values = cache.decode(cache.features)[:, 0]
+    fitted, by_values = (
+        TenCropClassifier(**SMALL).fit(cache),
+        TenCropClassifier(**SMALL).fit(values, cache.labels),
+    )
+    for maps in (cache, values):
+        found = fitted.decision_function(maps)
+        np.testing.assert_allclose(found, by_values.decision_function(values), rtol=1e-3, atol=1e-3)
+
+
 def test_searches_and_cross_validation_run_on_maps(toy: Path) -> None:
     maps, labels = maps_of(toy)
     assert cross_val_score(TenCropClassifier(**{**SMALL, "epochs": 20}), maps, labels, cv=3).min() > 0.9

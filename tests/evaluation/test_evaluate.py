@@ -102,13 +102,13 @@ def test_the_runs_classes_choose_and_order_the_test_rows(made: Path, tmp_path: P
     assert found["top5"] is None
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_mirrored_views_and_other_dtypes_reach_the_head(dtype: str, tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache", views="mirror", dtype=dtype)
     run = head(cache, tmp_path / "run", crops="ten-image")
     evaluate(settings(run))
-    stored = torch.from_numpy(FeatureCache(cache / "test.h5").take(np.arange(150), None))
-    maps = stored.view(torch.bfloat16).float() if dtype == "bfloat16" else stored
+    test = FeatureCache(cache / "test.h5")
+    maps = torch.from_numpy(test.decode(test.take(np.arange(150), None)))
     logits = load_head(run).logits(maps).numpy()
     kept = predictions(run).logits
     np.testing.assert_allclose(kept, logits, rtol=1e-4, atol=1e-5)

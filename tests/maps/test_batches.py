@@ -1,5 +1,6 @@
 """Batches of maps: the same images each epoch wherever they live."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ HEAD_CROPS = [(name, "ten-image" if "crops" in info.reads else "ten") for name, 
 
 @pytest.mark.parametrize("views", ["mirror", "augment:2"])
 @pytest.mark.parametrize(("name", "crops"), HEAD_CROPS)
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_batches_are_equal_bit_by_bit_wherever_the_maps_are(
     tmp_path: Path, name: str, crops: str, views: str, dtype: str
 ) -> None:
@@ -100,7 +101,7 @@ def test_batches_are_equal_bit_by_bit_wherever_the_maps_are(
 @pytest.mark.parametrize("device", ["cpu", "meta"])  # which stands for a GPU
 def test_maps_are_where_they_fit(tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
     maps = source(write_cache(tmp_path, images=50, dtype="float16"))
-    maps = maps._replace(device=torch.device(device), normaliser=maps.normaliser.to(device))
+    maps = replace(maps, device=torch.device(device), normaliser=maps.normaliser.to(device))
     wanted = part(maps.cache)
     prepared, stored = maps.input_bytes(len(wanted.rows)), maps.stored_bytes(len(wanted.rows))
     for on_device, in_ram, said in (

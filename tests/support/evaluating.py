@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import torch
 
-from cache import CacheHeader, CacheWriter, FeatureCache, Paths
+from cache import CacheHeader, CacheWriter, FeatureCache, Paths, fit_scales
 from pipeline.config import EvaluateConfig, TrainConfig
 from pipeline.evaluation.scored import Predictions
 from pipeline.runs.folder import load_head
@@ -36,7 +36,8 @@ def write_split(
     patterns = np.random.default_rng(0).normal(size=(len(CLASSES), 1, 3, 5, 5))
     maps = patterns[labels] + 1.5 * rng.normal(size=(images, views, 3, 5, 5))
     paths = [f"{split}/{CLASSES[label]}/{i}.png" for i, label in enumerate(labels)]
-    header = CacheHeader((images, views, 3, 5, 5), dtype, labels, paths, CLASSES, identity)
+    scales = fit_scales([maps]) if dtype == "int8" else None
+    header = CacheHeader((images, views, 3, 5, 5), dtype, labels, paths, CLASSES, identity, scales=scales)
     with CacheWriter(folder / f"{split}.h5", header) as writer:
         for rows in writer.missing:
             digests = file_digests(f"{image}{paths[row]}" for row in rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import CacheHeader, CacheWriter
+from cache import CacheHeader, CacheWriter, fit_scales
 from pipeline.config import TrainConfig
 from pipeline.config.extract import view_count
 
@@ -23,14 +23,17 @@ def write_cache(
     dtype: str = "float32",
     noise: float = 1.0,
     split: str = "train",
+    maps: np.ndarray | None = None,
 ) -> Path:
-    """FOLDER/train.h5 with three classes in turn; a class is a level per channel and a pattern."""
+    """FOLDER/train.h5 with three classes in turn; a class is a level per channel and a pattern. `maps` are
+    stored in their place."""
     stored = view_count(views)
     rng = np.random.default_rng(0)
     labels = np.arange(images) % len(CLASSES)
     patterns = rng.normal(size=(len(CLASSES), 1, *shape))
     patterns += 4 * rng.normal(size=(len(CLASSES), 1, shape[0], 1, 1))
-    maps = patterns[labels] + noise * rng.normal(size=(images, stored, *shape))
+    if maps is None:
+        maps = patterns[labels] + noise * rng.normal(size=(images, stored, *shape))
     header = CacheHeader(
         shape=(images, stored, *shape),
         dtype=dtype,
@@ -38,6 +41,7 @@ def write_cache(
         paths=[f"{i}.png" for i in range(images)],
         classes=CLASSES,
         identity={"views": views, "trunk": {"name": "toy"}},
+        scales=fit_scales([maps]) if dtype == "int8" else None,
     )
     write(folder / f"{split}.h5", header, maps)
     return folder
