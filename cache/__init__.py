@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from cache.reader import FeatureCache as FeatureCache
     from cache.relabelling import relabel as relabel
     from cache.rows import Rows as Rows
+    from cache.scales import Scales as Scales
     from cache.scales import fit_scales as fit_scales
+    from cache.scales import sample_rows as sample_rows
     from cache.sharding import shard_header as shard_header
     from cache.sharding import shard_paths as shard_paths
     from cache.sharding import shard_ranges as shard_ranges
@@ -41,7 +43,9 @@ _MODULES = {
     "FeatureCache": "reader",
     "relabel": "relabelling",
     "Rows": "rows",
+    "Scales": "scales",
     "fit_scales": "scales",
+    "sample_rows": "scales",
     "rows_there": "under_way",
     "shard_header": "sharding",
     "shard_paths": "sharding",

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from cache import Scales
 from cache.dtypes import Raw
-from cache.scales import Scales
 
 
 def to_tensor(raw: Raw, dtype: str) -> Tensor:
