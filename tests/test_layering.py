@@ -79,7 +79,7 @@ ROOMS = {
         "metrics",
         "evaluation",
     },
-    "report": BASE | {"config", "datasets", "images", "maps", "runs", "metrics", "evaluation"},
+    "report": BASE | {"__init__", "config", "datasets", "images", "maps", "runs", "metrics", "evaluation"},
     "estimators": BASE | {"config", "maps", "heads", "runs", "training"},
     "export": BASE | {"config", "images", "trunks", "maps", "heads", "runs", "__init__"},
     "cli": {"__init__", "config", "errors", "checks", "files", "progress", "cache"},

@@ -66,7 +66,7 @@ def word(value: Any) -> str | float | None:
         return " ".join(map(str, value[:20]))
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else short(value)
-    return value if isinstance(value, str) else number(value)
+    return value if isinstance(value, str | int) or number(value) is not None else None
 
 
 def labels_of(found: Iterable[Entry]) -> dict[Path, str]:

@@ -12,14 +12,17 @@ from pipeline.errors import RunError
 from pipeline.evaluation.scored import Predictions
 from pipeline.files import write_text
 from pipeline.report.answer import answer, counted
+from pipeline.report.attention import attention
 from pipeline.report.calibration import calibration
 from pipeline.report.classes import confused, per_class
 from pipeline.report.collect import collect, labels_of
 from pipeline.report.curves import curves
 from pipeline.report.differences import differences, score
+from pipeline.report.gallery import gallery, open_pictures
 from pipeline.report.kept import has_kept, read_kept
 from pipeline.report.markup import Markup, element, name, shortened
 from pipeline.report.page import page
+from pipeline.report.provenance import provenance
 from pipeline.report.runs_table import runs_table
 from pipeline.runs.ledger import Entry
 from pipeline.runs.ranking import Standing, standings
@@ -33,7 +36,7 @@ def write_report(config: ReportConfig) -> Path:
     found = collect(map(Path, config.run))
     labels = labels_of(found)
     groups = sorted(standings(found), key=len, reverse=True)  # of equal ones the higher score comes first
-    parts = _sections(groups, found, labels)
+    parts = _sections(groups, found, labels, config.images)
     made = [(place, word, content) for place, word, content in parts if content is not None]
     text = page(_title(groups), _summary(found), made)
     out = Path(config.out)
@@ -43,7 +46,7 @@ def write_report(config: ReportConfig) -> Path:
 
 
 def _sections(
-    groups: Sequence[Standing], found: Sequence[Entry], labels: Mapping[Path, str]
+    groups: Sequence[Standing], found: Sequence[Entry], labels: Mapping[Path, str], count: int
 ) -> Iterator[tuple[str, str, Markup | None]]:
     """(id, word for the menu, content) of each section, in their order; None where there is nothing to show.
 
@@ -55,13 +58,18 @@ def _sections(
     yield "curves", "Learning curves", curves(first, labels)
     if not groups:
         return
-    shown, kept, problems = _evaluated(first)
+    (shown, kept, problems), made_with = _evaluated(first), None
     yield "differences", "Differences", differences(groups[0], shown, kept, labels)
     yield "test", "Test images", _looked_at(shown, kept, problems, groups[0], labels)
     if kept is not None:
         yield "classes", "Classes", per_class(kept)
         yield "confusion", "Confusion", confused(kept)
         yield "calibration", "Calibration", calibration(kept)
+        pictures, problem = open_pictures(shown.folder) if count else (None, "")
+        made_with = pictures and pictures.test.notes.get("made_with")
+        yield "images", "Images", gallery(shown.folder, kept, count, pictures, problem)
+        yield "attention", "Attention", attention(shown.folder, kept, pictures)
+    yield "provenance", "Provenance", provenance(groups[0].best, made_with)
 
 
 def _evaluated(first: Sequence[Entry]) -> tuple[Entry, Predictions | None, list[str]]:

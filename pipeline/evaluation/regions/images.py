@@ -9,9 +9,10 @@ from pipeline.errors import DataError, StaleCacheError
 
 
 class Images:
-    """The images of a test split, whichever split of the dataset they are in now."""
+    """The images of a test split, whichever split of the dataset they are in now; those of other caches of
+    the same dataset as well, where it has no two images of one path."""
 
-    def __init__(self, test: FeatureCache) -> None:
+    def __init__(self, test: FeatureCache, *others: FeatureCache) -> None:
         """Raises: DataError when the dataset isn't there any more, or the cache doesn't say which it was."""
         if not {"dataset", "test_fraction"} <= test.notes.keys():
             raise DataError(
@@ -26,7 +27,12 @@ class Images:
             label_column=test.notes.get("label_column"),
         ).values()
         self._places = {path: (split, row) for split in splits for row, path in enumerate(split.paths)}
-        self._digests = dict(zip(test.paths, test.image_digests, strict=True))
+        caches = (*others, test)
+        self._digests = {
+            path: digest
+            for cache in caches
+            for path, digest in zip(cache.paths, cache.image_digests, strict=True)
+        }
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def read(self, path: str) -> NDArray[np.uint8]:
@@ -36,6 +42,8 @@ class Images:
         damaged.
         """
         split, row = self._place(path)
+        if path not in self._digests:
+            raise StaleCacheError(f"{path}: not an image that the cache was made from; extract it again")
         image, known = split.images.read(row), self._digests[path].tobytes()
         if any(known) and image.digest != known:
             raise StaleCacheError(
