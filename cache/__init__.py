@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cache.sharding import shard_header as shard_header
     from cache.sharding import shard_paths as shard_paths
     from cache.sharding import shard_ranges as shard_ranges
+    from cache.splits import CACHE_SUFFIXES as CACHE_SUFFIXES
     from cache.splits import missing_shards as missing_shards
     from cache.splits import split_path as split_path
     from cache.under_way import rows_there as rows_there
@@ -51,6 +52,7 @@ _MODULES = {
     "shard_paths": "sharding",
     "shard_ranges": "sharding",
     "missing_shards": "splits",
+    "CACHE_SUFFIXES": "splits",
     "split_path": "splits",
     "CacheWriter": "writer",
     "Status": "writer",

@@ -18,6 +18,11 @@ def keep_earlier(path: Path) -> Path:
     return kept
 
 
+def was(path: Path) -> bool:
+    """Whether a manifest is one that was kept."""
+    return _INFIX in path.stem
+
+
 def earlier(path: Path) -> list[Path]:
     """The manifests that were kept of the split that `path`, NAME.json or NAME.h5, is."""
     return sorted(path.parent.glob(f"{path.stem}{_INFIX}*.json"))

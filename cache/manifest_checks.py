@@ -46,6 +46,13 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
         raise CacheError(f"{path}: no usable manifest: {error}; {_REMEDY}") from None
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a file of JSON is a manifest, of any version, good or not. Raises: CacheError."""
+    with opened(path) as fd:
+        start = min(os.fstat(fd).st_size, MAX_BYTES)
+        return f'"format":"{MANIFEST.partition("/")[0]}/'.encode() in read_all(fd, start, 0)
+
+
 def _parsed(data: bytes) -> Manifest:
     fields = json.loads(data)
     if not isinstance(fields, dict) or "format" not in fields:

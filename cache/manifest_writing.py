@@ -102,7 +102,8 @@ def _look(path: Path, shard: Path, header: CacheHeader, number: int, varying: Co
         image_digests = read_digests(fd, contents.layout, IMAGE_DIGESTS)
     own = contents.header
     kept = (own.identity.keys() | header.identity.keys()) - set(varying)
-    fields = differences(*({n: h.identity[n] for n in kept if n in h.identity} for h in (own, header)))
+    was, wanted = ({n: h.identity[n] for n in kept if n in h.identity} for h in (own, header))
+    fields = differences(was, wanted)
     fields += differences(
         {"maps": list(own.shape[1:])} | stored_as(own.dtype, own.scales),
         {"maps": list(header.shape[1:])} | stored_as(header.dtype, header.scales),

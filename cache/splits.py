@@ -3,7 +3,11 @@
 from pathlib import Path
 
 from cache.errors import CacheError
+from cache.manifest import SUFFIX
 from cache.manifest_checks import read_manifest
+
+CACHE_SUFFIXES = (".h5", SUFFIX)
+"""Of a cache in one file, and of the manifest of one in several."""
 
 
 def missing_shards(path: str | Path) -> list[Path]:

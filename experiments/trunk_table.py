@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from pipeline.config import ExtractConfig
 from pipeline.errors import UserError
 from pipeline.extraction.stage import extract
@@ -66,7 +66,7 @@ def row(spec: str, photos: Path, to: Path) -> str:
                 device="cpu",
             )
         )
-    cache = FeatureCache(made / "train.h5")
+    cache = FeatureCache(split_path(made, "train"))
     worst = max(map(float, re.findall(r"equal to the live trunk within (\S+)", said.getvalue())))
     side, layer = cache.identity["transform"]["image_px"], cache.identity["trunk"]["layer"]
     maps = "×".join(map(str, cache.shape[2:]))

@@ -24,7 +24,8 @@ def export_features(given: argparse.Namespace) -> list[str]:
         raise CacheError(f"--out: {given.out} is there already; delete it or name another folder")
     cache = FeatureCache(given.cache)
     try:
-        FORMATS[given.format](cache, given.out, watching(str(given.out), "written"))
+        with watching(str(given.out), "written") as watch:
+            FORMATS[given.format](cache, given.out, watch)
     except OSError as error:
         raise CacheError(f"{given.out}: can't be written: {error.strerror or error}") from error
     return [f"{given.out}: {len(cache):,} rows of {given.cache} as {given.format}"]

@@ -14,6 +14,8 @@ from cache.importing.slides import open_slides
 from cache.importing.source import FEATURES, LABELS, Source
 from cache.importing.torch_files import open_pt
 from cache.importing.write import write
+from cache.manifest import SUFFIX
+from cache.splits import split_path
 from cache.telling import watching
 
 KINDS: dict[str, Callable[[Path, str | None, str | None], Source]] = {
@@ -62,8 +64,10 @@ def import_features(given: argparse.Namespace) -> list[str]:
     lines = [f"not used: {len(unused)} slides, first {unused[0]}"] if unused else []
     for split, source in sources.items():
         path = given.cache / f"{split}.h5"
-        watch = watching(str(path), "written")
-        line = write(source, path, split=split, made_by=given.made_by, dtype=given.dtype, watch=watch)
+        if (there := split_path(given.cache, split)).suffix == SUFFIX:
+            raise CacheError(f"--cache: {there} is there, another cache of this split; name another folder")
+        with watching(str(path), "written") as watch:
+            line = write(source, path, split=split, made_by=given.made_by, dtype=given.dtype, watch=watch)
         lines.append(line)
     return lines
 

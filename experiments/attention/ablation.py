@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from experiments.attention.config import AttentionConfig
 from experiments.attention.report import Result, Variant, write_report
 from experiments.refusals import score_unseen
@@ -41,13 +41,13 @@ def ablate(config: AttentionConfig) -> Path:
 
     Raises: ConfigError when the cache's images have one label each; what training and scoring raise.
     """
-    cache = FeatureCache(Path(config.cache) / "train.h5")
+    cache = FeatureCache(split_path(config.cache, "train"))
     if not cache.multi_label:
         raise ConfigError(
             f"--cache: expected images with several labels, those of {cache.path} have one each"
         )
     try:
-        images = Images(FeatureCache(Path(config.cache) / "test.h5"))
+        images = Images(FeatureCache(split_path(config.cache, "test")))
     except DataError as error:
         print(f"regions can't be compared with boxes: {error}")
         images = None

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from joblib import Parallel, delayed
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from experiments.crops.caches import caches_of
 from experiments.crops.config import CropsConfig
 from experiments.crops.report import write_report
@@ -58,7 +58,7 @@ def variants_of(config: CropsConfig, regime: str) -> Iterator[Variant]:
     Raises: whatever the stages raise; ConfigError when images have several labels each.
     """
     for maps in caches_of(config, regime):
-        cache = FeatureCache(maps.folder / "train.h5")
+        cache = FeatureCache(split_path(maps.folder, "train"))
         everything = len(select_classes(cache.labels, cache.classes, maps.classes)[0])
         classes = len(maps.classes or cache.classes)
         has_mirrors = cache.identity.get("views") == "mirror"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from experiments.crops.config import CropsConfig
 from experiments.crops.field import Field, field_of
 from experiments.crops.pooled import pool
@@ -77,7 +77,11 @@ def _of_trunk(config: CropsConfig, trunk: str, image_px: int | None) -> Iterator
     size = f"{image_px}px" if image_px else ""
     made = Path(config.out) / "caches" / slug("trunk", trunk, size)
     for folder in _extract(config, made, dataset=config.dataset, trunk=trunk, image_px=image_px):
-        layer = f"@{FeatureCache(folder / 'train.h5').identity['trunk']['layer']}" if folder != made else ""
+        layer = (
+            f"@{FeatureCache(split_path(folder, 'train')).identity['trunk']['layer']}"
+            if folder != made
+            else ""
+        )
         name = f"{trunk.rpartition('@')[0]}{layer}" if layer else trunk
         pooled = pool(folder, config.map_cells) if config.map_cells else folder
         named = f"{name}, {image_px} px" if image_px else name

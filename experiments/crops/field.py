@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from pipeline.datasets.base import open_dataset
 from pipeline.files import read_json, write_json
 from pipeline.trunks import trunk_of_identity
@@ -44,7 +44,7 @@ def field_of(dataset: str, folder: Path) -> Field:
 
     Raises: what opening the dataset and the trunk raise.
     """
-    cache, kept = FeatureCache(folder / "train.h5"), folder / "field.json"
+    cache, kept = FeatureCache(split_path(folder, "train")), folder / "field.json"
     if kept.exists() and (found := read_json(kept)).pop("cache_key", None) == cache.key:
         return Field(**found)
     print(f"{folder}: measuring what a cell sees of {IMAGES} images")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.nn.functional import adaptive_avg_pool2d
 
-from cache import CacheHeader, CacheWriter, FeatureCache
+from cache import CacheHeader, CacheWriter, FeatureCache, split_path
 from pipeline.errors import ConfigError
 from pipeline.maps.stored import decoded, to_tensor
 
@@ -18,7 +18,7 @@ def pool(folder: Path, cells: int) -> Path:
 
     Raises: ConfigError when they have fewer cells; CacheError, StaleCacheError.
     """
-    caches = [FeatureCache(folder / name) for name in ("train.h5", "test.h5")]
+    caches = [FeatureCache(split_path(folder, name)) for name in ("train", "test")]
     height, width = caches[0].shape[3:]
     if (height, width) == (cells, cells):
         return folder
@@ -29,7 +29,7 @@ def pool(folder: Path, cells: int) -> Path:
         )
     pooled = folder.with_name(f"{folder.name}-{cells}x{cells}")
     for cache in caches:
-        _pool(cache, pooled / cache.path.name, cells)
+        _pool(cache, pooled / f"{cache.path.stem}.h5", cells)
     return pooled
 
 

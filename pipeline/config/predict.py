@@ -24,8 +24,8 @@ class PredictConfig(Checked):
     run: FilePath = "artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten"
     """Run folder of the head; in a sweep's folder, its best head by validation."""
     cache: FilePath | None = None
-    """Predict from a cache's maps instead: a folder, whose test.h5 is taken, or an .h5 file (default:
-    none)."""
+    """Predict from a cache's maps instead: a folder, whose test split is taken, or an .h5 file or the .json
+    of a split (default: none)."""
     weights: FilePath | None = None
     """File with the trunk's weights, where extract_features.py was given one (default: the weights that it
     ships with)."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache import CacheError, FeatureCache, Paths, StaleCacheError
+from cache import CacheError, FeatureCache, Paths, StaleCacheError, split_path
 from cache.identity import differences, with_flags
 from pipeline.checks import shown, slug, some
 from pipeline.datasets.holdout import Rows, select_classes
@@ -117,7 +117,7 @@ def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Su
             f"{folder}: its cache, key {loaded.cache_key[:12]}, isn't found; name its folder with --cache; "
             f"looked at {', '.join(found.looked)}"
         )
-    path = Path(cache or str(found.folder)) / TEST
+    path = split_path(cache or str(found.folder), TEST)
     if not path.exists() and not path.with_name("test.h5.part").exists():
         raise CacheError(
             f"{path}: no such file; extract_features.py --cache {path.parent} makes it, with the --dataset, "

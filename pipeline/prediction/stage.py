@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cache import FeatureCache, Paths
+from cache import CACHE_SUFFIXES, FeatureCache, Paths, split_path
 from pipeline.checks import flag, one_of, shown
 from pipeline.config import PredictConfig
 from pipeline.datasets.base import ImageSplit
@@ -107,7 +107,7 @@ def of_photos(run: Predictor, split: ImageSplit, decoders: Decoders, batch: int 
 def of_cache(run: Predictor, config: PredictConfig) -> Source:
     """A cache's images. Raises: CacheError; StaleCacheError when its maps were made unlike the run's."""
     path = Path(str(config.cache))
-    cache = FeatureCache(path if path.suffix == ".h5" else path / TEST)
+    cache = FeatureCache(path if path.suffix in CACHE_SUFFIXES else split_path(path, TEST))
     refuse_other_maps(cache, identity_in(run.described, run.folder), run.folder)
     batch = config.batch or MAPS
     return Source(

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cache import CacheError, FeatureCache
+from cache import CACHE_SUFFIXES, CacheError, FeatureCache, split_path
 from pipeline.runs.layout import CONFIG, LEADERBOARD, read_config
 
-TRAIN, TEST = "train.h5", "test.h5"
+TRAIN, TEST = "train", "test"
 
 
 def places_of(cache: str, run_dir: Path) -> dict[str, str]:
@@ -27,9 +27,9 @@ class Search(NamedTuple):
     """What was found of a run's cache."""
 
     training: FeatureCache | None
-    """The run's own train.h5, if there is one."""
+    """The run's own training split, if it is there."""
     folder: Path | None
-    """The cache's: that of `training`, else one that holds test.h5 alone, perhaps the run's."""
+    """The cache's: that of `training`, else one that holds a test split alone, perhaps the run's."""
     looked: tuple[str, ...]
     """Places that don't hold it, and why not; empty if it was found."""
 
@@ -43,7 +43,7 @@ def find_cache(run_dir: Path, given: str | None = None) -> Search:
         found, problem = _open(place, described)
         if found:
             return Search(found, place, ())
-        if not (place / TRAIN).exists() and (place / TEST).exists():
+        if not _holds(place, TRAIN) and _holds(place, TEST):
             alone = alone or place
         looked.append(f"{place} ({problem})")
     for around in _around(run_dir, direct):
@@ -76,21 +76,29 @@ def _around(run_dir: Path, direct: list[Path]) -> list[Path]:
 def _folders(around: Path) -> list[Path]:
     """The folders in one that hold a finished training cache, in the order of their names."""
     try:
-        return sorted(path.parent for path in around.glob(f"*/{TRAIN}"))
+        return sorted(
+            {path.parent for suffix in CACHE_SUFFIXES for path in around.glob(f"*/{TRAIN}{suffix}")}
+        )
     except OSError:
         return []
 
 
+def _holds(place: Path, split: str) -> bool:
+    return any((place / f"{split}{suffix}").exists() for suffix in CACHE_SUFFIXES)
+
+
 def _open(place: Path, described: Mapping[str, Any]) -> tuple[FeatureCache | None, str]:
     """The training cache in a folder if it is the run's, or why it isn't."""
+    path = place / f"{TRAIN}.h5"
     try:
-        if not (place / TRAIN).exists():
-            return None, f"no {TRAIN}"
-        found = FeatureCache(place / TRAIN)
+        path = split_path(place, TRAIN)
+        if not path.exists():
+            return None, f"no {path.name}"
+        found = FeatureCache(path)
     except (CacheError, OSError) as error:
-        return None, str(error).removeprefix(f"{place / TRAIN}: ")
+        return None, str(error).removeprefix(f"{path}: ")
     if found.key != described.get("cache_key"):
-        return None, f"its {TRAIN} has another key, {found.key[:12]}"
+        return None, f"its {path.name} has another key, {found.key[:12]}"
     if found.images_digest != described.get("cache_images"):
-        return None, f"its {TRAIN} was made from other images"
+        return None, f"its {path.name} was made from other images"
     return found, ""

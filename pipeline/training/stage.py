@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import draw_folds, share_drawn
 from pipeline.device import fast_products, pick_device, products
@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> Path:
     run, an unfinished one and --resume isn't given, or one that trains now; when every head diverges.
     """
     config = config.resolved()
-    cache, run_dir = FeatureCache(Path(config.cache) / "train.h5"), config.run_dir
+    cache, run_dir = FeatureCache(split_path(config.cache, "train")), config.run_dir
     parts = train_part, val_part = parts_of(config, cache)
     stack = stack_of(config)
     maps = len(train_part.rows) * drawn_views(cache)

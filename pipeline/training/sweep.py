@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from cache import FeatureCache
+from cache import FeatureCache, split_path
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import free_bytes, pick_device
 from pipeline.engines.processes import cores, processes
@@ -47,7 +47,7 @@ def sweep(config: SweepConfig) -> Path:
     groups, out = config.groups(), config.run_dir
     if len(groups) == 1:
         return train(groups[0])
-    cache = FeatureCache(Path(config.cache) / "train.h5")
+    cache = FeatureCache(split_path(config.cache, "train"))
     train_part, _ = parts_of(groups[0], cache)
     for group in groups:  # before anything of a sweep that is there is replaced
         check(group.run_dir, describe(group, cache, train_part, beginning(group, cache)))
