@@ -29,7 +29,12 @@ function value(row, column) {
 
 function compare(a, b) {
   if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a).localeCompare(String(b), undefined, { numeric: true });
+  const [left, right] = [a, b].map((text) => String(text).split(/(\d+(?:\.\d+)?)/));
+  for (let i = 0; i < Math.min(left.length, right.length); i++) { // words, and figures at odd places
+    const order = i % 2 ? Number(left[i]) - Number(right[i]) : left[i].localeCompare(right[i]);
+    if (order) return order;
+  }
+  return left.length - right.length;
 }
 
 function sort(table, column, direction) {
@@ -105,6 +110,8 @@ function viewer() {
     for (const part of copy.querySelectorAll("details")) part.open = true;
     content.replaceChildren(copy);
     if (!dialog.open) dialog.showModal();
+    // what had the focus may be gone with the last image, and the keys would go elsewhere
+    if (!document.activeElement.dataset.step) dialog.querySelector("[data-step='1']").focus();
   };
   cards.forEach((card, place) => {
     card.querySelector("button.open").addEventListener("click", () => show(place));

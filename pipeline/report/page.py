@@ -51,7 +51,7 @@ def _viewer() -> Markup:
         element("button", text, type="button", data_step=step)
         for text, step in (("‹ Previous", "-1"), ("Next ›", "1"), ("Close", "0"))
     ]
-    content = element("div", id="viewer-content")
+    content = element("div", id="viewer-content", aria_live="polite")
     return element(
         "dialog", content, element("div", buttons, class_="buttons"), id="viewer", aria_label="Image"
     )
