@@ -6,6 +6,7 @@ a folder of the same name that nobody else sees. It looks before it begins.
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import os
 import secrets
@@ -67,14 +68,28 @@ def passport(folders: Sequence[Path]) -> Iterator[Passport]:
 
 @contextmanager
 def _mark(folder: Path) -> Iterator[str]:
-    path = folder / f".seen-{secrets.token_hex(8)}"
+    ours = f".seen-{socket.gethostname()}-"
+    path = folder / f"{ours}{os.getpid()}-{secrets.token_hex(4)}"
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{glob.escape(ours)}*-*"):
+            if not _lives(int(left.name.removeprefix(ours).partition("-")[0])):
+                left.unlink(missing_ok=True)  # its command was killed
         path.touch()
     try:
         yield str(path)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @functools.cache

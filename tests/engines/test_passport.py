@@ -38,6 +38,18 @@ def test_a_folder_that_is_not_shared_is_refused_by_name(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = "from pipeline.engines.passport import *; p = passport([Path()]); p.__enter__(); os.abort()"
+    environment = {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
+    (left,) = tmp_path.iterdir()
+    with passport([tmp_path]) as first, passport([tmp_path]) as second:
+        assert not left.exists()
+        first.check()
+        second.check()
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_commit_is_seen_in_the_sources(tmp_path: Path) -> None:
     """Two checkouts have the same version number; one changed character is enough."""
     for room in ("cache", "pipeline"):
