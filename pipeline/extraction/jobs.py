@@ -12,6 +12,7 @@ from cache import DTYPES, CacheHeader, CacheWriter, Status, shard_paths, shard_r
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.summary import lines
+from pipeline.engines.executors import ENGINES
 from pipeline.errors import CacheError, DataError
 from pipeline.extraction.begun import begun, files_to_mend, shards_of
 from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
@@ -162,7 +163,8 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job], wo
         f"written, {free / 1e6:,.0f} MB free"
     )
     if workers > 1:
-        print(f"{workers} workers: {config.engine if config.shard is None else 'started by other means'}")
+        by = "started by something else" if config.shard else ENGINES[config.engine].summary
+        print(f"{workers} workers: {by}")
     if needed > free:
         raise CacheError(
             f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "

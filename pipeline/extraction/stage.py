@@ -24,7 +24,7 @@ from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
 from pipeline.extraction.refresh import refresh, refuse_changed_images
-from pipeline.extraction.shards import file_of, publish
+from pipeline.extraction.shards import file_of, missing_files, publish
 from pipeline.extraction.stamp import Files
 from pipeline.extraction.together import together
 from pipeline.images.decode import ImageError
@@ -141,7 +141,7 @@ def share(work: Work, rank: int, count: int) -> Iterator[str]:
         for number in numbers:
             yield from run(work, [(file_of(job, number, work.config), trunk) for job, trunk in missing])
     for job in work.jobs:
-        if job.shards > 1:
+        if job.shards > 1 and (work.config.shard or not missing_files(job)):
             yield publish(job)
 
 
