@@ -116,7 +116,7 @@ def _as_table(title: str, drawn: Sequence[tuple[str, Points]]) -> Markup:
         )
         for label, points in drawn
     ]
-    head = [element("th", word, scope="col") for word in ("", "first", "lowest", "highest", "last")]
+    head = [element("th", word, scope="col") for word in ("line", "first", "lowest", "highest", "last")]
     table = element(
         "table", element("caption", title), element("thead", element("tr", head)), element("tbody", rows)
     )

@@ -107,7 +107,7 @@ def _plot(title: str, rows: Sequence[Row], left_out: int) -> Markup:
         element("th", "run", scope="col"),
         element("th", _axis(axis), scope="col", aria_label="interval"),
         element("th", "difference [95 % interval]", scope="col", class_="number"),
-        element("th", "", scope="col"),
+        element("th", "so it is", scope="col"),
     ]
     more = f" {left_out:,} more are not shown, or can't be compared." if left_out > 0 else ""
     table = element(

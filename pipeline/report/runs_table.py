@@ -87,7 +87,7 @@ def _cell(fields: Mapping[str, object], column: str) -> Markup:
     if column == "state":
         return element("td", element("span", str(value), class_=f"state {value}"), data_value=value)
     if value is None:
-        return element("td", element("span", "–", aria_label="none"), data_value="")
+        return element("td", "–", data_value="")
     if isinstance(value, int | float) and not isinstance(value, bool):
         digits = 2 if column in FIGURES[:4] else 1
         text = number(value, digits) if column in FIGURES and column != "images" else f"{value:,.6g}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.many_runs import RATES, make
+from support.nasty import NASTY, nasty_run
 from support.reporting import page_of
 
 from pipeline.files import read_json
@@ -19,6 +20,7 @@ from pipeline.runs.ledger import entries
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium isn't installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -184,6 +186,19 @@ def test_on_paper_tables_are_whole_and_light(page: Any) -> None:
     assert page.execute_script(whole)
     assert not find(page, ".controls").is_displayed()
     colours(page, "light", media="screen")
+
+
+def test_names_out_of_a_run_folder_are_not_executed(page: Any, tmp_path: Path) -> None:
+    page_of(nasty_run(tmp_path).parent)
+    page.get((tmp_path / "report.html").as_uri())
+    title = page.title
+    page.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    for cell in page.find_elements(By.CSS_SELECTOR, "#runs-table tbody th, .matrix thead th"):
+        ActionChains(page).move_to_element(cell).perform()
+    assert page.title == title
+    assert title.startswith("Report: ")
+    assert NASTY[0] in find(page, "#confusion ~ .scroll").text
+    assert [line for line in page.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: AXE_CORE=PATH/axe.min.js")
