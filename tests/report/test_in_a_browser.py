@@ -197,7 +197,7 @@ def test_names_out_of_a_run_folder_are_not_executed(page: Any, tmp_path: Path) -
         ActionChains(page).move_to_element(cell).perform()
     assert page.title == title
     assert title.startswith("Report: ")
-    assert NASTY[0] in find(page, "#confusion ~ .scroll").text
+    assert NASTY[0] in find(page, "#classes ~ .scroll").text
     assert [line for line in page.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
