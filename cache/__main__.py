@@ -1,6 +1,6 @@
 """`python -m cache verify PATH…` checks caches; `python -m cache info PATH` says what one holds; `split` and
-`join` rewrite a split as several files or one; `import` makes a cache of features from elsewhere, and
-`export` makes other files of a cache.
+`join` rewrite a split as several files or one; `fetch` gets a published cache from a store; `import` makes a
+cache of features from elsewhere, and `export` makes other files of a cache.
 
 A PATH is a cache in one file (.h5) or several (the .json that lists them), or a folder of such. Exit code 2
 and one line on a file that is damaged or none.
@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from cache.errors import CacheError
+from cache import fetch_command as fetching
+from cache.errors import CacheError, UserError
 from cache.exporting import command as exporting
 from cache.importing import command as importing
 from cache.inspection import caches_in, info, verify
@@ -49,15 +50,20 @@ def main(words: list[str] | None = None, program: str = "python -m cache") -> in
             command.add_argument("--shards", required=True, type=_count, help="how many files")
     importing.add_flags(commands.add_parser("import", help="make a cache of features from elsewhere"))
     exporting.add_flags(commands.add_parser("export", help="make other files of a cache"))
+    fetching.add_flags(commands.add_parser("fetch", help="get a published cache from a store, and check it"))
     given = parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of any bytes, terminals of any encoding
     try:
         if given.command in TEXTS:
             return max(_each(path, _action(given), parser.prog) for path in given.path)
-        convert = {"import": importing.import_features, "export": exporting.export_features}[given.command]
+        convert = {
+            "import": importing.import_features,
+            "export": exporting.export_features,
+            "fetch": fetching.fetch,
+        }[given.command]
         return max(_show(line, parser.prog) for line in convert(given))
-    except CacheError as error:
+    except UserError as error:
         tell(f"{parser.prog}: {error}")
         return 2
     except KeyboardInterrupt:

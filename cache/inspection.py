@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xxhash import xxh3_128_hexdigest
+
 from cache.contents import opened, read_contents
 from cache.earlier import was
 from cache.errors import CacheError
@@ -59,12 +61,13 @@ def _of_file(path: Path) -> str:
         _classes(header.classes, per_image if header.multi_label else ""),
         f"  key: {header.key}",
     ]
-    lines += [f"  images: {contents.images.hex()}"] if any(contents.images) else []
+    if any(contents.images):  # published
+        lines += [f"  images: {contents.images.hex()}", f"  fingerprint: {contents.fingerprint.hex()}"]
     return "\n".join([*lines, *_facts(header.identity, header.notes)])
 
 
 def _of_manifest(path: Path) -> str:
-    manifest = read_manifest(path)[0]
+    manifest, data = read_manifest(path)
     size, index = sum(shard.nbytes for shard in manifest.shards), list[str]()
     if manifest.index:
         listed = f"{manifest.shape[0]:,} of their {manifest.places:,}" if manifest.index.rows else "all"
@@ -77,6 +80,7 @@ def _of_manifest(path: Path) -> str:
         _classes(manifest.classes, "multi-label, " if manifest.multi_label else ""),
         f"  key: {manifest.key}",
         f"  images: {manifest.images.hex()}",
+        f"  fingerprint: {xxh3_128_hexdigest(data)}",
     ]
     return "\n".join([*lines, *_facts(manifest.identity, manifest.notes)])
 

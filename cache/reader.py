@@ -93,6 +93,11 @@ class FeatureCache(Facts, TorchDataset):
         return self.path, self._fingerprint
 
     @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that are others if any byte of the cache is; no proof against forgery."""
+        return self._store.fingerprint.hex()
+
+    @property
     def block_rows(self) -> int:
         """Rows that share a digest."""
         return BLOCK_ROWS

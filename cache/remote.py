@@ -77,7 +77,7 @@ def read(url: str, start: int | None = None, end: int | None = None, size: int |
     fs = driver(url)
 
     def ask() -> bytes:
-        data = fs.cat_file(_name(fs, url), start=start, end=end)
+        data = fs.cat_file(named_by_driver(fs, url), start=start, end=end)
         if size is not None and len(data) != size:
             raise CutShortError(f"expected {size:,} bytes, as the store says, {len(data):,} came")
         return data
@@ -88,14 +88,14 @@ def read(url: str, start: int | None = None, end: int | None = None, size: int |
 def info(url: str) -> Entry:
     """What is known of a file or folder. Raises: OSError naming it, StoreError."""
     fs = driver(url)
-    return _entry(url, retried(url, lambda: fs.info(_name(fs, url))))
+    return _entry(url, retried(url, lambda: fs.info(named_by_driver(fs, url))))
 
 
 def entries(folder: str) -> list[Entry]:
     """What is in a folder, in any order. Raises: OSError naming it, StoreError."""
     fs, is_web, folder = driver(folder), scheme_of(folder) in WEB, folder.rstrip("/")
     try:
-        listed = retried(folder, lambda: fs.ls(_name(fs, folder + "/" * is_web), detail=True))
+        listed = retried(folder, lambda: fs.ls(named_by_driver(fs, folder + "/" * is_web), detail=True))
     except OSError as error:
         if is_web:
             raise StoreError(
@@ -120,7 +120,7 @@ def side_by_side(work: Callable[[str], T], urls: Sequence[str]) -> Iterator[T]:
         pool.shutdown(cancel_futures=True)
 
 
-def _name(fs: Any, url: str) -> str:
+def named_by_driver(fs: Any, url: str) -> str:
     """What the driver calls a file."""
     if scheme_of(url) not in WEB:
         return fs._strip_protocol(url)

@@ -52,6 +52,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         asked = self.headers.get("Range")
         if not asked or not file.is_file() or not self.web.ranges:
             super().do_GET()
+            self.web.sent += file.stat().st_size if file.is_file() else 0
             return
         data = file.read_bytes()
         start, _, end = asked.removeprefix("bytes=").partition("-")
@@ -61,6 +62,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(data)}")
         self.end_headers()
         self.wfile.write(part)
+        self.web.sent += len(part)
 
     def send_header(self, keyword: str, value: str) -> None:
         if self.web.dates or keyword != "Last-Modified":
@@ -77,7 +79,7 @@ class Web:
         self.seconds = seconds
         self.fault, self.ranges, self.lock = fault, ranges, threading.Lock()
         self.asked, self.got, self.now, self.most = Counter[str](), list[str](), 0, 0
-        self.dates = True
+        self.dates, self.sent = True, 0
         handler = partial(Handler, directory=str(folder), server_=self)
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -88,7 +90,7 @@ def web(
     folder: Path, fault: Fault | None = None, *, ranges: bool = True, seconds: float = 0
 ) -> Iterator[Web]:
     """Serve a folder while inside: its URL, how often each path was asked for, which were got, the most at
-    one moment, and whether it says when files changed.
+    one moment, the bytes of files that were sent, and whether it says when files changed.
 
     Each request takes so many seconds more; `fault` may answer it, `ranges` says whether parts are given.
     """
