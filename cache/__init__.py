@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cache.splits import CACHE_SUFFIXES as CACHE_SUFFIXES
     from cache.splits import missing_shards as missing_shards
     from cache.splits import split_path as split_path
+    from cache.staging import stage as stage
     from cache.under_way import rows_there as rows_there
     from cache.writer import CacheWriter as CacheWriter
     from cache.writer import Status as Status
@@ -54,6 +55,7 @@ _MODULES = {
     "missing_shards": "splits",
     "CACHE_SUFFIXES": "splits",
     "split_path": "splits",
+    "stage": "staging",
     "CacheWriter": "writer",
     "Status": "writer",
 }

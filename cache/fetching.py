@@ -15,11 +15,10 @@ import xxhash
 from cache import disk
 from cache.copying import checked, copied, held, is_same, refuse_full, refuse_other, unfinished
 from cache.errors import CacheError
-from cache.manifest import Manifest, Shard
+from cache.manifest import SUFFIX, Manifest, Shard
 from cache.manifest_checks import MAX_BYTES, read_manifest
 from cache.many_files import ManyFiles
 from cache.origins import beside, inside, is_there, size_of, whole
-from cache.splits import MANIFEST_SUFFIX
 
 Watch = Callable[[float], object]
 
@@ -66,8 +65,8 @@ def fetch_split(
     """
     target = folder / place.rpartition("/")[2]
     folder.mkdir(parents=True, exist_ok=True)
-    fetch = _several if target.suffix == MANIFEST_SUFFIX else _one
-    other = target.with_suffix(".h5" if fetch is _several else MANIFEST_SUFFIX)
+    fetch = _several if target.suffix == SUFFIX else _one
+    other = target.with_suffix(".h5" if fetch is _several else SUFFIX)
     if other.exists() and not replace and fetch is _one:
         raise _in_the_way(other, place)
     fetched = fetch(place, target, digests, replace, watch)

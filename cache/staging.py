@@ -9,6 +9,7 @@ still what the origin has is used as it is; one of an older state is replaced.
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ def stage(origin: str, folder: Path, names: Sequence[str], *, optional: Sequence
     Raises: CacheError when a split isn't there or can't be copied; StoreError.
     """
     origin = plain_url(origin).rstrip("/") if is_url(origin) else os.path.realpath(origin)
-    known = f"{origin.rpartition('/')[2][:_NAME]}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
+    name = re.sub(r"[^\w.]+", "-", origin.rpartition("/")[2])[:_NAME]
+    known = f"{name}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
     with in_one_line(origin):
         places = [*_required(origin, names), *places_in(origin, optional)]
     target = folder / known

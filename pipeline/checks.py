@@ -57,17 +57,21 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class AnyPath:
-    """A path, absolute or from the working directory. A ~ at its beginning is the home folder, which a shell
-    puts there in `--cache ~/c`, but neither in `--cache=~/c` nor in `folder:~/photos`."""
+    """A path, absolute or from the working directory; with `urls`, the URL of a store is one as well. A ~ at
+    its beginning is the home folder, which a shell puts there in `--cache ~/c`, but neither in `--cache=~/c`
+    nor in `folder:~/photos`."""
+
+    urls: bool = False
 
     def __contains__(self, value: str) -> bool:
-        return bool(value)
+        return bool(value) and (self.urls or "://" not in value)
 
     def __str__(self) -> str:
-        return "that names a file or folder"
+        return "that names a file or folder" + ("" if self.urls else " on a disk")
 
 
 FilePath = Annotated[str, AnyPath()]
+Place = Annotated[str, AnyPath(urls=True)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Count = Annotated[int, Range(1, 1_000_000)]
 Fraction = Annotated[float, Range(0, 0.95)]

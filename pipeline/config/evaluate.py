@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from pipeline.checks import Checked, Device, FilePath, Range, Seed, Workers
+from pipeline.checks import Checked, Device, FilePath, Place, Range, Seed, Workers
 from pipeline.config.pretrain import ImagePolicy
 
 
@@ -21,8 +21,11 @@ class EvaluateConfig(Checked):
 
     run: tuple[FilePath, ...] = ("artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten",)
     """Run folders. With two or more, each is compared with the first on the same images."""
-    cache: FilePath | None = None
-    """Cache to score on (default: the one that the run was trained on, wherever either was moved to)."""
+    cache: Place | None = None
+    """Cache to score on, with --stage also by URL (default: the one that the run was trained on, wherever
+    either was moved to)."""
+    stage: FilePath | None = None
+    """Folder on a fast disk, to which the cache is copied first, as by train_head.py (default: none)."""
     allow_trained_on: bool = False
     """Score test images that the head or network was trained or validated on as well, instead of refusing
     to."""

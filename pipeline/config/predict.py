@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from pipeline.checks import Checked, Device, FilePath, Range, Workers
+from pipeline.checks import Checked, Device, FilePath, Place, Range, Workers
 from pipeline.trunks import TRUNK_NAMES
 
 
@@ -19,13 +19,15 @@ class PredictConfig(Checked):
     prints_results = True
     positional = "images", "PHOTO"
 
-    images: tuple[FilePath, ...] = ()
+    images: tuple[Place, ...] = ()
     """Photos, folders and patterns; the flag may be left out (default: none, where --cache is given)."""
     run: FilePath = "artifacts/runs/digits-alexnet-cifar-plain-fullnet-ten"
     """Run folder of the head; in a sweep's folder, its best head by validation."""
-    cache: FilePath | None = None
+    cache: Place | None = None
     """Predict from a cache's maps instead: a folder, whose test split is taken, or an .h5 file or the .json
     of a split (default: none)."""
+    stage: FilePath | None = None
+    """Folder on a fast disk, to which that cache is copied first, as by train_head.py (default: none)."""
     weights: FilePath | None = None
     """File with the trunk's weights, where extract_features.py was given one (default: the weights that it
     ships with)."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pipeline.checks import Count, Device, FilePath, Fraction, OneOf, Range, Seed, slug
+from pipeline.checks import Count, Device, FilePath, Fraction, OneOf, Place, Range, Seed, slug
 from pipeline.heads import HEADS
 from pipeline.heads.settings import MAX_WIDTH, Crops, HeadSettings, SharedSettings, refuse_unread, unread_by
 
@@ -17,8 +17,11 @@ HeadName = Annotated[str, OneOf(HEADS)]
 class TrainingSettings(SharedSettings):
     """Settings that all groups of a sweep have in common."""
 
-    cache: FilePath = "artifacts/cache/digits-alexnet-cifar-plain"
-    """Folder that extract_features.py made."""
+    cache: Place = "artifacts/cache/digits-alexnet-cifar-plain"
+    """Folder that extract_features.py made; its URL in a store, beside --stage."""
+    stage: FilePath | None = None
+    """Folder on a fast disk, to which the cache is copied first and checked, unless it is there already; for
+    caches in stores or on slow disks (default: the cache is mapped where it lies)."""
     out: FilePath | None = None
     """Folder of the run (default: artifacts/runs/CACHE-HEAD-CROPS)."""
     init: FilePath | None = None

@@ -30,6 +30,7 @@ from pipeline.progress import over
 from pipeline.runs.find_cache import TEST, find_cache
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import read_config
+from pipeline.runs.local_cache import local_folder
 
 
 class Subject(NamedTuple):
@@ -101,9 +102,11 @@ def score_images(subject: Subject, batch: int = 500) -> Predictions:
     return Predictions(logits, subject.labels, subject.paths, classes, subject.contents)
 
 
-def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Subject:
+def open_run(
+    folder: Path, cache: str | None = None, device: str = "auto", stage: str | None = None
+) -> Subject:
     """A run's head, and the test images of its classes. Where images have several labels, all of them: that
-    an image has none of the classes is an answer too.
+    an image has none of the classes is an answer too. `stage`: a folder for copies of the cache.
 
     Raises: RunError when there is no finished run or the cache lacks its classes; StaleCacheError naming what
     was made otherwise than the training maps; CacheError, ConfigError, WeightsError.
@@ -111,6 +114,7 @@ def open_run(folder: Path, cache: str | None = None, device: str = "auto") -> Su
     loaded = load_head(folder, pick_device(device))
     described = read_config(folder, "train")
     trained_on = identity_in(described, folder)
+    cache = local_folder(folder, cache, stage)
     found = find_cache(folder, cache)
     if not cache and found.folder is None:
         raise CacheError(

@@ -44,7 +44,7 @@ UNITS = {
 UNREAD = {
     "a single head": ("resamples", "seed", "test_images", "draws", "decoders"),
     "heads": ("test_images", "draws", "decoders"),
-    "a whole network": ("cache", "out", "resamples"),
+    "a whole network": ("cache", "stage", "out", "resamples"),
 }
 """Settings that change nothing. (With --out a single head has a file as several have, and they are in it.)"""
 
@@ -94,7 +94,7 @@ def refuse_unread(config: EvaluateConfig, subject: str) -> None:
 def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> Scored:
     """Score one head; write predictions.npz, metrics.json and, last, pictures. Those of an earlier evaluation
     go before anything is written."""
-    subject = open_run(folder, config.cache, config.device)
+    subject = open_run(folder, config.cache, config.device, config.stage)
     count, out = trained_on(subject, config.allow_trained_on), subject.out
     found = score_images(subject, config.batch)
     classes = tuple(found.classes.tolist())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cache import CACHE_SUFFIXES, FeatureCache, Paths, split_path
+from cache import FeatureCache, Paths
 from pipeline.checks import flag, one_of, shown
 from pipeline.config import PredictConfig
 from pipeline.datasets.base import ImageSplit
@@ -30,6 +30,7 @@ from pipeline.prediction.table import ROWS
 from pipeline.progress import speed
 from pipeline.runs.find_cache import TEST
 from pipeline.runs.folder import HEAD
+from pipeline.runs.local_cache import local_split
 from pipeline.runs.thresholds import UNCHOSEN
 
 TOP_K = 3
@@ -91,6 +92,8 @@ def refuse_unread(config: PredictConfig) -> None:
     for name in unread:
         if getattr(config, name):
             raise config.refused(name, f"has no effect beside {flag('cache')}; leave one of them out")
+    if config.stage and not config.cache:
+        raise config.refused("stage", f"has no effect without {flag('cache')}; leave it out")
     if config.out and Path(config.out).suffix not in ROWS:
         raise config.refused("out", one_of((f"FILE{suffix}" for suffix in ROWS), config.out))
 
@@ -106,8 +109,7 @@ def of_photos(run: Predictor, split: ImageSplit, decoders: Decoders, batch: int 
 
 def of_cache(run: Predictor, config: PredictConfig) -> Source:
     """A cache's images. Raises: CacheError; StaleCacheError when its maps were made unlike the run's."""
-    path = Path(str(config.cache))
-    cache = FeatureCache(path if path.suffix in CACHE_SUFFIXES else split_path(path, TEST))
+    cache = FeatureCache(local_split(str(config.cache), config.stage, TEST))
     refuse_other_maps(cache, identity_in(run.described, run.folder), run.folder)
     batch = config.batch or MAPS
     return Source(

@@ -18,7 +18,7 @@ from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 """What a file system without locks says, as Lustre by default; the last one is NFS's, of folders."""
 IMMATERIAL = (
-    *("out", "cache", "resume", "verify", "memory_budget_mb", "device", "products", "versions"),
+    *("out", "cache", "stage", "resume", "verify", "memory_budget_mb", "device", "products", "versions"),
     *("cache_path", "cache_from_run", "init"),
     *("dataset", "cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache import CACHE_SUFFIXES, CacheError, FeatureCache, split_path
+from cache.remote import is_url
 from pipeline.runs.layout import CONFIG, LEADERBOARD, read_config
 
 TRAIN, TEST = "train", "test"
@@ -19,6 +20,8 @@ TRAIN, TEST = "train", "test"
 
 def places_of(cache: str, run_dir: Path) -> dict[str, str]:
     """What config.json says of a cache's place, besides `cache`: its absolute path, and that from the run."""
+    if is_url(cache):
+        return {"cache_path": cache}
     place = os.path.realpath(cache)
     return {"cache_path": place, "cache_from_run": os.path.relpath(place, os.path.realpath(run_dir))}
 
@@ -59,7 +62,7 @@ def _recorded(run_dir: Path, described: Mapping[str, Any], given: str | None) ->
     seen, relative = set(), described.get("cache_from_run")
     from_run = os.path.normpath(run_dir / relative) if isinstance(relative, str) else None
     for name in (given, described.get("cache"), described.get("cache_path"), from_run):
-        if isinstance(name, str) and (real := os.path.realpath(name)) not in seen:
+        if isinstance(name, str) and not is_url(name) and (real := os.path.realpath(name)) not in seen:
             seen.add(real)
             yield Path(name)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cache import FeatureCache, split_path
+from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import draw_folds, share_drawn
 from pipeline.device import fast_products, pick_device, products
@@ -21,8 +21,9 @@ from pipeline.maps.batches import place_maps
 from pipeline.maps.parts import Part, not_learned, own_rows, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 from pipeline.runs.claim import claim, held
-from pipeline.runs.find_cache import places_of
+from pipeline.runs.find_cache import TRAIN, places_of
 from pipeline.runs.layout import CHECKPOINT
+from pipeline.runs.local_cache import local_split
 from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.training.announce import WARNING, announce
 from pipeline.training.beginning import Beginning, beginning
@@ -40,7 +41,7 @@ def train(config: TrainConfig) -> Path:
     run, an unfinished one and --resume isn't given, or one that trains now; when every head diverges.
     """
     config = config.resolved()
-    cache, run_dir = FeatureCache(split_path(config.cache, "train")), config.run_dir
+    cache, run_dir = FeatureCache(local_split(config.cache, config.stage, TRAIN)), config.run_dir
     parts = train_part, val_part = parts_of(config, cache)
     stack = stack_of(config)
     maps = len(train_part.rows) * drawn_views(cache)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from cache import FeatureCache, split_path
+from cache import FeatureCache
 from pipeline.config import SweepConfig, TrainConfig
 from pipeline.device import free_bytes, pick_device
 from pipeline.engines.processes import cores, processes
@@ -26,7 +26,9 @@ from pipeline.errors import ConfigError, RunError, UserError, out_of_memory
 from pipeline.progress import say
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import check, claim_sweep, held
+from pipeline.runs.find_cache import TRAIN
 from pipeline.runs.layout import LEADERBOARD, write_config
+from pipeline.runs.local_cache import local_split
 from pipeline.runs.score import score_in
 from pipeline.training.announce import WARNING
 from pipeline.training.beginning import beginning
@@ -47,7 +49,7 @@ def sweep(config: SweepConfig) -> Path:
     groups, out = config.groups(), config.run_dir
     if len(groups) == 1:
         return train(groups[0])
-    cache = FeatureCache(split_path(config.cache, "train"))
+    cache = FeatureCache(local_split(config.cache, config.stage, TRAIN))
     train_part, _ = parts_of(groups[0], cache)
     for group in groups:  # before anything of a sweep that is there is replaced
         check(group.run_dir, describe(group, cache, train_part, beginning(group, cache)))

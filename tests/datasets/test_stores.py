@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.folders import fill
 from support.published import coco, voc
-from support.stores import Fault, in_memory, unavailable, web
+from support.stores import Fault, Handler, in_memory, unavailable, web
 
 from cache import retrying
 from cache.remote import entries, info, read
@@ -109,6 +109,30 @@ def test_coco_and_voc_are_the_same(tmp_path: Path, kind: str, at: Callable[[str,
             ]
 
 
+def test_pages_of_other_servers_are_read_for_files_alone(tmp_path: Path) -> None:
+    """Apache's index has links that sort it, and one to the folder above; addresses have percent signs."""
+    pytest.importorskip("aiohttp", reason="the extra 'remote' is not installed")
+    fill(tmp_path / "my photos", ODD)
+    links = ["?C=N;O=D", "?C=M;O=A", "/", "../", "a%20b/", "/my%20photos/%C3%BC%231/", "100%2525%3F/"]
+    links += ["https://elsewhere/x/", "#top"]
+    page = "".join(f'<a href="{link}">x</a>' for link in links)
+
+    def apache(handler: Handler, path: str, asked: int) -> bool:
+        if path.rstrip("/") != "my photos":
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html")
+        handler.send_header("Content-Length", str(len(page)))
+        handler.end_headers()
+        handler.wfile.write(page.encode())
+        return True
+
+    with web(tmp_path, apache) as served:
+        far = open_dataset(f"folder:{served.url}/my%20photos")
+        assert_equal(far, open_dataset(f"folder:{tmp_path}/my photos"))
+        assert far["train"].ignored == ()
+
+
 def test_photos_to_predict_on_are_found_below_a_url(tmp_path: Path, at: Callable[[str, Path], str]) -> None:
     url = at("http", fill(tmp_path / "p", ["a", "b/c"], 2))
     found = photos([url, f"{url}/a/01.png"])
@@ -122,11 +146,14 @@ def test_photos_to_predict_on_are_found_below_a_url(tmp_path: Path, at: Callable
 def test_sizes_are_asked_for_side_by_side_and_once(tmp_path: Path) -> None:
     pytest.importorskip("aiohttp", reason="the extra 'remote' is not installed")
     fill(tmp_path / "p", ["a", "b"], 60)
-    with web(tmp_path / "p", seconds=0.05) as served:
-        splits = open_dataset(f"folder:{served.url}")
-        splits["train"].images.statuses()
-        assert max(count for path, count in served.asked.items() if path.endswith(".png")) == 1
-        assert served.most > 16
+    lines = [f"{name}/{i:02}.png,{name}" for name in "ab" for i in range(60)]
+    (tmp_path / "p/labels.csv").write_text("image,label\n" + "\n".join(lines))
+    for dataset in ("folder:{}", "csv:{}/labels.csv"):
+        with web(tmp_path / "p", seconds=0.05) as served:
+            splits = open_dataset(dataset.format(served.url))
+            splits["train"].images.statuses()
+            assert max(count for path, count in served.asked.items() if path.endswith(".png")) == 1
+            assert served.most["HEAD"] > 16
 
 
 @pytest.mark.parametrize(
@@ -209,6 +236,8 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(
         with web(tmp_path, unavailable(2, status)) as served:
             assert read(f"{served.url}/f") == b"x" * 100
             assert served.asked["f"] == 3
+        with web(tmp_path, unavailable(4, status)) as served:  # the driver itself asks twice: HEAD, GET
+            assert info(f"{served.url}/f").size == 100
     with web(tmp_path, unavailable(99, 404)) as served:
         with pytest.raises(FileNotFoundError):
             read(f"{served.url}/f")

@@ -48,7 +48,7 @@ ANOTHER_RUN: dict[str, tuple[str, Any]] = {
 """A head, and a value of the setting other than the one it is trained with here."""
 SAME_RUN: dict[str, Any] = {"memory_budget_mb": 4000, "verify": False, "resume": True, "device": "auto"}
 """Settings that may change without making another run of it."""
-PLACES = {"cache", "out", "init"}
+PLACES = {"cache", "stage", "out", "init"}
 """Folders, of which the contents count: see below for a cache's, and tests/training/test_init.py."""
 
 

@@ -38,15 +38,15 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.web.asked[path] += 1
             self.web.got += [path] if self.command == "GET" else []
             asked = self.web.asked[path]
-            self.web.now += 1
-            self.web.most = max(self.web.most, self.web.now)
+            self.web.now[self.command] += 1
+            self.web.most |= self.web.now
         time.sleep(self.web.seconds)
         try:
             if not (self.web.fault and self.web.fault(self, path, asked)):
                 send(path)
         finally:
             with self.web.lock:
-                self.web.now -= 1
+                self.web.now[self.command] -= 1
 
     def _send(self, file: Path) -> None:
         asked = self.headers.get("Range")
@@ -78,7 +78,12 @@ class Web:
     def __init__(self, folder: Path, fault: Fault | None, ranges: bool, seconds: float) -> None:
         self.seconds = seconds
         self.fault, self.ranges, self.lock = fault, ranges, threading.Lock()
-        self.asked, self.got, self.now, self.most = Counter[str](), list[str](), 0, 0
+        self.asked, self.got, self.now, self.most = (
+            Counter[str](),
+            list[str](),
+            Counter[str](),
+            Counter[str](),
+        )
         self.dates, self.sent = True, 0
         handler = partial(Handler, directory=str(folder), server_=self)
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -90,7 +95,7 @@ def web(
     folder: Path, fault: Fault | None = None, *, ranges: bool = True, seconds: float = 0
 ) -> Iterator[Web]:
     """Serve a folder while inside: its URL, how often each path was asked for, which were got, the most at
-    one moment, the bytes of files that were sent, and whether it says when files changed.
+    one moment by command, the bytes of files that were sent, and whether it says when files changed.
 
     Each request takes so many seconds more; `fault` may answer it, `ranges` says whether parts are given.
     """
