@@ -72,7 +72,9 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
             "another --out"
         )
     try:
-        read = TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]})
+        read = (
+            TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]}) - {"stage"}
+        )  # who made the run
         config = TrainConfig.from_json({name: described[name] for name in sorted(read)})
         classes, key = tuple(described["class_names"]), str(described["cache_key"])
         images = str(described["cache_images"])

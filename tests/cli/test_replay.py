@@ -10,6 +10,7 @@ from support.evaluating import head, write_cache
 from pipeline.cli.parsing import parse
 from pipeline.config import ExtractConfig, PretrainConfig, SweepConfig
 from pipeline.errors import ConfigError, RunError
+from pipeline.runs.folder import load_head
 from pipeline.training.sweep import sweep
 
 
@@ -57,6 +58,8 @@ def test_a_run_is_repeated_from_its_own_config(tmp_path: Path, capsys: pytest.Ca
     run = head(cache, tmp_path / "run", seed=(3,), hidden=(8, 4), dropout=0.1)
     words = ["--config", str(run / "config.json")]
     again = parse(SweepConfig, "train", [*words, "--out", str(run)])
+    assert again.stage is None  # in config.json that word says who made the run
+    assert load_head(run).config.stage is None
     assert sweep(again) == run
     assert f"{run}: up to date" in capsys.readouterr().out
     folds = parse(SweepConfig, "train", [*words, "--folds", "3"])
