@@ -37,6 +37,27 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def written_first(path: Path, data: bytes) -> bytes:
+    """What stands in a file that whoever comes first writes, of several processes or machines.
+
+    Raises: OSError naming the file.
+    """
+    mine = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}")
+    with naming(path):
+        try:
+            mine.write_bytes(data)
+            try:
+                os.link(mine, path)  # which fails where there is a file, on network file systems too
+            except FileExistsError:
+                pass
+            except OSError:  # no hard links here
+                if not path.exists():
+                    os.replace(mine, path)
+        finally:
+            mine.unlink(missing_ok=True)
+        return path.read_bytes()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, whole or not at all. Raises: OSError naming the file."""
     with replacing(path) as part:

@@ -7,15 +7,14 @@ one by one, on machines that somebody set up one by one, would else find out whe
 """
 
 import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cache import CacheHeader
 from cache.identity import canonical, differences, with_flags
-from pipeline.errors import CacheError, StaleCacheError, naming
+from pipeline.errors import CacheError, StaleCacheError
 from pipeline.extraction.begun import begun
+from pipeline.files import written_first
 
 FORMAT = "ten-crop-agreement/1"
 VERSIONS = "made_with"
@@ -36,7 +35,7 @@ def agree(manifest: Path, header: CacheHeader, shards: int) -> None:
     path = agreement_path(manifest)
     versions = {name: text for name, text in header.notes[VERSIONS].items() if name != "device"}
     ours = {"format": FORMAT, "shards": shards, "identity": header.full_identity, VERSIONS: versions}
-    found = _written_first(path, ours)
+    found = _parsed(path, written_first(path, canonical(ours)))
     if fields := differences(found["identity"], ours["identity"]):
         text = "; ".join(with_flags(fields, header.flags)[:8])
         raise StaleCacheError(
@@ -57,27 +56,9 @@ def forget_unused(manifest: Path) -> None:
         agreement_path(manifest).unlink(missing_ok=True)
 
 
-def _written_first(path: Path, ours: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in a file that whoever comes first writes. Raises: OSError."""
-    mine = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}")
-    with naming(path):
-        try:
-            mine.write_bytes(canonical(ours))
-            try:
-                os.link(mine, path)  # which fails where there is a file, on network file systems too
-            except FileExistsError:
-                pass
-            except OSError:  # no hard links here
-                if not path.exists():
-                    os.replace(mine, path)
-        finally:
-            mine.unlink(missing_ok=True)
-        return _read(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _parsed(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(data)
         if (
             found["format"] == FORMAT
             and isinstance(found["identity"], dict)

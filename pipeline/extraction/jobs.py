@@ -8,7 +8,7 @@ import math
 import shutil
 from pathlib import Path
 
-from cache import DTYPES, CacheHeader, CacheWriter, Status, shard_paths, shard_ranges, split_path
+from cache import DTYPES, CacheHeader, CacheWriter, Scales, Status, shard_paths, shard_ranges, split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.summary import lines
@@ -62,10 +62,12 @@ def plan(
     decoders: Decoders,
     layer: int = 0,
     workers: int = 1,
+    scales: Scales | None = None,
 ) -> Job:
     """Decide what is to be done for a split. Raises: StaleCacheError, DataError, ConfigError.
 
     layer: which of the prepared trunk's maps these are. workers: how many there are to do it.
+    scales: those of int8.
     """
     path, skipped = split_path(config.cache_dirs[layer], split.split), []
     files = Files.of(path, split, rehash=config.rehash)
@@ -96,6 +98,7 @@ def plan(
             "made_with": made_with(prepared.device),
         },
         flags=FLAGS,
+        scales=scales,
     )
     path, status, shards = layout(config, path, header, workers)
     if config.on_bad_image == "skip" and status in ("absent", "partial"):

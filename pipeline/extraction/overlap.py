@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import DTYPES, CacheHeader, CacheWriter
+from cache import CacheHeader, CacheWriter
 from pipeline.datasets.base import ImageSplit
 from pipeline.images.blocks import decode_blocks
 from pipeline.images.pool import Decoders
@@ -40,7 +40,7 @@ Encode = Callable[[range, np.ndarray], np.ndarray]
 def memory_of(header: CacheHeader, image_px: int) -> int:
     """About how many bytes the images and maps take of pieces under way, decoded, or being decoded."""
     images, views, *shape = header.shape
-    of_an_image = 3 * image_px**2 + views * math.prod(shape) * DTYPES[header.dtype].raw.itemsize
+    of_an_image = 3 * image_px**2 + views * math.prod(shape) * (2 if header.dtype == "float16" else 4)
     return (UNDER_WAY + 2) * min(min(images, 1024) * of_an_image, PIECE_BYTES)
 
 

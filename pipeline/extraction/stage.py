@@ -7,6 +7,7 @@ Decoding, computing and writing overlap; the summary says which of them the othe
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.extraction.overlap import write_missing
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
 from pipeline.extraction.refresh import refresh, refuse_changed_images
+from pipeline.extraction.scales import scales_for
 from pipeline.extraction.shards import file_of, missing_files, publish
 from pipeline.extraction.stamp import Files
 from pipeline.extraction.together import together
@@ -115,9 +117,10 @@ def opened(config: ExtractConfig, workers: int, *, is_worker: bool = True) -> It
         prepared = prepare(trunks, device, config.precision)
         for folder in config.cache_dirs:
             folder.mkdir(parents=True, exist_ok=True)
+        scales = scales_for(config, trunks, prepared, splits["train"], decoders)
         planned = [
             [
-                (plan(config, trunk, prepared, split, decoders, layer, workers), trunk)
+                (plan(config, trunk, prepared, split, decoders, layer, workers, scales[layer]), trunk)
                 for layer, trunk in enumerate(trunks)
             ]
             for split in splits.values()
@@ -173,7 +176,8 @@ def run(work: Work, pairs: Sequence[tuple[Job, Trunk]]) -> Iterator[str]:
     for job, trunk in missing:
         worst = check_parity(job.path, job.split, trunk, job.views)
         job.files.write(FeatureCache(job.path))
-        yield f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}"
+        rounded = " (half a step of int8, more where saturated)" if job.header.scales is not None else ""
+        yield f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}{rounded}"
 
 
 def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
@@ -209,13 +213,14 @@ def make(jobs: Sequence[Job], prepared: PreparedTrunk, decoders: Decoders, batch
 
     Raises: DataError (an image; names the flag that leaves it out), StaleCacheError, CacheError.
     """
-    split, views = jobs[0].split, jobs[0].views
+    split, views, numbers = jobs[0].split, jobs[0].views, 0
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(CacheWriter(job.path, job.header)) for job in jobs]
         for job, writer in zip(jobs, writers, strict=True):
             if not writer.is_locked:
                 say(f"{job.path}: this file system has no locks; don't extract to it twice at a time")
             refuse_changed_images(job, writer.image_digests, decoders)
+            numbers += sum(map(len, writer.missing)) * math.prod(job.header.shape[1:])
         try:
             summary = write_missing(writers, split, views, prepared, decoders, batch)
         except ImageError as error:
@@ -233,4 +238,7 @@ def make(jobs: Sequence[Job], prepared: PreparedTrunk, decoders: Decoders, batch
             raise DataError(f"{error}; {advice}") from error
         for writer in writers:
             writer.publish()
+    if jobs[0].header.dtype == "int8":
+        share = sum(writer.saturated for writer in writers) / max(numbers, 1)
+        summary += f"; {share:.2g} of the numbers lay beyond the range of int8 and were saturated"
     return summary
