@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pipeline.checks import Count, Device, FilePath, Fraction, OneOf, Place, Range, Seed, slug
+from pipeline.checks import Count, Device, FilePath, Fraction, OneOf, Place, Range, Seed, Workers, slug
+from pipeline.engines.executors import ENGINES
 from pipeline.heads import HEADS
 from pipeline.heads.settings import MAX_WIDTH, Crops, HeadSettings, SharedSettings, refuse_unread, unread_by
 
@@ -131,7 +132,8 @@ class SweepConfig(TrainingSettings):
     """Stage two: train heads on cached feature maps; the trunk is not loaded.
 
     --lr, --weight-decay and --seed take several values: all combinations train in one pass over the maps. So
-    do --head, --crops and --hidden-shapes: these train one after the other, or in --jobs processes.
+    do --head, --crops and --hidden-shapes: these train one after the other, or at the same time
+    on the workers of an --engine.
     Writes a run folder: config.json, metrics.jsonl (a line per epoch, or per setting of logistic and knn),
     head.safetensors (the best of them); for several heads a folder like that for each, and leaderboard.json.
     """
@@ -145,18 +147,36 @@ class SweepConfig(TrainingSettings):
     hidden_shapes: tuple[str, ...] = ()
     """Several networks instead of --hidden's one: 512 has one hidden layer, 4096x4096 two (default: the
     one)."""
+    engine: Annotated[str, OneOf(ENGINES)] | None = None
+    """Where groups of heads train, a worker each; all workers have to share the run folder (default: in this
+    process)."""
+    workers: Workers = None
+    """Groups of heads to train at the same time by --engine (default: one per core)."""
     jobs: Annotated[int, Range(0, 1024)] = 1
-    """Groups of heads to train at the same time, in processes; 0 means one per core."""
+    """Short for --engine local --workers JOBS; 0 means one per core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_twins("head", "crops", "hidden_shapes")
         self._hidden_layers()
         refuse_unread(self, self.head)
+        self._refuse_workers_twice()
         if self.crop_cells and self.crops == ("full",):
             raise self.refused("crop_cells", "has no effect on --crops full; leave it out")
         if self.hidden_shapes and self.hidden != TrainingSettings.hidden:
             raise self.refused("hidden", "has no effect beside --hidden-shapes; leave one of them out")
+
+    def _refuse_workers_twice(self) -> None:
+        """Raises: ConfigError when --jobs, --workers and --engine don't go together."""
+        if self.jobs != 1 and (self.engine or self.workers):
+            raise self.refused("jobs", "is short for --engine local --workers; leave it out beside them")
+        if self.workers and self.engine is None:
+            raise self.refused("workers", f"has no effect without --engine ({', '.join(ENGINES)}); add it")
+
+    @property
+    def workers_wanted(self) -> int:
+        """How many groups train at the same time; 0 means one per core."""
+        return self.workers or (self.jobs if self.engine is None else 0)
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON types, without those that make no difference to any of the heads."""

@@ -29,10 +29,18 @@ class Engine(NamedTuple):
 
 ENGINES = {
     "local": Engine("processes of this machine", "pipeline.engines.local"),
-    "torchrun": Engine("processes that torchrun starts", "pipeline.engines.torchrun_workers"),
+    "torchrun": Engine("ranks of a torchrun on this machine", "pipeline.engines.torchrun_workers"),
     "submitit": Engine("jobs of SLURM", "pipeline.engines.submitit_workers", "submitit"),
-    "dask": Engine("workers of a dask cluster", "pipeline.engines.dask_workers", "distributed"),
-    "ray": Engine("actors of a ray cluster", "pipeline.engines.ray_workers", "ray"),
+    "dask": Engine(
+        "the cluster that DASK_SCHEDULER_ADDRESS names, or one that is started here",
+        "pipeline.engines.dask_workers",
+        "distributed",
+    ),
+    "ray": Engine(
+        "the cluster that RAY_ADDRESS names, or one that is started here",
+        "pipeline.engines.ray_workers",
+        "ray",
+    ),
 }
 
 

@@ -36,20 +36,20 @@ class Passport:
         for name, wanted in self.versions:
             if (found := version_of(name)) != wanted:
                 raise RunError(
-                    f"{_me()} has {name} {found or 'not at all'}, expected {wanted} as where the command was "
+                    f"{me()} has {name} {found or 'not at all'}, expected {wanted} as where the command was "
                     "given; install the same on both"
                 )
         try:
             os.chdir(self.directory)
         except OSError as error:
             raise RunError(
-                f"{_me()} doesn't see the folder {self.directory} ({error.strerror}), where the command was "
+                f"{me()} doesn't see the folder {self.directory} ({error.strerror}), where the command was "
                 "given; run it in a folder that all machines share"
             ) from None
         for mark in self.marks:
             if not os.path.exists(mark):
                 raise RunError(
-                    f"{_me()} doesn't see what is written into {os.path.dirname(mark)}; give a folder that "
+                    f"{me()} doesn't see what is written into {os.path.dirname(mark)}; give a folder that "
                     "all machines share"
                 )
 
@@ -111,5 +111,6 @@ def _sources() -> str:
     return digest.hexdigest()[:12]
 
 
-def _me() -> str:
+def me() -> str:
+    """This worker, in a message."""
     return f"the worker on {socket.gethostname()}"

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
 from pipeline.engines.processes import cores
-from pipeline.engines.sharing import shared_cores
+from pipeline.engines.sharing import share_of
 from pipeline.errors import RunError
 
 ADDRESS = "RAY_ADDRESS"
@@ -45,7 +45,7 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         call = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_run)
-        shared = None if address else shared_cores(count)
+        shared = None if address else share_of(count)
         yield [RayWorker(call, shared) for _ in range(count)]
     finally:
         ray.shutdown()

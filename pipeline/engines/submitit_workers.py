@@ -15,7 +15,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
-from pipeline.engines.sharing import shared_cores
+from pipeline.engines.sharing import module_paths, share_of
 from pipeline.errors import RunError
 
 FOLDER = Path("artifacts/submitit")
@@ -26,9 +26,10 @@ MINUTES = 24 * 60
 @contextmanager
 def open_workers(count: int) -> Iterator[list["JobWorker"]]:
     """So many jobs at a time."""
+    os.environ["PYTHONPATH"] = module_paths()  # which jobs inherit
     executor = AutoExecutor(FOLDER)
     executor.update_parameters(timeout_min=MINUTES, name="tencrop")
-    shared = shared_cores(count) if executor.cluster == "local" else None
+    shared = share_of(count) if executor.cluster == "local" else None
     one_by_one = threading.Lock()
     yield [JobWorker(executor, one_by_one, shared) for _ in range(count)]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline.engines import rank
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
-from pipeline.engines.sharing import shared_cores
+from pipeline.engines.sharing import module_paths, share_of
 from pipeline.errors import RunError
 
 SECONDS = 300
@@ -74,7 +74,7 @@ class Ranks:
         with Listener(place, "AF_UNIX", authkey=key.encode()) as listener, log.open("wb") as file:
             self._torchrun = subprocess.Popen(
                 [*COMMAND, "--nproc-per-node", str(self._count), "--module", rank.__name__],
-                env={**os.environ, **shared_cores(self._count), **_place_of_tasks(place, key)},
+                env={**os.environ, **share_of(self._count), **_place_of_tasks(place, key)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -133,8 +133,7 @@ COMMAND = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 
 def _place_of_tasks(place: str, key: str) -> dict[str, str]:
     """The environment in which ranks find the socket, and the modules of whoever starts them."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return {rank.PLACE: place, rank.KEY: key, "PYTHONPATH": paths}
+    return {rank.PLACE: place, rank.KEY: key, "PYTHONPATH": module_paths()}
 
 
 def _hang_up(connection: Connection) -> None:

@@ -39,7 +39,11 @@ class Search(NamedTuple):
 
 def find_cache(run_dir: Path, given: str | None = None) -> Search:
     """Look for the cache that a run was trained on. Raises: RunError when config.json can't be read."""
-    described = read_config(run_dir, "train")
+    return find_described(read_config(run_dir, "train"), run_dir, given)
+
+
+def find_described(described: Mapping[str, Any], run_dir: Path, given: str | None = None) -> Search:
+    """Look for the cache that config.json describes so, by its key and images, from a run's folder on."""
     looked: list[str] = []
     alone, direct = None, list(_recorded(run_dir, described, given))
     for place in direct:

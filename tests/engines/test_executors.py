@@ -1,6 +1,5 @@
 """Every engine, really started: what its workers give, and what is left when one of them dies."""
 
-import importlib.util
 import os
 import sys
 import time
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import tasks
+from support.engines import skip_without
 
 from pipeline.engines.executors import ENGINES, open_executor
 from pipeline.engines.pool import WorkerError
@@ -19,12 +19,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An engine whose package is installed; its workers find this project and the tests."""
-    package = ENGINES[request.param].package
-    if package and importlib.util.find_spec(package) is None:
-        pytest.skip(f"the package {package} is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
     monkeypatch.chdir(tmp_path)
-    return request.param
+    return skip_without(request.param)
 
 
 def test_an_engine_gives_what_a_loop_gives_and_a_worker_that_dies_fails_its_own_task(

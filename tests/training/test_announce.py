@@ -8,7 +8,8 @@ from support.toy import write_cache
 
 from pipeline.cli import parse
 from pipeline.config import SweepConfig
-from pipeline.training.sweep import _quietly, sweep
+from pipeline.training.groups import _quietly
+from pipeline.training.sweep import sweep
 
 WARNED = re.compile(
     r"^warning: (\S+) has ([\d,]+) weights on maps of \d+×\d+×\d+, ([\d,]+) for each of 81 .* with (.*)$",

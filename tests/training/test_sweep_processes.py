@@ -22,14 +22,13 @@ from pipeline.training.sweep import sweep
 ROOT = Path(__file__).parents[2]
 
 
-def process_named(name: str, parent: int) -> int | None:
-    """The child of `parent` with this word in its command line."""
-    for entry in Path("/proc").iterdir():
+def process_in(folder: Path) -> int | None:
+    """The process that has a folder open, as one does that trains into it."""
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            command = (entry / "cmdline").read_bytes().decode().split("\0")
-            if name in command and f"PPid:\t{parent}\n" in (entry / "status").read_text():
+            if any(link.resolve() == folder.resolve() for link in (entry / "fd").iterdir()):
                 return int(entry.name)
-        except (OSError, ValueError):
+        except OSError:
             continue
     return None
 
@@ -46,8 +45,8 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
     while not (out / slow / "config.json").exists():
         assert running.poll() is None
         time.sleep(0.02)
-    worker = process_named("LokyProcess-1", running.pid)
-    assert worker is not None
+    while (worker := process_in(out / slow)) is None:
+        time.sleep(0.02)
     os.kill(worker, signal.SIGKILL)
     _, said = running.communicate(timeout=600)
     assert running.returncode == 2
@@ -94,7 +93,7 @@ def test_a_budget_that_jobs_share_is_refused_with_what_each_needs(tmp_path: Path
             SweepConfig(cache=str(cache), out=str(tmp_path / "run"), memory_budget_mb=budget, **given)
         )
 
-    with pytest.raises(RunError, match=r"at least \d+ for .*, found 1; .*; --jobs 2 share it") as caught:
+    with pytest.raises(RunError, match=r"at least \d+ for .*, found 1; .*; 2 workers share it") as caught:
         run(2)
     least = int(re.findall(r"at least (\d+) for", str(caught.value))[0])
     with pytest.raises(RunError, match="share it"):
