@@ -6,7 +6,7 @@ that opening takes as long as finding out that all of them are there.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,14 @@ from cache.digests import check_blocks
 from cache.dtypes import DTYPES, Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, block_count
-from cache.gather import gather
 from cache.header import CacheHeader, Labels
 from cache.index_file import IndexFile
 from cache.manifest import Manifest
 from cache.manifest_checks import read_manifest
-from cache.one_file import map_features, touch
 from cache.paths import Paths
 from cache.row_reads import read_rows
 from cache.shard_file import ShardFile
+from cache.shard_maps import ShardMaps
 from cache.store import AT_ONCE, Store
 
 _OPENING = 8  # threads: a file on a network takes milliseconds to find
@@ -52,11 +51,12 @@ class ManyFiles(Store):
         self.index = IndexFile(path, self.manifest)
         self.images, self.row_bytes = self.manifest.images, self.manifest.row_bytes
         self.key, self._header = self.manifest.key, WholeHeader(self.manifest, self.files, self.index)
-        self._begins = np.array([shard.rows.start for shard in self.manifest.shards], np.intp)
-        counts = [block_count(len(shard.rows)) for shard in self.manifest.shards]
+        ranges = [shard.rows for shard in self.manifest.shards]
+        self._maps = ShardMaps(self.files, self.manifest.shape[1:], DTYPES[self.manifest.dtype].raw)
+        self._begins = np.array([rows.start for rows in ranges], np.intp)
+        counts = [block_count(len(rows)) for rows in ranges]
         self._first_blocks = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
         self.blocks = int(self._first_blocks[-1])
-        self._maps = dict[int, Raw]()
 
     @property
     def header(self) -> "WholeHeader":
@@ -87,23 +87,18 @@ class ManyFiles(Store):
         return every if self.index.rows is None else every[self.index.rows]
 
     def features(self) -> Raw:
-        out = np.empty(self.manifest.shape, DTYPES[self.manifest.dtype].raw)
-        self.take(self.places(np.arange(len(out))), out)
-        return out
+        whole = self._maps.whole() if self.index.rows is None else None
+        if whole is None:  # rows that lie in several places have no map of their own
+            whole = np.empty(self.manifest.shape, DTYPES[self.manifest.dtype].raw)
+            self.read(self.places(np.arange(len(whole))), whole)
+        return whole
 
     def take(self, index: NDArray[np.intp], out: Raw) -> None:
-        items = out.reshape(index.size, -1)
-        for number, where, inside in self._shared_out(index, out.nbytes // index.size):
-            source = self._mapped(number).reshape(-1, items.shape[1])
-            if len(where) == len(items):
-                gather(source, inside, items)
-            else:
-                items[where] = source[inside]
-            self.files[number].refuse_changed()
+        self._maps.take(index, out)
 
     def read(self, index: NDArray[np.intp], out: Raw) -> None:
         items = out.reshape(index.size, -1)
-        for number, where, inside in self._shared_out(index, out.nbytes // index.size):
+        for number, where, inside in self._maps.shared_out(index, out.nbytes // index.size):
             file, some = self.files[number], np.empty((len(where), items.shape[1]), out.dtype)
             offset = file.layout[FEATURES].offset
             with file.opened() as fd:
@@ -115,14 +110,13 @@ class ManyFiles(Store):
             items[where] = some
 
     def touch(self, index: NDArray[np.intp], nbytes: int) -> None:
-        for number, _, inside in self._shared_out(index, nbytes):
-            touch(self._mapped(number), inside, nbytes)
+        self._maps.touch(index, nbytes)
 
     def release(self) -> None:
-        self._maps.clear()
+        self._maps.release()
 
     def blocks_of(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        number = self._numbers(places)
+        number = np.searchsorted(self._begins, places, side="right") - 1
         return np.unique(self._first_blocks[number] + (places - self._begins[number]) // BLOCK_ROWS)
 
     def check(self, blocks: NDArray[np.intp], watch: Callable[[int], object]) -> None:
@@ -143,29 +137,6 @@ class ManyFiles(Store):
         self._header.check()
         if self.images != digest_of_images(self.image_digests()):
             raise CacheError(f"{self.path}: damaged: 'images' isn't the digest of its shards' image digests")
-
-    def _mapped(self, number: int) -> Raw:
-        if number not in self._maps:
-            with self.files[number].opened() as fd:
-                self._maps[number] = map_features(fd, self.files[number].layout)
-        return self._maps[number]
-
-    def _numbers(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The shard of each place."""
-        return np.searchsorted(self._begins, places, side="right") - 1
-
-    def _shared_out(
-        self, index: NDArray[np.intp], nbytes: int
-    ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
-        """For each shard that holds some of the items of so many bytes: which of them, which of its own."""
-        per_row = self.row_bytes // nbytes
-        number = self._numbers(index // per_row)
-        order = np.argsort(number, kind="stable")
-        bounds = np.flatnonzero(np.diff(number[order], prepend=-1, append=len(self.files)))
-        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            where = order[begin:end]
-            shard = int(number[where[0]])
-            yield shard, where, index[where] - self._begins[shard] * per_row
 
 
 class WholeHeader:

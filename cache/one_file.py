@@ -1,13 +1,13 @@
 """A cache in one file."""
 
 import mmap
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.address_range import NORESERVE
 from cache.contents import Contents, read_digests, read_published
 from cache.digests import check_blocks
 from cache.dtypes import Raw
@@ -18,10 +18,6 @@ from cache.header import CacheHeader
 from cache.held import HeldFile
 from cache.row_reads import read_rows
 from cache.store import AT_ONCE, PAGE, Store
-
-# Linux refuses a writable private map larger than the memory, unless told to reserve none for it.
-# The mmap module knows the constant only from Python 3.13 on.
-_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 class OneFile(Store):
@@ -99,7 +95,7 @@ class OneFile(Store):
 
 def map_features(fd: int, layout: Layout) -> Raw:
     """(N, V, C, H, W) of a file of this layout, mapped privately."""
-    flags = mmap.MAP_PRIVATE | _NORESERVE
+    flags = mmap.MAP_PRIVATE | NORESERVE
     mapped = mmap.mmap(fd, layout.end, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     count = layout[FEATURES].nbytes // layout.dtype.raw.itemsize
     return np.frombuffer(mapped, layout.dtype.raw, count, layout[FEATURES].offset).reshape(layout.shape)

@@ -3,8 +3,9 @@
 import errno
 import os
 import stat
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class ShardFile:
     def __init__(self, folder: Path, shard: Shard, manifest: Manifest) -> None:
         self.path, self.shard, self._manifest = folder / shard.file, shard, manifest
         self._id: _ID | None = None
+        self._place, self._held = str(self.path), -1
         with self.opened():
             pass
 
@@ -52,11 +54,19 @@ class ShardFile:
     def refuse_changed(self) -> None:
         """Raises: CacheError when somebody wrote into the file, or another one took its place."""
         try:
-            found = _id(os.stat(self.path, follow_symlinks=False))
+            held = self._held >= 0
+            found = os.fstat(self._held) if held else os.stat(self._place, follow_symlinks=False)
         except OSError:
             raise self._replaced() from None
-        if found != self._id:
+        if _id(found) != self._id:
             raise self._replaced()
+
+    def hold(self) -> None:
+        """Keep it open from now on, where the system lets so many files be open."""
+        if self._held < 0:
+            with self.opened() as fd, suppress(OSError):
+                self._held = os.dup(fd)
+                weakref.finalize(self, os.close, self._held)
 
     @property
     def layout(self) -> Layout:
