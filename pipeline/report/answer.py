@@ -13,8 +13,16 @@ OTHERS = 6
 """Questions besides the first that get an answer of one line."""
 
 
-def answer(groups: Sequence[Standing], found: Sequence[Entry], labels: Mapping[Path, str]) -> Markup:
-    """The first group's best run in figures and words, and a line about the best of each other group."""
+def answer(
+    groups: Sequence[Standing],
+    found: Sequence[Entry],
+    labels: Mapping[Path, str],
+    test: tuple[Interval, int] | None,
+) -> Markup:
+    """The first group's best run in figures and words, and a line about the best of each other group.
+
+    test: the best run's score on test images with its interval, and their number, where it was evaluated.
+    """
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in counted(found).items())
         return element(
@@ -29,9 +37,9 @@ def answer(groups: Sequence[Standing], found: Sequence[Entry], labels: Mapping[P
         element("p", "Best by validation", class_="eyebrow"),
         element("h2", name(str(labels[first.best.folder])), id="answer"),
         element("p", _made(first.best), class_="muted"),
-        element("div", _tiles(first, found), class_="tiles"),
+        element("div", _tiles(first, found, test), class_="tiles"),
         element("p", element("strong", _verdict(first)), " ", _reason(first, labels), class_="lead"),
-        element("p", _test_words(first), class_="muted"),
+        element("p", _test_words(first, test), class_="muted"),
         _elsewhere(others, labels),
         class_="answer",
         aria_labelledby="answer",
@@ -52,7 +60,7 @@ def _made(best: Entry) -> list[Markup | str]:
     return [part for item in shown for part in (item, " · ")][:-1]
 
 
-def _tiles(group: Standing, found: Sequence[Entry]) -> list[Markup]:
+def _tiles(group: Standing, found: Sequence[Entry], test: tuple[Interval, int] | None) -> list[Markup]:
     facts, metric = group.best.facts, group.metric
     tiles = [
         _tile(
@@ -62,8 +70,9 @@ def _tiles(group: Standing, found: Sequence[Entry]) -> list[Markup]:
             f"{facts['images']:,.0f} images" if facts["images"] else "",
         )
     ]
-    if facts["test"] is not None:
-        tiles.append(_tile(f"Test {metric}", f"{number(facts['test'])} %", "from evaluate.py"))
+    if test:
+        (score, low, high), images = test
+        tiles.append(_tile(f"Test {metric}", f"{score:.2f} %", _ends(low, high), f"{images:,} images"))
     if group.others:
         near = len(group.near)
         tiles.append(_tile("Not told apart from it", f"{near} of {len(group.others)}", "on the same images"))
@@ -110,9 +119,16 @@ def in_points(minus: Interval) -> str:
     return str(minus).replace("-", "−")
 
 
-def _test_words(group: Standing) -> str:
-    if group.best.facts["test"] is not None:
-        return "It was chosen by validation; the test score had no part in that, and is the one to quote."
+def _test_words(group: Standing, test: tuple[Interval, int] | None) -> str:
+    if test:
+        chosen = "It was chosen by validation; the test score had no part in that, and is the one to quote."
+        low = group.best.facts["low"]
+        if low is not None and test[0].high < low:
+            chosen += (
+                " It is below validation by more than chance: these images differ from those it was chosen "
+                "on, or the choice among many runs flattered it."
+            )
+        return chosen
     others = sum(entry.facts["test"] is not None for entry, _ in group.others)
     more = f"; {others} of the others were" if others else ""
     return (

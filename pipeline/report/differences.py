@@ -10,7 +10,7 @@ from pipeline.errors import RunError
 from pipeline.evaluation.compare import in_order
 from pipeline.evaluation.scored import Predictions
 from pipeline.metrics.bootstrap import Interval
-from pipeline.metrics.intervals import middle, scores_on_draws
+from pipeline.metrics.intervals import middle, scores_on_draws, wilson
 from pipeline.metrics.multilabel import mean_average_precision
 from pipeline.report.answer import in_points
 from pipeline.report.chart import figure, spread, ticks
@@ -98,6 +98,14 @@ def score(run: Predictions) -> float:
     return 100 * float(run.correct.mean())
 
 
+def test_interval(run: Predictions) -> Interval:
+    """The score of test images with its 95 % interval: Wilson's of a top-1, a bootstrap's of an mAP."""
+    value = score(run)
+    if run.multi_label:
+        return Interval(value, *middle(scores_on_draws(run.logits[None], run.labels)[0]))
+    return Interval(value, *wilson(value, len(run.labels)))
+
+
 def _plot(title: str, rows: Sequence[Row], left_out: int) -> Markup:
     if not rows:
         return element("p", f"{title}: there is no other run on the same images.", class_="muted")
@@ -107,7 +115,7 @@ def _plot(title: str, rows: Sequence[Row], left_out: int) -> Markup:
         element("th", "run", scope="col"),
         element("th", _axis(axis), scope="col", aria_label="interval"),
         element("th", "difference [95 % interval]", scope="col", class_="number"),
-        element("th", "so it is", scope="col"),
+        element("th", "verdict", scope="col"),
     ]
     more = f" {left_out:,} more are not shown, or can't be compared." if left_out > 0 else ""
     table = element(

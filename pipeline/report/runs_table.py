@@ -1,6 +1,6 @@
 """All runs as a table that the page's script sorts and filters; whole without the script as well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.report.markup import Markup, element, name, scroll, shortened
@@ -13,14 +13,17 @@ DIFFERING = 10
 """Settings that get a column of their own; `tencrop runs` lists all."""
 
 
-def runs_table(found: Sequence[Entry], labels: Mapping[Path, str]) -> Markup:
-    """A line per run, the best validation score first, and those without one at the end."""
+def runs_table(found: Sequence[Entry], labels: Mapping[Path, str], best: Collection[Path]) -> Markup:
+    """A line per run, the best validation score first, and those without one at the end.
+
+    best: the folders of the runs that are the best on their images.
+    """
     settings = differing(found)
     shown = settings[:DIFFERING]
     metrics = {str(entry.facts.get("metric")) for entry in found if entry.facts.get("metric")}
     columns = [*COLUMNS, *(["metric"] if len(metrics) > 1 else []), *FIGURES[:4], *shown, *FIGURES[4:]]
-    ordered = sorted(found, key=lambda entry: -(entry.facts.get("score") or -1.0))
-    rows = [_row(entry, columns, str(labels[entry.folder])) for entry in ordered]
+    ordered = sorted(found, key=lambda entry: (-(entry.facts.get("score") or -1.0), entry.folder not in best))
+    rows = [_row(entry, columns, str(labels[entry.folder]), entry.folder in best) for entry in ordered]
     head = element("tr", [_title(column, column in FIGURES) for column in columns])
     left = f" {len(settings) - DIFFERING} more settings differ." if len(settings) > DIFFERING else ""
     caption = f"Scores in per cent; from and to are the 95 % interval of the validation score.{left}"
@@ -70,10 +73,12 @@ def _title(column: str, is_figure: bool) -> Markup:
     return element("th", title, scope="col", data_name=column, class_="number" if is_figure else None)
 
 
-def _row(entry: Entry, columns: Sequence[str], label: str) -> Markup:
+def _row(entry: Entry, columns: Sequence[str], label: str, is_best: bool) -> Markup:
     fields = {**fields_of(entry), "run": label}
-    cells = [_cell(fields, column) for column in columns]
-    line = element("tr", cells, class_=f"is-{entry.state}", data_state=entry.state)
+    first = element("th", name(label), scope="row", data_value=shortened(label, 300))
+    cells = [first, *(_cell(fields, column) for column in columns[1:])]
+    style = f"is-{entry.state} is-best" if is_best else f"is-{entry.state}"
+    line = element("tr", cells, class_=style, data_state=entry.state)
     if problem := entry.facts.get("problem"):
         note = element("td", name(str(problem), 300), colspan=len(columns) - 2, class_="problem")
         line = element("tr", cells[:2], note, class_="is-broken", data_state=entry.state)
@@ -82,8 +87,6 @@ def _row(entry: Entry, columns: Sequence[str], label: str) -> Markup:
 
 def _cell(fields: Mapping[str, object], column: str) -> Markup:
     value = fields.get(column)
-    if column == "run":
-        return element("th", name(str(value)), scope="row", data_value=shortened(str(value), 300))
     if column == "state":
         return element("td", element("span", str(value), class_=f"state {value}"), data_value=value)
     if value is None:

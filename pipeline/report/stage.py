@@ -17,7 +17,7 @@ from pipeline.report.calibration import calibration
 from pipeline.report.classes import confused, per_class
 from pipeline.report.collect import collect, labels_of
 from pipeline.report.curves import curves
-from pipeline.report.differences import differences, score
+from pipeline.report.differences import differences, score, test_interval
 from pipeline.report.gallery import gallery, open_pictures
 from pipeline.report.kept import has_kept, read_kept
 from pipeline.report.markup import Markup, element, name, shortened
@@ -53,12 +53,14 @@ def _sections(
     From the differences on they are about one run: the best by validation that was evaluated.
     """
     first = _members(groups[0]) if groups else found
-    yield "answer", "Answer", answer(groups, found, labels)
-    yield "runs", "Runs", runs_table(found, labels)
+    (shown, kept, problems), made_with = _evaluated(first), None
+    is_best = kept is not None and groups and shown.folder == groups[0].best.folder
+    test = (test_interval(kept), len(kept.labels)) if kept is not None and is_best else None
+    yield "answer", "Answer", answer(groups, found, labels, test)
+    yield "runs", "Runs", runs_table(found, labels, {group.best.folder for group in groups})
     yield "curves", "Learning curves", curves(first, labels)
     if not groups:
         return
-    (shown, kept, problems), made_with = _evaluated(first), None
     yield "differences", "Differences", differences(groups[0], shown, kept, labels)
     yield "test", "Test images", _looked_at(shown, kept, problems, groups[0], labels)
     if kept is not None:

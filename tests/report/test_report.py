@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import binomtest
 from support.evaluating import head, settings, write_cache
 from support.reporting import Rows, page_of, section, text_of
 
 from pipeline.config import ReportConfig, SweepConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.stage import evaluate
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
 from pipeline.report.stage import write_report
 from pipeline.runs.ledger import entries
 from pipeline.runs.ranking import standings
@@ -48,12 +49,29 @@ def test_the_best_run_comes_first_with_its_scores_and_what_it_is_compared_with(r
     summary, test = read_json(best.folder / "summary.json"), read_json(best.folder / "eval/metrics.json")
     assert str(best.folder.relative_to(runs)) in answer
     assert f"{summary['val_top1']:.2f} %95 %: {summary['val_top1_low']:.2f} to" in answer
-    assert f"Test top-1{test['top1']:.2f} %" in answer
+    low, high = binomtest(round(test["top1"] * 1.5), 150).proportion_ci(method="wilson")
+    assert f"Test top-1{test['top1']:.2f} %95 %: {100 * low:.2f} to {100 * high:.2f}150 images" in answer
     assert f"{len(group.near)} of 4" in answer
     assert str(second.folder.relative_to(runs)) in answer
     assert minus is not None
     assert f"{minus.difference:+.2f}".replace("-", "−") in answer
     assert ("It can't be told apart" in answer) == (minus.high >= 0)
+
+
+def test_a_test_score_that_is_below_validation_by_more_than_chance_is_remarked(runs: Path) -> None:
+    best = standings(list(entries(runs)))[0].best.folder
+    assert "below validation by more than chance" not in section(page_of(runs), "answer")
+    summary = read_json(best / "summary.json")
+    write_json(
+        best / "summary.json", {**summary, "val_top1": 99.0, "val_top1_low": 97.0, "val_top1_high": 99.5}
+    )
+    assert "below validation by more than chance" in section(page_of(runs), "answer")
+
+
+def test_the_best_run_is_marked_in_the_table(runs: Path) -> None:
+    best = standings(list(entries(runs)))[0].best.folder
+    marked = re.findall(r'<tr class="is-finished is-best".*?<bdi>(.*?)</bdi>', page_of(runs))
+    assert marked == [str(best.relative_to(runs))]
 
 
 def test_a_test_score_is_only_shown_where_a_run_was_scored(runs: Path) -> None:
