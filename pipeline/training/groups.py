@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import NamedTuple
 
+from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.device import free_bytes, pick_device
 from pipeline.engines.executors import open_executor
@@ -135,8 +136,7 @@ def _with_cache(group: TrainConfig, wanted: Wanted) -> TrainConfig:
     if found.training is None or found.folder is None:
         raise RunError(
             f"{me()} has no copy of the cache, key {wanted.cache_key[:12]}: looked in "
-            f"{'; '.join(found.looked)}; copy it there, add --stage DIR, or give a --cache on a folder that all "
-            "machines share"
+            f"{'; '.join(found.looked)}; copy it there, add --stage DIR, or give a --cache that all see"
         )
     return dataclasses.replace(group, cache=str(found.folder))
 
