@@ -10,7 +10,7 @@ import pytest
 from support.sharing import config, contents, make_images, stamps
 
 from cache import FeatureCache, split_path
-from pipeline.errors import CacheError, ConfigError, StaleCacheError, UserError
+from pipeline.errors import CacheError, ConfigError, StaleCacheError
 from pipeline.extraction import jobs, stage
 from pipeline.extraction.stage import extract
 
@@ -110,8 +110,11 @@ def test_a_changed_image_is_found_in_any_file(images: Path, tmp_path: Path) -> N
     own = Path(shutil.copytree(images, tmp_path / "own"))
     extract(config(own, tmp_path / "c", shards=2))
     last = sorted((own / "photos/train").rglob("*.png"))[-1]
-    last.write_bytes((own / "photos/train/a/00000.png").read_bytes())
-    with pytest.raises(UserError, match=r"made from|train/b/02499\.png"):
+    changed = bytearray(last.read_bytes())
+    changed[-20] ^= 1  # and of the same size
+    last.write_bytes(bytes(changed))
+    said = r"train\.json: made from another image: the bytes of train/b/02499\.png have changed"
+    with pytest.raises(StaleCacheError, match=said):
         extract(config(own, tmp_path / "c"))
 
 

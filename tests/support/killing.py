@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from cache import rows_there, shard_paths
 from pipeline.config import ExtractConfig
+from pipeline.extraction.stage import extract_shard
 from support.sharing import flags
 
 ROOT = Path(__file__).parents[2]
@@ -62,14 +64,16 @@ def rows_whole(cache: Path, split: str, files: int) -> int:
 
 
 class Ended(NamedTuple):
-    """A command that was killed, or got through."""
+    """An extraction that was killed, or got through."""
 
     code: int
     said: str
+    seconds: float
 
 
 def run_command(settings: ExtractConfig, kill_after: float | None, draw: Random) -> Ended:
     """Extract in a process of its own. After so many seconds kill it, or one of the processes below it."""
+    started = time.monotonic()
     command = [sys.executable, str(ROOT / "extract_features.py"), *flags(settings)]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -82,7 +86,38 @@ def run_command(settings: ExtractConfig, kill_after: float | None, draw: Random)
                 with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                     os.kill(draw.choice([*below, running.pid]), signal.SIGKILL)
         _, said = running.communicate(timeout=120)  # until the last process below it is gone
-    return Ended(running.returncode, said)
+    return Ended(running.returncode, said, time.monotonic() - started)
+
+
+def share_out(settings: ExtractConfig, kill_after: float | None, draw: Random) -> Ended:
+    """Have two forked processes do a share each. After so many seconds kill one of them, or both."""
+    started, left = time.monotonic(), {_forked(settings, rank) for rank in range(2)}
+    victims = draw.choice([list(left), *([pid] for pid in left)])
+    codes = list[int]()
+    while left:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid in left:
+            left.discard(pid)
+            codes.append(os.waitstatus_to_exitcode(status))
+        elif kill_after is not None and time.monotonic() - started > kill_after:
+            for victim in left.intersection(victims):
+                os.kill(victim, signal.SIGKILL)
+            kill_after = None
+        else:
+            time.sleep(0.002)
+    return Ended(min(codes) or max(codes), "", time.monotonic() - started)
+
+
+def _forked(settings: ExtractConfig, rank: int) -> int:
+    """A process that does a rank's share: exit code 0, or 1 when it raises."""
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        extract_shard(settings, rank, 2)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def descendants(process: int) -> Iterator[int]:
