@@ -72,9 +72,8 @@ def load_head(run_dir: Path | str, device: torch.device | str = "cpu") -> Loaded
             "another --out"
         )
     try:
-        read = (
-            TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]}) - {"stage"}
-        )  # who made the run
+        # there "stage" says who made the run, and is no setting
+        read = TrainConfig.__dataclass_fields__.keys() - unread_by({described["head"]}) - {"stage"}
         config = TrainConfig.from_json({name: described[name] for name in sorted(read)})
         classes, key = tuple(described["class_names"]), str(described["cache_key"])
         images = str(described["cache_images"])
