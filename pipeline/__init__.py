@@ -15,7 +15,9 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.comparison.stage import compare_trunks
     from pipeline.config import (
+        CompareTrunksConfig,
         EvaluateConfig,
         ExportConfig,
         ExtractConfig,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "CompareTrunksConfig",
     "EvaluateConfig",
     "ExportConfig",
     "ExtractConfig",
@@ -47,7 +50,7 @@ __all__ = [
     "TrainConfig",
 ]
 __all__ += ["evaluate", "export_model", "extract", "load_run", "predict", "pretrain", "train_heads"]
-__all__ += ["write_report"]
+__all__ += ["compare_trunks", "write_report"]
 __all__ += ["HeadClassifier", "TenCropClassifier"]
 
 _TARGETS = {
@@ -56,6 +59,7 @@ _TARGETS = {
         f"{name}Classifier": f"pipeline.estimators.classifier:{name}Classifier"
         for name in ("Head", "TenCrop")
     },
+    "compare_trunks": "pipeline.comparison.stage:compare_trunks",
     "evaluate": "pipeline.evaluation.stage:evaluate",
     "export_model": "pipeline.export.stage:export_model",
     "extract": "pipeline.extraction.stage:extract",

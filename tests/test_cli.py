@@ -298,6 +298,7 @@ def test_tencrop_lists_its_commands() -> None:
         "predict",
         "export",
         "report",
+        "compare-trunks",
         "pretrain",
         "runs",
         "cache",

@@ -79,6 +79,7 @@ ROOMS = {
         "metrics",
         "evaluation",
     },
+    "comparison": BASE | {"config", "datasets", "trunks", "extraction", "training", "runs", "metrics"},
     "report": BASE | {"__init__", "config", "datasets", "images", "maps", "runs", "metrics", "evaluation"},
     "estimators": BASE | {"config", "maps", "heads", "runs", "training"},
     "export": BASE | {"config", "images", "trunks", "maps", "heads", "runs", "__init__"},

@@ -26,6 +26,7 @@ from pipeline import __version__
 from pipeline.checks import Checked, flag, one_of
 from pipeline.cli.parsing import about, parse
 from pipeline.config import (
+    CompareTrunksConfig,
     EvaluateConfig,
     ExportConfig,
     ExtractConfig,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "predict": (PredictConfig, "pipeline:predict"),
     "export": (ExportConfig, "pipeline:export_model"),
     "report": (ReportConfig, "pipeline:write_report"),
+    "compare-trunks": (CompareTrunksConfig, "pipeline:compare_trunks"),
     "pretrain": (PretrainConfig, "pipeline:pretrain"),
 }
 """The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""
@@ -92,10 +94,10 @@ def tencrop() -> int:
     elif name in ("-h", "--help"):
         print("usage: tencrop COMMAND [--FLAG VALUE ...]\n\ncommands:")
         for command, (config_class, *_) in COMMANDS.items():
-            print(f"  {command:10}{about(config_class).splitlines()[0]}")
-        print("  runs      List, compare, repeat and remove runs.")
-        print("  cache     Check caches and say what they hold.")
-        print("  where     Say which folder a command would write: tencrop where COMMAND [--FLAG VALUE ...]")
+            print(f"  {command:15}{about(config_class).splitlines()[0]}")
+        print("  runs           List, compare, repeat and remove runs.")
+        print("  cache          Check caches and say what they hold.")
+        print("  where          Say which folder a command would write: tencrop where COMMAND [--FLAG ...]")
         print("\ntencrop COMMAND --help lists the flags of a command, tencrop --version prints the version.")
     else:
         problem = one_of([*COMMANDS, "runs", "cache", "where"], name) if name else "expected a command"

@@ -3,6 +3,7 @@
 Nothing here imports torch: `--help` has to answer at once.
 """
 
+from pipeline.config.compare_trunks import CompareTrunksConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.export import ExportConfig
 from pipeline.config.extract import ExtractConfig
@@ -12,6 +13,7 @@ from pipeline.config.report import ReportConfig
 from pipeline.config.train import SweepConfig, TrainConfig
 
 __all__ = [
+    "CompareTrunksConfig",
     "EvaluateConfig",
     "ExportConfig",
     "ExtractConfig",

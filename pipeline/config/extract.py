@@ -81,8 +81,8 @@ class ExtractConfig(Checked):
     batch: Annotated[int, Range(1, 65_536)] | None = None
     """Images per forward pass (default: 32 on a CPU, 512 on a GPU)."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Type of the numbers in the forward pass; auto is float32 on a CPU, and on a GPU float16 if the maps of a
-    few images then agree with those in float32."""
+    """Type of the numbers in the forward pass; auto is float32 on a CPU, and on a GPU float16 if the maps of
+    a few images then agree with those in float32."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     decoders: Workers = None

@@ -70,8 +70,16 @@ def _is_inside(folder: str) -> bool:
 
 
 def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
-    """Write RUN/leaderboard.json, best first, and print a line per setting: mean ± deviation over its seeds,
-    its interval, and its difference to the first with an interval over the same images.
+    """Write RUN/leaderboard.json as `save` does, and print a line per setting: mean ± deviation over its
+    seeds, its interval, and its difference to the first with an interval over the same images.
+
+    Raises: RunError as `save`.
+    """
+    _print(save(run_dir, heads))
+
+
+def save(run_dir: Path, heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write RUN/leaderboard.json, best first, and give its settings.
 
     `heads` are summaries with a folder inside RUN. Deviations are sample deviations (n - 1).
     Raises: RunError when the scores on draws in a head's folder are missing or damaged.
@@ -85,7 +93,7 @@ def write(run_dir: Path, heads: list[dict[str, Any]]) -> None:
     for line, draws_R in lines:
         line["minus_first"] = _minus(line, draws_R, *lines[0])
     write_json(run_dir / LEADERBOARD, {"settings": settings, "heads": heads, "units": UNITS})
-    _print(settings)
+    return settings
 
 
 def _mean(run_dir: Path, heads: list[dict[str, Any]]) -> tuple[dict[str, Any], Draws | None]:
