@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alone import main, row
-from cache import CacheHeader, CacheWriter
+from cache import CacheHeader, CacheWriter, fit_scales
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.training.stage import train
@@ -172,7 +172,7 @@ def settings(folder: Path, name: str, **given: Any) -> TrainConfig:
     return TrainConfig(cache=str(folder), out=str(folder / name), device="cpu", **given)
 
 
-def write_cache(folder: Path, rows: int, classes: int = 0) -> None:
+def write_cache(folder: Path, rows: int, classes: int = 0, dtype: str = "float16") -> None:
     """FOLDER/train.h5, the same block of noise again and again; sorted by class, with a level for each class
     and channel, if there are `classes`, else with labels at random."""
     rng = np.random.default_rng(0)
@@ -181,11 +181,12 @@ def write_cache(folder: Path, rows: int, classes: int = 0) -> None:
     levels = 0.5 * rng.standard_normal((classes, 1, MAP[0], 1, 1), np.float32)
     header = CacheHeader(
         shape=(rows, 1, *MAP),
-        dtype="float16",
+        dtype=dtype,
         labels=labels,
         paths=[f"{i}.png" for i in range(rows)],
         classes=[str(i) for i in range(classes or CLASSES)],
         identity={"views": "plain"},
+        scales=fit_scales([maps]) if dtype == "int8" else None,
     )
     with CacheWriter(folder / "train.h5", header) as writer:
         for block in writer.missing:

@@ -1,0 +1,89 @@
+"""int8 against float16: bytes, the time of an epoch that reads from the disk, and what heads score.
+
+    python -m benchmarks.int8 [--quick]
+    python -m benchmarks.int8 RUNS_ON_FLOAT16 RUNS_ON_INT8
+
+The first compares caches of the same maps: their size, and the time of an epoch with the smallest memory
+budget, so that every map is read from the disk. Both files are dropped from the page cache before each run,
+and take turns; the best of some runs counts. csra on the full map has little to compute, so that what reading
+takes can't hide behind it. What both caches hold is asserted to be equal within half a step of int8 and
+float16's rounding.
+
+The second takes two sweeps over the same seeds, and gives the difference of their mean top-1 on the test
+images, with the 95 % interval of a paired bootstrap over these, and the difference of each seed.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.alone import main, row
+from benchmarks.scale import LIGHT, least_budget_mb, seconds_per_row, write_cache
+from cache import FeatureCache
+from pipeline.evaluation.logits import score_run
+from pipeline.metrics.bootstrap import top1_interval
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Rows of name, ours, theirs, ratio, target, unit."""
+    rows, repeats = (4_000, 1) if quick else (50_000, 3)
+    with tempfile.TemporaryDirectory() as name:
+        folders = {dtype: Path(name) / dtype for dtype in ("float16", "int8")}
+        for dtype, folder in folders.items():
+            folder.mkdir()
+            write_cache(folder, rows, dtype=dtype)
+        caches = {dtype: FeatureCache(folder / "train.h5") for dtype, folder in folders.items()}
+        assert_equal(caches["float16"], caches["int8"])
+        budgets = {dtype: least_budget_mb(folder, **LIGHT) for dtype, folder in folders.items()}
+        best = dict.fromkeys(folders, float("inf"))
+        for turn in range(repeats):
+            for dtype, folder in folders.items():
+                best[dtype] = min(best[dtype], seconds_per_row(folder, str(turn), budgets[dtype]))
+        sizes = {dtype: cache.path.stat().st_size / 1e6 for dtype, cache in caches.items()}
+    size = row("Size of int8 against float16", sizes["int8"], sizes["float16"], 0.0, "MB")
+    return [
+        size | {"ratio": 1 / size["ratio"], "target": "<= 0.52"},
+        row(
+            "Epoch from the disk, int8 against float16",
+            1e6 * best["int8"],
+            1e6 * best["float16"],
+            1.5,
+            "µs per row",
+        ),
+    ]
+
+
+def assert_equal(short: FeatureCache, eight: FeatureCache) -> None:
+    """That int8 is off from float16 by half a step, what is saturated, and float16's own rounding at most."""
+    rows = np.arange(0, len(short), max(1, len(short) // 500))
+    values = short.take(rows).astype(np.float32)
+    assert eight.scales is not None
+    step, zero = eight.scales[:, :, None, None]
+    within = np.clip(values, (-128 - zero) * step, (127 - zero) * step)
+    off = np.abs(eight.decode(eight.take(rows)) - within)
+    assert (off <= step / 2 + 2**-10 * np.abs(values) + 1e-6).all()
+    assert (within == values).mean() > 0.9999
+
+
+def compare(floats: Path, eights: Path) -> str:
+    """Two sweeps of runs that have the same names. Raises: RunError when one has no finished run."""
+    names = sorted(path.parent.name for path in floats.glob("*/head.safetensors"))
+    scored = [[score_run(sweep / name, device="cpu") for name in names] for sweep in (floats, eights)]
+    correct = [np.stack([p.logits.argmax(1) == p.labels for p in sweep]) for sweep in scored]
+    interval = top1_interval(*correct)
+    top1 = [100 * float(each.mean()) for each in correct]
+    seeds = " ".join(f"{100 * d:+.2f}" for d in correct[1].mean(1) - correct[0].mean(1))
+    return (
+        f"{len(names)} runs, {correct[0].shape[1]:,} test images: {top1[0]:.2f} on float16, {top1[1]:.2f} on "
+        f"int8, {interval} percentage points; each run: {seeds}"
+    )
+
+
+if __name__ == "__main__":
+    if folders := [Path(word) for word in sys.argv[1:] if word != "--quick"]:
+        print(compare(*folders))
+    else:
+        main(run)
