@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline import __version__
 from pipeline.errors import RunError
+from pipeline.maps.stored import rounded, scales_in
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import HEAD, read_config
 from pipeline.runs.thresholds import UNCHOSEN, read_thresholds
@@ -27,12 +28,21 @@ class WholeModel(nn.Module):
     Maps are rounded to the numbers that the cache stores: the head learned from those, and is scored on them.
     """
 
-    def __init__(self, trunk: Trunk, loaded: LoadedHead, stored: str, multi_label: bool) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        loaded: LoadedHead,
+        stored: str,
+        multi_label: bool,
+        scales: Tensor | None = None,
+    ) -> None:
+        """stored: the dtype of the run's cache. scales: (2, C, 1, 1), those of int8."""
         super().__init__()
         self.trunk, self.head, self.views = trunk.module, loaded.head.plain(), loaded.head.views
         self.stored, self.multi_label = getattr(torch, stored), multi_label
         scale, shift = scale_and_shift(trunk.transform, torch.device("cpu"))
         self.scale, self.shift = nn.Buffer(scale), nn.Buffer(shift)
+        self.scales = None if scales is None else nn.Buffer(scales)
         self.map_mean, self.map_scale = nn.Buffer(loaded.normaliser.mean), nn.Buffer(loaded.normaliser.scale)
         self.eval().requires_grad_(False)
 
@@ -41,7 +51,9 @@ class WholeModel(nn.Module):
             images = torch.cat([images, images.flip(3)])
         maps = self.trunk(images.float() * self.scale + self.shift)
         maps = maps.unflatten(0, (self.views, -1)).transpose(0, 1)  # (B, V, C, H, W)
-        if self.stored != torch.float32:
+        if self.scales is not None:
+            maps = rounded(maps, self.scales)
+        elif self.stored != torch.float32:
             most = torch.finfo(self.stored).max  # the cache holds no infinities
             maps = maps.clamp(-most, most).to(self.stored).float()
         logits = self.head((maps - self.map_mean) * self.map_scale)
@@ -77,7 +89,8 @@ def exportable(folder: Path, weights: str | None, trunk_now: str | None) -> Expo
         )
     trunk = trunk_of_identity(identity, weights, trunk_now)
     multi_label = bool(described["multi_label"])
-    model = WholeModel(trunk, loaded, identity["dtype"], multi_label)
+    scales = scales_in(described, folder)
+    model = WholeModel(trunk, loaded, identity["dtype"], multi_label, scales)
     facts = _facts(folder, loaded, identity, multi_label)
     return Exportable(model, facts, trunk.transform.image_px, len(loaded.classes))
 

@@ -15,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation.logits import identity_in
 from pipeline.images.pillow import hush
 from pipeline.images.pool import Decoders
+from pipeline.maps.stored import scales_in
 from pipeline.prediction.images import Images, split_of
 from pipeline.prediction.predicted import Predicted
 from pipeline.prediction.scorer import Scorer, score_photos
@@ -57,7 +58,8 @@ class Predictor:
         identity = identity_in(self.described, self.folder)
         set_up(self.device, tf32=False)
         trunk = trunk_of_identity(identity, self.weights, self.trunk)
-        return Scorer(self.head, trunk, identity, self.device)
+        scales = scales_in(self.described, self.folder)
+        return Scorer(self.head, trunk, identity, self.device, scales)
 
     def predict(self, images: Images, batch: int | None = None, decoders: int | None = None) -> Predicted:
         """Predict the classes of images.

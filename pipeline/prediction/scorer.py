@@ -24,6 +24,7 @@ from pipeline.extraction.overlap import UNDER_WAY, Streams, cut
 from pipeline.images.blocks import decode_sound
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
+from pipeline.maps.stored import rounded
 from pipeline.progress import Progress
 from pipeline.runs.folder import LoadedHead
 from pipeline.trunks.base import Trunk
@@ -45,9 +46,15 @@ class Scorer(nn.Module):
     """uint8 images (B, 3, S, S) in RGB → logits (B, K), on `device`."""
 
     def __init__(
-        self, loaded: LoadedHead, trunk: Trunk, identity: dict[str, Any], device: torch.device
+        self,
+        loaded: LoadedHead,
+        trunk: Trunk,
+        identity: dict[str, Any],
+        device: torch.device,
+        scales: Tensor | None = None,
     ) -> None:
-        """`identity` is that of the run's cache: it says how maps were computed and stored."""
+        """`identity` is that of the run's cache: it says how maps were computed and stored; int8 by `scales`
+        (2, C, 1, 1)."""
         super().__init__()
         precision = identity["precision"]
         if device.type == "cpu" and precision == "float16":  # as a GPU computes; here it takes ages
@@ -55,6 +62,7 @@ class Scorer(nn.Module):
         self.loaded, self.device = loaded, device
         self.prepared = PreparedTrunk(trunk, device, precision)
         self.stored = getattr(torch, identity["dtype"])
+        self.scales = None if scales is None else scales.to(device)
         self.views = Views("mirror" if loaded.head.views > 1 else "plain", 0, 0)
         self.best_batch = loaded.head.share_of(self.prepared.best_batch)
 
@@ -62,7 +70,8 @@ class Scorer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         views = self.views.of(images.to(self.device, non_blocking=True), range(len(images)))
         maps = self.prepared(views).unflatten(0, (len(images), self.views.per_image))
-        return self.loaded.logits(maps.to(self.stored).float()).float()
+        maps = maps.to(self.stored) if self.scales is None else rounded(maps.float(), self.scales)
+        return self.loaded.logits(maps.float()).float()
 
 
 def score_photos(

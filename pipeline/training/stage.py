@@ -20,6 +20,7 @@ from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.maps.batches import place_maps
 from pipeline.maps.parts import Part, not_learned, own_rows, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
+from pipeline.maps.stored import scales_json
 from pipeline.runs.claim import claim, held
 from pipeline.runs.find_cache import TRAIN, places_of
 from pipeline.runs.layout import CHECKPOINT
@@ -121,6 +122,7 @@ def describe(
         "cache_images": cache.images_digest,
         "dataset": cache.notes.get("dataset"),
         "cache_identity": {**cache.identity, "dtype": cache.dtype},
+        **scales_json(cache.scales),
         "labels_sha256": hashlib.sha256(cache.labels.data).hexdigest(),
         "map_shape": list(cache.shape[2:]),
         "class_names": list(config.classes or cache.classes),

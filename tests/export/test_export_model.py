@@ -56,12 +56,13 @@ def tiny_trunk() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory, tiny_trunk: None) -> dict[str, Path]:
-    """One label an image, several, and the first in float16."""
+    """One label an image, several, and the first in float16 and int8."""
     folder = tmp_path_factory.mktemp("caches")
     return {
         "one": make_cache(folder / "one"),
         "several": make_cache(folder / "several", several=True),
         "half": make_cache(folder / "half", dtype="float16"),
+        "int8": make_cache(folder / "int8", dtype="int8"),
     }
 
 
@@ -115,12 +116,15 @@ def test_a_head_for_several_labels_gives_a_probability_of_each(
         assert json.loads(facts["thresholds"]) == pytest.approx(load_run(run).thresholds)
 
 
-def test_maps_are_rounded_as_the_cache_stores_them(caches: dict[str, Path], tmp_path: Path) -> None:
-    """Scores are those of evaluate.py, on the test images of a float16 cache."""
-    run = make_run(caches["half"], tmp_path / "run", head="fullnet")
+@pytest.mark.parametrize("stored", ["half", "int8"])
+def test_maps_are_rounded_as_the_cache_stores_them(
+    caches: dict[str, Path], tmp_path: Path, stored: str
+) -> None:
+    """Scores are those of evaluate.py, on the test images of a float16 or int8 cache."""
+    run = make_run(caches[stored], tmp_path / "run", head="fullnet")
     evaluate(EvaluateConfig(run=(str(run),), device="cpu"))
     expected = torch.from_numpy(np.load(run / "eval" / "predictions.npz")["logits"])
-    folder, paths = caches["half"].parent / "images", FeatureCache(caches["half"] / "test.h5").paths
+    folder, paths = caches[stored].parent / "images", FeatureCache(caches[stored] / "test.h5").paths
     images = torch.from_numpy(np.stack([_pixels(folder / path) for path in paths]))
     unrounded = relative(expected_logits(load_head(run), images, torch.float32), expected)
     for suffix, ran_by in ((".pt2", run_pt2), (".onnx", run_onnx)):

@@ -10,12 +10,13 @@ from support.toy import config, write_cache
 from support.trained import weights
 
 from cache import FeatureCache, fit_scales
-from cache.scales import dequantise
+from cache.scales import dequantise, quantise
+from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.maps.batches import MapsInMemory, MapsOnDisk, place_maps
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Normaliser, Source
-from pipeline.maps.stored import decoded
+from pipeline.maps.stored import decoded, rounded, scales_in, scales_json
 from pipeline.training.stage import train
 
 CPU = torch.device("cpu")
@@ -110,6 +111,27 @@ def test_a_head_learns_what_it_learns_from_the_values(tmp_path: Path, head: str)
     )
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("said", [None, [], {"scale": [1.0]}, {"scale": [1], "zero_point": [1, 2]}])
+def test_a_run_that_lost_its_scales_is_refused(said: object) -> None:
+    """Of int8 alone: others have none."""
+    identity = {"cache_identity": {"dtype": "int8"}}
+    with pytest.raises(RunError, match=r"run: config\.json doesn't say the scales .*; train it again"):
+        scales_in({**identity, "cache_scales": said}, Path("run"))
+    with pytest.raises(RunError, match="train it again"):
+        scales_in(identity, Path("run"))
+    assert scales_in({"cache_identity": {"dtype": "float16"}}, Path("run")) is None
+
+
+def test_rounded_maps_are_those_that_a_cache_gives_back(made: Source, tmp_path: Path) -> None:
+    maps = torch.randn(64, 1, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * 9
+    scales = made.cache.scales
+    assert scales is not None
+    expected = dequantise(quantise(maps.numpy(), scales)[0], scales)
+    found = scales_in({"cache_identity": {"dtype": "int8"}, **scales_json(scales)}, tmp_path)
+    assert found is not None
+    assert torch.equal(rounded(maps, found), torch.from_numpy(expected))
 
 
 def test_a_cache_of_int8_scales_covers_its_maps(made: Source) -> None:

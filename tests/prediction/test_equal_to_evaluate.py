@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caches of photos with one class each, and with several."""
     made = tmp_path_factory.mktemp("equal")
     photos, labelled = one_class_each(made / "photos"), several_labels(made / "labelled")
-    for dtype in ("float32", "float16", "bfloat16"):
+    for dtype in ("float32", "float16", "bfloat16", "int8"):
         cache_of(f"folder:{photos}", made / dtype, dtype=dtype, views="mirror")
     cache_of(f"csv:{labelled / 'labels.csv'}", made / "several", dtype="float16", label_separator="|")
     return made
@@ -47,7 +47,7 @@ def test_every_head_gives_the_logits_of_evaluate(folder: Path, tmp_path: Path, n
     check(head(folder / "float16", tmp_path / "run", head=name), folder / "photos")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_every_storage_dtype_does(folder: Path, tmp_path: Path, dtype: str) -> None:
     check(head(folder / dtype, tmp_path / "run", head="linear"), folder / "photos")
 
