@@ -14,6 +14,7 @@ from pipeline.progress import Progress
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import write_head
 from pipeline.runs.layout import CHECKPOINT, HEAD, METRICS, SUMMARY
+from pipeline.runs.out_of_fold import write_out_of_fold
 from pipeline.runs.score import Draws, few, write_draws
 from pipeline.runs.stack import StackedHead
 from pipeline.runs.thresholds import write_thresholds
@@ -118,6 +119,7 @@ def train_stack(
         if answers is not None and draws_R is not None:
             write_draws(head.folder, draws_R)
             write_thresholds(head.folder, answers.thresholds(m))
+            write_out_of_fold(head.folder, trainer.train.part, answers.of(m).first_logits)
         best = {
             "diverged": has_diverged,
             "best_epoch": None if has_diverged else int(trainer.best_epoch[m]) + 1,

@@ -17,6 +17,7 @@ from pipeline.progress import Progress, over
 from pipeline.runs.folder import write_head
 from pipeline.runs.layout import METRICS, SUMMARY
 from pipeline.runs.leaderboard import rank
+from pipeline.runs.out_of_fold import LARGEST, write_out_of_fold
 from pipeline.runs.score import Score, few, score_of, write_draws
 from pipeline.runs.thresholds import write_thresholds
 from pipeline.training.validation import Answers, joined, validate
@@ -82,6 +83,7 @@ def fit(
     if answers is not None:
         write_draws(run_dir, draws_R := answers.of(best).on_draws()[0])
         write_thresholds(run_dir, answers.thresholds(best))
+        write_out_of_fold(run_dir, train_part, answers.of(best).first_logits)
         summary |= score.figures(lines[best][score.key], len(answers.labels), draws_R)
     write_json(run_dir / SUMMARY, {**summary, "seconds": round(seconds, 3), "heads_at_once": 1})
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)
@@ -100,5 +102,5 @@ def answers_by_fold(head: FittedHead, maps: MapsInMemory, folds: Tensor, name: s
     parts = []
     for fold in over(range(int(folds.max()) + 1), f"validating {name}", "folds"):
         head.fit(examples_of(maps, folds != fold), choose=True)
-        parts.append(validate({fold: head}, maps))
+        parts.append(validate({fold: head}, maps, keep=LARGEST))
     return joined(parts)

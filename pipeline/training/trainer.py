@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.errors import WeightsError
 from pipeline.heads.base import Head
 from pipeline.maps.batches import Maps
+from pipeline.runs.out_of_fold import LARGEST
 from pipeline.runs.score import MAP, TOP1
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_tensors
 from pipeline.training.optimizer import Optimizer
@@ -138,10 +139,13 @@ class Trainer:
 
     @torch.no_grad()
     def answers(self) -> Answers | None:
-        """What each head says of the validation part with its best weights, which it has from then on."""
+        """What each head says of the validation part with its best weights, which it has from then on. By
+        folds with logits, unless these are very many."""
         for name, parameter in self.head.named_parameters():
             parameter.copy_(self.best[name])
-        return None if self.val is None else validate(self.scored, self.val)
+        if self.val is None:
+            return None
+        return validate(self.scored, self.val, keep=LARGEST if self.blocks > 1 else 0)
 
     def _keep_best(self, epoch: int, scores: np.ndarray, loss: np.ndarray, train_loss: np.ndarray) -> None:
         """Keep what is better by score, then by loss; without a validation part the last epoch counts. Forget

@@ -13,6 +13,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_
 from sklearn.neighbors import KNeighborsClassifier
 from support.toy import config, write_cache, write_multilabel_cache
 from support.trained import assert_same, board, lines, stamps, weights
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from cache import FeatureCache
 from pipeline.config import EvaluateConfig, SweepConfig, TrainConfig
@@ -21,7 +22,8 @@ from pipeline.evaluation.stage import evaluate
 from pipeline.maps.parts import Part
 from pipeline.maps.source import drawn_views
 from pipeline.runs.folder import load_head
-from pipeline.training import epochs, stage
+from pipeline.runs.out_of_fold import OUT_OF_FOLD, read_out_of_fold
+from pipeline.training import epochs, fitting, stage, trainer
 from pipeline.training.stage import parts_of, train
 from pipeline.training.sweep import sweep
 
@@ -72,6 +74,10 @@ def test_a_head_that_is_computed_predicts_each_fold_as_scikit_learn_does(
     assert 0.4 < right.mean() < 0.99
     assert summary["val_top1"] == pytest.approx(100 * right.mean())
     assert summary["val_images"] == 90
+    logits = read_out_of_fold(run, 3).logits
+    np.testing.assert_allclose(
+        torch.from_numpy(logits).softmax(1), plain, atol=2e-2 if head == "knn" else 1e-5
+    )
     if head == "logistic":
         loss = -np.log(plain[np.arange(90), part.labels]).mean()
         assert summary["val_loss"] == pytest.approx(loss, rel=1e-4)
@@ -192,3 +198,53 @@ def test_what_does_not_go_with_folds_is_refused_in_a_line(
     with pytest.raises(ConfigError, match=r"^--folds: .*train.h5 has 30, which choose"):
         train(settings(cache, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("head", ["linear", "fullnet", "logistic"])
+def test_every_head_keeps_logits_that_have_its_score_and_loss(
+    tmp_path: Path, head: str, several: bool
+) -> None:
+    """In the order of the cache's rows. Of --classes, those of their images alone."""
+    folder = (write_multilabel_cache if several else write_cache)(tmp_path / "cache")
+    settings_: dict[str, Any] = {} if head == "logistic" else {"lr": (0.1, 0.02)}
+    run = train(settings(folder, tmp_path / "run", head=head, classes=("cow", "bee"), **settings_))
+    data = FeatureCache(folder / "train.h5")
+    for each in [run] if head == "logistic" else sorted(path for path in run.iterdir() if path.is_dir()):
+        found, summary = read_out_of_fold(each, 2), json.loads((each / "summary.json").read_text())
+        logits = torch.from_numpy(found.logits).double()
+        if several:
+            labels = torch.from_numpy(data.labels[found.rows][:, [2, 1]]).double()
+            counted = (labels >= 0).double()
+            losses = binary_cross_entropy_with_logits(logits, labels.clamp(min=0), counted, reduction="sum")
+            loss, rows = float(losses) / len(labels), np.arange(len(data))
+        else:
+            labels = torch.from_numpy(np.where(data.labels[found.rows] == 2, 0, 1))
+            loss, rows = float(cross_entropy(logits, labels)), np.flatnonzero(data.labels > 0)
+            assert summary["val_top1"] == pytest.approx(
+                100 * float((logits.argmax(1) == labels).double().mean())
+            )
+        assert found.rows.tolist() == rows.tolist()
+        assert summary["val_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_logits_out_of_fold_are_few_enough_to_keep_and_refused_if_damaged(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(settings(cache, tmp_path / "run"))
+    with pytest.raises(
+        RunError, match=r"out_of_fold.npy: expected a row and 4 finite logits .*, found \(90, 3\)"
+    ):
+        read_out_of_fold(run, 4)
+    whole = (run / OUT_OF_FOLD).read_bytes()
+    broken = whole[:-1], b"", whole.replace(b"logits", b"lagits"), whole[:-4] + b"\0\0\xc0\x7f"
+    for data in (*broken, whole.replace(b"(90,)", b"(9000000000000000,)")):
+        (run / OUT_OF_FOLD).write_bytes(data)
+        with pytest.raises(RunError, match=r"out_of_fold.npy: .*; train the head again with another --out"):
+            read_out_of_fold(run, 3)
+    for module in (trainer, fitting):
+        monkeypatch.setattr(module, "LARGEST", 90 * 3 * 4 - 1)
+    for head in ("fullnet", "logistic"):
+        large = train(settings(cache, tmp_path / head, head=head))
+        with pytest.raises(RunError, match=r"has no scores of images .*; train it again with --folds 5"):
+            read_out_of_fold(large, 3)
