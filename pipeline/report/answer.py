@@ -75,7 +75,7 @@ def _tiles(group: Standing, found: Sequence[Entry], test: tuple[Interval, int] |
         tiles.append(_tile(f"Test {metric}", f"{score:.2f} %", _ends(low, high), f"{images:,} images"))
     if group.others:
         near = len(group.near)
-        tiles.append(_tile("Not told apart from it", f"{near} of {len(group.others)}", "on the same images"))
+        tiles.append(_tile("Can't be told apart", f"{near} of {len(group.others)}", "on the same images"))
     finished = counted(found).get("finished", 0)
     states = ", ".join(f"{n} {state}" for state, n in counted(found).items() if state != "finished")
     tiles.append(_tile("Finished runs", f"{finished} of {len(found)}", states or "all of them"))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.scored import Predictions
+from pipeline.metrics.intervals import wilson
 from pipeline.metrics.single_label import BINS, calibration_error
 from pipeline.metrics.thresholds import sigmoid
 from pipeline.report.chart import Frame
@@ -61,7 +62,7 @@ def calibration(kept: Predictions) -> Markup:
     words = (
         f"Expected calibration error {error:.2f} % over {len(right):,} {what}. "
         + ("On average the head is too sure. " if confidence.mean() > right.mean() else "")
-        + "Below the diagonal it is too sure, above it not sure enough."
+        + "Below the diagonal it is too sure, above it not sure enough. Upright lines are 95 % intervals."
     )
     return element(
         "section",
@@ -91,11 +92,17 @@ def _chart(found: list[Bin]) -> Markup:
         )
         for one in found
     ]
+    sure = [
+        frame.line(
+            [(one.confidence, end) for end in wilson(one.accuracy, one.cases)], class_="series s0 soft"
+        )
+        for one in found
+    ]
     curve = frame.line([(one.confidence, one.accuracy) for one in found], class_="series s0")
     diagonal = frame.line([(0, 0), (100, 100)], class_="zero")
     title = "Calibration curve: share that came true against probability; bars: how many cases"
     labels = {"x_label": "probability, %", "y_label": "came true, %"}
-    return frame.drawn(*bars, diagonal, curve, *dots, title=title, **labels)
+    return frame.drawn(*bars, diagonal, *sure, curve, *dots, title=title, **labels)
 
 
 def _table(found: list[Bin]) -> Markup:

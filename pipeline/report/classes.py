@@ -161,14 +161,14 @@ def _matrix(labels: NDArray[np.integer], predicted: NDArray[np.integer], names: 
         )
         for i, label in enumerate(names)
     ]
+    title = "Counts of test images: a line for each label, a column for each prediction."
     table = element(
         "table",
-        element("caption", "Counts of test images: a line for each label, a column for each prediction."),
         element("thead", element("tr", element("td", "label ↓ prediction →"), head)),
         element("tbody", rows),
         class_="matrix",
     )
-    return scroll(table, "Confusion matrix")
+    return element("div", element("p", title, class_="muted"), scroll(table, "Confusion matrix"))
 
 
 def _cell(count: int, share: float, is_right: bool) -> Markup:
