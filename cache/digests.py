@@ -19,7 +19,7 @@ from cache.errors import CacheError
 from cache.format import FEATURES, HEADER_DATASETS, IMAGE_DIGESTS, Layout
 
 _PIECE = 1 << 18
-_THREADS = 4
+_THREADS = 16  # at most: some of them wait for a disk
 Buffer = bytes | bytearray | memoryview
 
 
@@ -66,9 +66,9 @@ def block_spans(layout: Layout, block: int) -> list[tuple[int, int]]:
 
 
 def damaged_blocks(
-    fd: int, layout: Layout, digests: NDArray[np.uint8], blocks: Iterable[int]
+    fd: int, layout: Layout, digests: NDArray[np.uint8], blocks: Iterable[int], threads: int = _THREADS
 ) -> Iterator[int]:
-    """Those of `blocks` that don't match their digest, as they are found.
+    """Those of `blocks` that don't match their digest, as they are found, by so many threads at most.
 
     Raises: OSError, EOFError when the file can't be read.
     """
@@ -77,7 +77,10 @@ def damaged_blocks(
         return block_digest(block, _pieces(fd, block_spans(layout, block))) != digests[block].tobytes()
 
     blocks = list(blocks)
-    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1, max(1, len(blocks))))
+    if threads == 1:
+        yield from filter(is_damaged, blocks)
+        return
+    pool = ThreadPoolExecutor(min(threads, os.cpu_count() or 1, max(1, len(blocks))))
     try:
         for block, damaged in zip(blocks, pool.map(is_damaged, blocks), strict=True):
             if damaged:
@@ -87,11 +90,16 @@ def damaged_blocks(
 
 
 def check_blocks(
-    fd: int, layout: Layout, digests: NDArray[np.uint8], blocks: Iterable[int], file: str
+    fd: int,
+    layout: Layout,
+    digests: NDArray[np.uint8],
+    blocks: Iterable[int],
+    file: str,
+    threads: int = _THREADS,
 ) -> None:
     """Raises: CacheError naming the file and the first block that doesn't match its digest."""
     try:
-        for block in damaged_blocks(fd, layout, digests, blocks):
+        for block in damaged_blocks(fd, layout, digests, blocks, threads):
             rows = layout.block(block)
             raise CacheError(
                 f"{file}: damaged: block {block} (rows {rows.start} to {rows.stop - 1}) doesn't match its "

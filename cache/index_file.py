@@ -68,9 +68,9 @@ class IndexFile:
         except ValueError as error:
             raise self._damaged(str(error)) from None
 
-    def refuse_other_paths(self, paths: Paths) -> None:
-        """Raises: CacheError when paths aren't those of the manifest."""
-        if len(paths) != self._manifest.shape[0] or paths.sha256 != self._manifest.paths_sha256:
+    def refuse_other_paths(self, count: int, sha256: str) -> None:
+        """Raises: CacheError when so many paths, of this digest, aren't those of the manifest."""
+        if count != self._manifest.shape[0] or sha256 != self._manifest.paths_sha256:
             raise CacheError(
                 f"{self.path}: damaged: the paths don't match their digest in the manifest; delete the "
                 "manifest and run the same extraction again"

@@ -6,9 +6,9 @@ that opening takes as long as finding out that all of them are there.
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,20 @@ from cache.digests import check_blocks
 from cache.dtypes import DTYPES, Raw
 from cache.errors import CacheError
 from cache.format import BLOCK_ROWS, FEATURES, block_count
-from cache.header import CacheHeader, Labels
+from cache.header import CacheHeader
 from cache.index_file import IndexFile
 from cache.manifest import Manifest
 from cache.manifest_checks import read_manifest
-from cache.paths import Paths
 from cache.row_reads import read_rows
 from cache.shard_file import ShardFile
 from cache.shard_maps import ShardMaps
-from cache.store import AT_ONCE, Store
+from cache.store import Store
+from cache.whole_header import WholeHeader
 
-_OPENING = 8  # threads: a file on a network takes milliseconds to find
+OPENING, AT_A_TIME = 8, 64
+"""Threads that look for files, which take milliseconds to find on a network, and how many each looks for."""
+THREADS, TASK = 16, 8
+"""Threads that check blocks, and how many blocks a thread is given at a time."""
 
 
 class ManyFiles(Store):
@@ -44,10 +47,7 @@ class ManyFiles(Store):
                 f"{path}: another manifest took its place since it was opened; open it again, or run the "
                 "same command again"
             )
-        with ThreadPoolExecutor(min(_OPENING, len(self.manifest.shards))) as pool:
-            self.files = list(
-                pool.map(lambda shard: ShardFile(path.parent, shard, self.manifest), self.manifest.shards)
-            )
+        self.files = _open(path.parent, self.manifest)
         self.index = IndexFile(path, self.manifest)
         self.images, self.row_bytes = self.manifest.images, self.manifest.row_bytes
         self.key, self._header = self.manifest.key, WholeHeader(self.manifest, self.files, self.index)
@@ -59,7 +59,7 @@ class ManyFiles(Store):
         self.blocks = int(self._first_blocks[-1])
 
     @property
-    def header(self) -> "WholeHeader":
+    def header(self) -> WholeHeader:
         return self._header
 
     def whole_header(self) -> CacheHeader:
@@ -120,61 +120,51 @@ class ManyFiles(Store):
         return np.unique(self._first_blocks[number] + (places - self._begins[number]) // BLOCK_ROWS)
 
     def check(self, blocks: NDArray[np.intp], watch: Callable[[int], object]) -> None:
-        done, bounds = 0, np.searchsorted(blocks, self._first_blocks)
+        bounds, done = np.searchsorted(blocks, self._first_blocks), 0
+        tasks = list[tuple[ShardFile, list[int]]]()
         for number in np.flatnonzero(np.diff(bounds)).tolist():
-            file, inside = self.files[number], blocks[bounds[number] : bounds[number + 1]]
-            inside = inside - self._first_blocks[number]
-            with file.opened() as fd:
-                for start in range(0, len(inside), AT_ONCE):
-                    some = inside[start : start + AT_ONCE].tolist()
-                    check_blocks(fd, file.layout, file.digests, some, str(file.path))
-                    done += len(some)
-                    watch(done)
+            inside = (blocks[bounds[number] : bounds[number + 1]] - self._first_blocks[number]).tolist()
+            tasks += [(self.files[number], inside[i : i + TASK]) for i in range(0, len(inside), TASK)]
+        pool = ThreadPoolExecutor(max(1, min(THREADS, os.cpu_count() or 1, len(tasks))))
+        try:
+            for checked in pool.map(_check_some, tasks):
+                done += checked
+                watch(done)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def check_headers(self) -> None:
-        for file in self.files:
-            file.header()
         self._header.check()
-        if self.images != digest_of_images(self.image_digests()):
-            raise CacheError(f"{self.path}: damaged: 'images' isn't the digest of its shards' image digests")
+        digest = hashlib.sha256()
+        if self.index.rows is None:
+            for file in self.files:
+                digest.update(file.image_digests().data)
+        else:
+            digest.update(np.ascontiguousarray(self.image_digests()).data)
+        if self.images != digest.digest():
+            raise CacheError(
+                f"{self.path}: damaged: its images digest isn't that of its shards' images; delete it and "
+                "run the same extraction again"
+            )
 
 
-class WholeHeader:
-    """The header of a split of several files. Labels and paths are put together when first asked for."""
+def _open(folder: Path, manifest: Manifest) -> list[ShardFile]:
+    """The files of a manifest, in order. Raises: CacheError naming the one that isn't as it should be."""
+    shards = manifest.shards
 
-    def __init__(self, manifest: Manifest, files: list[ShardFile], index: IndexFile) -> None:
-        self._manifest, self._files, self._index = manifest, files, index
-        self.shape, self.dtype = manifest.shape, manifest.dtype
-        self.classes, self.identity, self.notes = manifest.classes, manifest.identity, manifest.notes
-        self.multi_label, self.scales = manifest.multi_label, manifest.scales
+    def some(start: int) -> list[ShardFile]:
+        return [ShardFile(folder, shard, manifest) for shard in shards[start : start + AT_A_TIME]]
 
-    @property
-    def labels(self) -> Labels:
-        """As those of `CacheHeader`."""
-        return self._labels
-
-    @cached_property
-    def _labels(self) -> Labels:
-        if (stored := self._index.labels) is not None:
-            return stored
-        labels: Labels = np.concatenate([file.header().labels for file in self._files])  # pyright: ignore
-        labels.flags.writeable = False
-        return labels
-
-    @cached_property
-    def paths(self) -> Paths:
-        """As those of `CacheHeader`. Raises: CacheError when they aren't those of the manifest's key."""
-        paths = self._index.paths
-        if paths is None:
-            paths = Paths.stored(b"".join(Paths.of(file.header().paths).data for file in self._files))
-        self._index.refuse_other_paths(paths)
-        return paths
-
-    def check(self) -> None:
-        """Read all of it. Raises: CacheError when something doesn't fit."""
-        _ = self.labels, self.paths
+    starts = range(0, len(shards), AT_A_TIME)
+    if len(starts) == 1:
+        return some(0)
+    with ThreadPoolExecutor(min(OPENING, len(starts))) as pool:
+        return [file for files in pool.map(some, starts) for file in files]
 
 
-def digest_of_images(image_digests: NDArray[np.uint8]) -> bytes:
-    """The images digest of all of them, (N, 16)."""
-    return hashlib.sha256(image_digests.tobytes()).digest()
+def _check_some(task: tuple[ShardFile, list[int]]) -> int:
+    """Compare some blocks of a file with their digests; gives how many. Raises: CacheError."""
+    file, blocks = task
+    with file.opened() as fd:
+        check_blocks(fd, file.layout, file.digests, blocks, str(file.path), threads=1)
+    return len(blocks)

@@ -73,7 +73,7 @@ class Paths(Sequence[str]):
         return self.data[self._start(row) : int(self._ends[row])].decode()
 
     def __iter__(self) -> Iterator[str]:
-        for some in self._pieces():
+        for some in self.pieces():
             yield from some.decode().split("\0")
 
     def __eq__(self, other: object) -> bool:
@@ -116,7 +116,7 @@ class Paths(Sequence[str]):
         if self._ascend():  # as those of a folder do
             return None
         hashes = np.empty(len(self), np.int64)
-        for number, some in enumerate(self._pieces()):
+        for number, some in enumerate(self.pieces()):
             pieces = some.split(b"\0")
             at = number * _STEP
             hashes[at : at + len(pieces)] = np.fromiter(map(hash, pieces), np.int64, len(pieces))
@@ -130,20 +130,11 @@ class Paths(Sequence[str]):
     @cached_property
     def sha256(self) -> str:
         """SHA-256, in hexadecimal, of the canonical JSON of the array of paths (FORMAT.md §3)."""
-        digest, comma = hashlib.sha256(b"["), b""
-        for some in self._pieces():
-            if some.translate(None, _PLAIN):
-                listed = json.dumps(some.decode().split("\0"), separators=(",", ":"))[2:-2].encode("ascii")
-            else:  # nothing to escape, in a fifth of the time
-                listed = some.replace(b"\0", b'","')
-            digest.update(comma + b'"' + listed + b'"')
-            comma = b","
-        digest.update(b"]")
-        return digest.hexdigest()
+        return paths_sha256([self])
 
     def _ascend(self) -> bool:
         before = b""
-        for some in self._pieces():
+        for some in self.pieces():
             listed = [before, *some.split(b"\0")]
             if not all(map(operator.lt, listed, listed[1:])):
                 return False
@@ -153,11 +144,26 @@ class Paths(Sequence[str]):
     def _start(self, row: int) -> int:
         return int(self._ends[row - 1]) + 1 if row else 0
 
-    def _pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         """The bytes of some thousand paths at a time, without the last zero byte."""
         for at in range(0, len(self), _STEP):
             last = min(at + _STEP, len(self)) - 1
             yield self.data[self._start(at) : int(self._ends[last])]
+
+
+def paths_sha256(several: Iterable[Paths]) -> str:
+    """That of all these paths in one array, of which one part is there at a time."""
+    digest, comma = hashlib.sha256(b"["), b""
+    for paths in several:
+        for some in paths.pieces():
+            if some.translate(None, _PLAIN):
+                listed = json.dumps(some.decode().split("\0"), separators=(",", ":"))[2:-2].encode("ascii")
+            else:  # nothing to escape, in a fifth of the time
+                listed = some.replace(b"\0", b'","')
+            digest.update(comma + b'"' + listed + b'"')
+            comma = b","
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def _refuse(paths: Sequence[str], first: int) -> None:
