@@ -4,6 +4,7 @@ import http.server
 import threading
 import time
 import urllib.parse
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,8 +112,8 @@ def web(
 
 
 def in_memory(folder: Path, name: str) -> str:
-    """The URL of a copy of a folder in this process's memory."""
-    store = fsspec.filesystem("memory")
+    """The URL of a copy of a folder in this process's memory, apart from all others."""
+    store, name = fsspec.filesystem("memory"), f"{uuid.uuid4()}/{name}"
     for file in folder.rglob("*"):
         if file.is_file():
             store.pipe_file(f"/{name}/{file.relative_to(folder)}", file.read_bytes())
