@@ -2,9 +2,9 @@
 
     python -m benchmarks.internet_scale [--quick]
 
-Simulated: the files are links to two real caches, of 9 and 10 blocks, whose features are holes (zeros that take
-no disk), and the manifest lists 10,000 of them. So the numbers of files, rows and bytes are real, and what is
-looked at of each is; the images aren't. A process of its own opens it.
+Simulated: the files are links to two real caches, of 9 and 10 blocks, whose features are holes (zeros that
+take no disk), and the manifest lists 10,000 of them. So the numbers of files, rows and bytes are real, and
+what is looked at of each is; the images aren't. A process of its own opens it.
 """
 
 import dataclasses
