@@ -7,14 +7,26 @@ import dataclasses
 import math
 import shutil
 from pathlib import Path
+from typing import Any, Literal
 
-from cache import DTYPES, CacheHeader, CacheWriter, Scales, Status, shard_paths, shard_ranges, split_path
+from cache import (
+    DTYPES,
+    CacheHeader,
+    CacheWriter,
+    FeatureCache,
+    Scales,
+    Status,
+    shard_paths,
+    shard_ranges,
+    split_path,
+)
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.summary import lines
 from pipeline.engines.executors import ENGINES
 from pipeline.errors import CacheError, DataError
 from pipeline.extraction.begun import begun, files_to_mend, shards_of
+from pipeline.extraction.growth import Growth, growth_of, has_grown
 from pipeline.extraction.identity import DRAWN_BY, FLAGS, identity_of, made_with
 from pipeline.extraction.overlap import memory_of
 from pipeline.extraction.stamp import Files
@@ -34,15 +46,19 @@ class Job:
     header: CacheHeader
     views: Views
     files: Files
-    status: Status
-    """absent, partial, complete, or relabel (complete but for the labels)."""
+    status: Status | Literal["grown"]
+    """absent, partial, complete, relabel (complete but for the labels), or grown: made from other images."""
     shards: int = 1
     """How many files there are to be; 1 for the one at `path`, else that is the manifest."""
+    growth: Growth | None = None
+    """Where the cache that is there was made from other images: what becomes of it."""
+    part: "Job | None" = None
+    """The file of the images that it lacks, if it does."""
 
     @property
     def is_there(self) -> bool:
-        """Whether nothing has to be computed."""
-        return self.status in ("complete", "relabel")
+        """Whether there is a cache, of the same images or of others."""
+        return self.status in ("complete", "relabel", "grown")
 
 
 STATUS = {
@@ -50,6 +66,7 @@ STATUS = {
     "partial": "to be finished",
     "complete": "there already",
     "relabel": "there already, but for its labels",
+    "grown": "there already, but for its images",
 }
 """What a job's status is called."""
 
@@ -63,14 +80,20 @@ def plan(
     layer: int = 0,
     workers: int = 1,
     scales: Scales | None = None,
+    *,
+    grows: bool = True,
 ) -> Job:
     """Decide what is to be done for a split. Raises: StaleCacheError, DataError, ConfigError.
 
-    layer: which of the prepared trunk's maps these are. workers: how many there are to do it.
-    scales: those of int8.
+    layer: which of the prepared trunk's maps these are. workers: how many there are to do it. scales: those
+    of int8. grows: whether it is this one who compares the images of a cache that is there, and adds new
+    ones to it.
     """
     path, skipped = split_path(config.cache_dirs[layer], split.split), []
     files = Files.of(path, split, rehash=config.rehash)
+    cache = FeatureCache(path) if path.exists() and not files_to_mend(path) else None
+    if cache:
+        files.take_over(cache, split.paths)
     if config.on_bad_image == "skip":
         bad = files.undecodable(split, decoders, trunk.transform)
         skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad.items()]
@@ -100,10 +123,36 @@ def plan(
         flags=FLAGS,
         scales=scales,
     )
+    if cache and has_grown(cache, header) and not grows:
+        return Job(path, split, header, views, files, "grown")
+    if cache and grows and (growth := growth_of(cache, header, split, files, config.decoders)):
+        kept = header.notes | {"made_with": cache.notes.get("made_with")}
+        whole = dataclasses.replace(header, notes=kept, flags=FLAGS)
+        job = Job(path.with_suffix(".json"), split, whole, views, files, "grown", growth=growth)
+        identity = identity_of(split.take(growth.new), trunk, prepared.precision, spec, config.seed)
+        return dataclasses.replace(job, part=new_file(job, identity, header.notes, config.seed))
     path, status, shards = layout(config, path, header, workers)
     if config.on_bad_image == "skip" and status in ("absent", "partial"):
         files.write()  # it took a while
     return Job(path, split, header, views, files, status, shards)
+
+
+def new_file(job: Job, identity: dict[str, Any], notes: dict[str, Any], seed: int) -> Job | None:
+    """The job for the file of images that a cache lacks; None where it lacks none. Raises: CacheError."""
+    if job.growth is None or not (rows := job.growth.new).size:
+        return None
+    split, whole = job.split.take(rows), job.header
+    header = dataclasses.replace(
+        whole,
+        shape=(len(split), *whole.shape[1:]),
+        labels=split.labels,
+        paths=split.paths,
+        identity=identity,
+        notes={**notes, "skipped": []},
+    )
+    path = job.growth.new_file(job.path, header)
+    views = Views(job.views.spec, len(split), seed)
+    return Job(path, split, header, views, job.files, CacheWriter.status(path, header))
 
 
 def layout(config: ExtractConfig, path: Path, header: CacheHeader, workers: int) -> tuple[Path, Status, int]:
@@ -126,6 +175,8 @@ def layout(config: ExtractConfig, path: Path, header: CacheHeader, workers: int)
 
 def room_for(job: Job) -> int:
     """The bytes that the disk must still have."""
+    if job.status == "grown":
+        return job.part.header.nbytes if job.part and job.part.status == "absent" else 0
     if job.shards == 1:
         return CacheWriter.bytes_needed(job.path, job.header, job.status)
     files = (
@@ -144,13 +195,16 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job], wo
             of_split = job.split
         size = math.prod(job.header.shape) * DTYPES[job.header.dtype].raw.itemsize
         room = room_for(job)
-        made, copied = (made + room, copied) if job.status == "absent" else (made, max(copied, room))
-        if job.status in ("absent", "partial"):
-            memory = max(memory, memory_of(job.header, prepared.transform.image_px))
+        adds = job.status in ("absent", "grown")
+        made, copied = (made + room, copied) if adds else (made, max(copied, room))
+        computed = job.part or (None if job.is_there else job)
+        if computed:
+            memory = max(memory, memory_of(computed.header, prepared.transform.image_px))
         images, views, channels, height, width = job.header.shape
         print(
             f"{job.path}: {images:,} images × {views} view{'s' * (views > 1)} of {channels}×{height}×{width} "
             f"{job.header.dtype}, {size / 1e6:,.1f} MB, {STATUS[job.status]}"
+            + (f": {job.growth.counts}" if job.growth else "")
             + (f" in {job.shards} files" if job.shards > 1 else "")
         )
     if any("random_seed" in job.header.identity["trunk"] for job in jobs):

@@ -1,4 +1,4 @@
-"""Check that a finished cache's images are still what they were."""
+"""Caches that are there, and images that must be what they were when a file of them was begun."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,12 @@ from pipeline.images.pool import Decoders
 from pipeline.progress import Progress
 
 
-def refresh(job: Job, decoders: int | None) -> str:
-    """Check that a complete cache's images are still the same, and give it new labels if they changed.
+def refresh(job: Job) -> str:
+    """Remember that a complete cache's images are still the same, and give it new labels if they changed.
 
     Gives a line about it. Raises: StaleCacheError, CacheError.
     """
-    cache = FeatureCache(job.path)
-    recorded = np.where(job.files.compared(cache)[:, None], 0, cache.image_digests)
-    with Decoders([job.split.take(np.flatnonzero(recorded.any(axis=1)))], decoders) as readers:
-        refuse_changed_images(job, recorded, readers)
-    job.files.write(cache)
+    job.files.write(FeatureCache(job.path))
     if job.status == "relabel":
         relabel(job.path, job.header)
     return f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}"

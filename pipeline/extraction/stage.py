@@ -7,6 +7,7 @@ Decoding, computing and writing overlap; the summary says which of them the othe
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device, set_up
 from pipeline.errors import DataError
 from pipeline.extraction.agreement import agree
+from pipeline.extraction.growing import grow
 from pipeline.extraction.in_both import images_in_both
 from pipeline.extraction.jobs import Job, announce, plan
 from pipeline.extraction.overlap import write_missing
@@ -54,7 +56,8 @@ def extract(config: ExtractConfig) -> Path:
     workers = rank.of if rank else workers_for(config)
     if rank:
         own_gpu(rank)
-    with opened(config, workers, is_worker=bool(rank) or workers == 1) as work:
+    grows = rank is None or rank.number == 0
+    with opened(config, workers, is_worker=bool(rank) or workers == 1, grows=grows) as work:
         announce(config, work.prepared, work.jobs, workers)
         if rank or workers == 1 or all(job.is_there for job in work.jobs):
             lines = share(work, *(rank or Rank(0, 1)))
@@ -93,10 +96,12 @@ class Work:
 
 
 @contextlib.contextmanager
-def opened(config: ExtractConfig, workers: int, *, is_worker: bool = True) -> Iterator[Work]:
+def opened(
+    config: ExtractConfig, workers: int, *, is_worker: bool = True, grows: bool = False
+) -> Iterator[Work]:
     """Open images and trunk, and plan what there is to do for so many workers. Raises: as `extract`.
 
-    is_worker: whether images are decoded here, and not by others.
+    is_worker: whether images are decoded here, and not by others. grows: see `plan`.
     """
     # A mistyped model or layer is refused before images are looked for; a short name was checked before.
     early = () if config.trunk in TRUNKS else trunks_of(config)
@@ -120,7 +125,12 @@ def opened(config: ExtractConfig, workers: int, *, is_worker: bool = True) -> It
         scales = scales_for(config, trunks, prepared, splits["train"], decoders)
         planned = [
             [
-                (plan(config, trunk, prepared, split, decoders, layer, workers, scales[layer]), trunk)
+                (
+                    plan(
+                        config, trunk, prepared, split, decoders, layer, workers, scales[layer], grows=grows
+                    ),
+                    trunk,
+                )
                 for layer, trunk in enumerate(trunks)
             ]
             for split in splits.values()
@@ -163,21 +173,28 @@ def finish(work: Work) -> None:
 
 def run(work: Work, pairs: Sequence[tuple[Job, Trunk]]) -> Iterator[str]:
     """Make a file of each of some layers, or check those that are there; yields a line about each."""
-    config, prepared = work.config, work.prepared
     missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
+    grown = [(job, trunk) for job, trunk in pairs if job.growth]
+    yield from grow(grown, functools.partial(compute, work), work.config.decoders)
     for job, _ in pairs:
-        if job.is_there:
-            yield refresh(job, config.decoders)
+        if job.status in ("complete", "relabel"):
+            yield refresh(job)
     if not missing:
         return
-    if len(missing) < len(config.cache_dirs):
-        prepared = prepare(tuple(trunk for _, trunk in missing), prepared.device, config.precision)
-    summary = make([job for job, _ in missing], prepared, work.decoders, config.batch)
+    summary = compute(work, missing, work.decoders)
     for job, trunk in missing:
         worst = check_parity(job.path, job.split, trunk, job.views)
         job.files.write(FeatureCache(job.path))
         rounded = " (half a step of int8, more where saturated)" if job.header.scales is not None else ""
         yield f"{job.path}: {summary}; equal to the live trunk within {worst:.1g}{rounded}"
+
+
+def compute(work: Work, pairs: Sequence[tuple[Job, Trunk]], decoders: Decoders) -> str:
+    """Make a file of each of some layers, in one pass; gives a summary. Raises: as `make`."""
+    config, prepared = work.config, work.prepared
+    if len(pairs) < len(config.cache_dirs):
+        prepared = prepare(tuple(trunk for _, trunk in pairs), prepared.device, config.precision)
+    return make([job for job, _ in pairs], prepared, decoders, config.batch)
 
 
 def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:

@@ -15,9 +15,10 @@ import PIL
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
-from cache import FeatureCache
+from cache import FeatureCache, Paths
 from cache.identity import canonical
 from pipeline.datasets.base import ImageSplit
+from pipeline.extraction.matching import rows_by_path
 from pipeline.files import replacing
 from pipeline.images.blocks import find_bad
 from pipeline.images.pool import Decoders
@@ -84,6 +85,10 @@ class Files:
     """As it was found, if it is about the same images."""
     unchanged: NDArray[np.bool_]
     """(N,) which files are as they were then."""
+    statuses: NDArray[np.int64] | None = None
+    """(N, 3), as they are now; None for images that are in memory."""
+    of_others: Stamp | None = None
+    """The stamp that was found, if it is about another list of images."""
     kept: NDArray[np.int64] = field(init=False)
     """Rows of the images that aren't left out."""
 
@@ -101,9 +106,26 @@ class Files:
         now = Stamp(split.paths.sha256, np.where(is_fresh, -1, statuses))
         before = None if rehash else read(path)
         if before is None or before.paths != now.paths:
-            return cls(path, now, None, nothing)
+            return cls(path, now, None, nothing, statuses, before)
         unchanged = (before.statuses == statuses).all(1)
-        return cls(path, before if unchanged.all() else now, before, unchanged)
+        return cls(path, before if unchanged.all() else now, before, unchanged, statuses)
+
+    def take_over(self, cache: FeatureCache, paths: Paths) -> None:
+        """Believe a stamp about the images of `cache`, though the split has others now; `paths` are its."""
+        if self.of_others is None or self.statuses is None or self.now is None:
+            return
+        skipped = [image["path"] for image in cache.notes.get("skipped", ())]
+        for listed in (cache.paths, Paths(sorted([*cache.paths, *skipped])) if skipped else None):
+            if listed is not None and listed.sha256 == self.of_others.paths:
+                break
+        else:
+            return
+        rows = rows_by_path(paths, listed)
+        statuses = np.where(rows[:, None] >= 0, self.of_others.statuses[rows], -1)
+        place = {int(row): at for at, row in enumerate(rows.tolist()) if row >= 0}
+        bad = {place[row]: reason for row, reason in self.of_others.bad.items() if row in place}
+        self.before = replace(self.of_others, paths=self.now.paths, statuses=statuses, bad=bad)
+        self.unchanged = (statuses == self.statuses).all(1)
 
     def undecodable(self, split: ImageSplit, decoders: Decoders, transform: Transform) -> dict[int, str]:
         """Row → reason of every image that can't be decoded, which is left out from now on; only those are
@@ -132,7 +154,7 @@ class Files:
         if not self.now:
             return
         self.now = replace(self.now, cache=_name(cache) if cache else "")
-        before = self.before
+        before = None if self.of_others else self.before
         if before and before.head == self.now.head and np.array_equal(before.statuses, self.now.statuses):
             return
         try:
