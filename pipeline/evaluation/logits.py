@@ -27,7 +27,7 @@ from pipeline.maps.contents import content_keys
 from pipeline.maps.likeness import comparable
 from pipeline.maps.stored import decoded, to_tensor
 from pipeline.progress import over
-from pipeline.runs.find_cache import TEST, find_cache
+from pipeline.runs.find_cache import TEST, TRAIN, find_cache
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import read_config
 from pipeline.runs.local_cache import local_folder
@@ -126,6 +126,11 @@ def open_run(
         raise CacheError(
             f"{path}: no such file; extract_features.py --cache {path.parent} makes it, with the --dataset, "
             "--trunk, --views and --dtype that made train.h5; if it lies elsewhere, --cache names its folder"
+        )
+    if found.training and found.folder and found.training.path != (now := split_path(found.folder, TRAIN)):
+        print(
+            f"{folder}: trained on the {len(found.training):,} images of {found.training.path}, before that "
+            f"grew to the {len(FeatureCache(now)):,} of {now.name}"
         )
     test = FeatureCache(path)
     refuse_other_maps(test, trained_on, folder)

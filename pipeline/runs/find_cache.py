@@ -3,7 +3,7 @@
 Since training, the run or the cache may have been moved or renamed, or both together, and the working
 directory may be another. Looked at are, in this order, the folder that --cache names; where the cache was, as
 seen from the working directory, the root and the run's folder; then the folders beside these and beside the
-run.
+run. A split that has grown since is still known by what it was.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cache import CACHE_SUFFIXES, CacheError, FeatureCache, split_path
+from cache import CACHE_SUFFIXES, CacheError, FeatureCache, generations
 from cache.remote import is_url
 from pipeline.runs.layout import CONFIG, LEADERBOARD, read_config
 
@@ -95,17 +95,17 @@ def _holds(place: Path, split: str) -> bool:
 
 
 def _open(place: Path, described: Mapping[str, Any]) -> tuple[FeatureCache | None, str]:
-    """The training cache in a folder if it is the run's, or why it isn't."""
-    path = place / f"{TRAIN}.h5"
+    """The training split in a folder if it is the run's, or was before it grew, or why it isn't."""
+    path, problem = place / f"{TRAIN}.h5", ""
     try:
-        path = split_path(place, TRAIN)
-        if not path.exists():
-            return None, f"no {path.name}"
-        found = FeatureCache(path)
+        for path in generations(place, TRAIN):
+            found = FeatureCache(path)
+            if found.key != described.get("cache_key"):
+                problem = problem or f"its {path.name} has another key, {found.key[:12]}"
+            elif found.images_digest != described.get("cache_images"):
+                problem = problem or f"its {path.name} was made from other images"
+            else:
+                return found, ""
     except (CacheError, OSError) as error:
         return None, str(error).removeprefix(f"{path}: ")
-    if found.key != described.get("cache_key"):
-        return None, f"its {path.name} has another key, {found.key[:12]}"
-    if found.images_digest != described.get("cache_images"):
-        return None, f"its {path.name} was made from other images"
-    return found, ""
+    return None, problem or f"no {path.name}"
