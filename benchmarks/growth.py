@@ -1,0 +1,75 @@
+"""A cache whose folder has grown by one image in a hundred, against one made anew, start-up included.
+
+    python -m benchmarks.growth [--quick]
+
+    ours     extract_features.py on the cache that is there: it lists, compares, computes what is new
+    theirs   the same command into an empty folder
+
+50,000 JPEG files of 32×32 pixels and 500 more, through `alexnet-cifar` on a CPU. Both caches have to have one
+key and one images digest, and maps that differ in their last digit at most; the files that were there have to
+keep their bytes and times.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.alone import main, row
+from benchmarks.images import make_jpegs
+from cache import FeatureCache, split_path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Rows of name, ours, theirs, ratio, target, unit."""
+    images = 2000 if quick else 50_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_jpegs(folder / "photos", images + images // 100)
+        later = sorted((folder / "photos/train").rglob("*.jpg"), key=lambda path: path.name)[images:]
+        for path in later:
+            path.rename(folder / path.name)
+        extract(folder, "grown")
+        old = folder / "grown/train.h5"
+        before = _state(old)
+        for path in later:
+            (folder / path.name).rename(path)
+        ours, theirs = extract(folder, "grown"), extract(folder, "anew")
+        assert _state(old) == before, "the old file was touched"
+        assert_equal(*(FeatureCache(split_path(folder / cache, "train")) for cache in ("grown", "anew")))
+    what = f"{images // 100:,} new images to {images:,}, start-up included"
+    return [row(what, ours, theirs, 33, "s")]
+
+
+def extract(folder: Path, cache: str) -> float:
+    """Seconds of the command."""
+    flags = "--trunk", "alexnet-cifar", "--device", "cpu", "--cache", str(folder / cache)
+    command = [sys.executable, "extract_features.py", "--dataset", f"folder:{folder / 'photos'}", *flags]
+    started = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def assert_equal(grown: FeatureCache, anew: FeatureCache) -> None:
+    assert (grown.key, grown.images_digest) == (anew.key, anew.images_digest)
+    assert np.array_equal(grown.labels, anew.labels)
+    for start in range(0, len(anew), 1024):
+        rows = np.arange(start, min(start + 1024, len(anew)))
+        one, other = (cache.take(rows).astype(np.float32) for cache in (grown, anew))
+        assert np.allclose(one, other, rtol=2**-9, atol=1e-4), f"maps of rows from {start} differ"
+
+
+def _state(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_mtime_ns
+
+
+if __name__ == "__main__":
+    main(run)
