@@ -31,6 +31,7 @@ from benchmarks import (
     startup,
     trunk_forward,
     trunk_in_the_loop,
+    workers,
 )
 from pipeline.runs.table import table
 
@@ -64,6 +65,7 @@ def main() -> None:
         photos_to_score,
         prediction,
         remote,
+        workers,
         scale,
         startup,
         on_gpu,

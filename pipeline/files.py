@@ -43,19 +43,21 @@ def written_first(path: Path, data: bytes) -> bytes:
     Raises: OSError naming the file.
     """
     mine = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}")
-    with naming(path):
-        try:
-            mine.write_bytes(data)
+    while True:
+        with naming(path):
             try:
-                os.link(mine, path)  # which fails where there is a file, on network file systems too
-            except FileExistsError:
-                pass
-            except OSError:  # no hard links here
-                if not path.exists():
-                    os.replace(mine, path)
-        finally:
-            mine.unlink(missing_ok=True)
-        return path.read_bytes()
+                mine.write_bytes(data)
+                try:
+                    os.link(mine, path)  # which fails where there is a file, on network file systems too
+                except FileExistsError:
+                    pass
+                except OSError:  # no hard links here
+                    if not path.exists():
+                        os.replace(mine, path)
+            finally:
+                mine.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody removed it meanwhile
+            return path.read_bytes()
 
 
 def write_text(path: Path, text: str) -> None:

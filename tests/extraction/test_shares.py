@@ -2,18 +2,21 @@
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.sharing import config, contents, make_images, stamps
+from support.sharing import config, contents, flags, make_images, stamps
 
 from cache import FeatureCache, split_path
 from pipeline.errors import CacheError, ConfigError, StaleCacheError
 from pipeline.extraction import jobs, stage
 from pipeline.extraction.stage import extract
 
+ROOT = Path(__file__).parents[2]
 VIEWS = ["plain", "mirror", "augment:2"]
 
 
@@ -43,6 +46,15 @@ def test_shares_of_any_number_of_workers_equal_one_process(
     for split in ("train", "test"):
         assert contents(split_path(tmp_path, split)) == contents(whole / f"{split}.h5")
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_torchrun_says_who_does_what(images: Path, tmp_path: Path) -> None:
+    """Two processes of its own, which may well be done at the same time."""
+    one, asked = extract(config(images, tmp_path / "one")), config(images, tmp_path / "two", shard="env")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*start, str(ROOT / "extract_features.py"), *flags(asked)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert contents(tmp_path / "two/train.json") == contents(one / "train.h5")
 
 
 def test_one_process_makes_several_files_if_asked(images: Path, whole: Path, tmp_path: Path) -> None:
@@ -234,6 +246,13 @@ def test_several_layers_have_a_manifest_each(images: Path, tmp_path: Path) -> No
         extract(dataclasses.replace(two, shard=f"{rank}/2"))
     for layer in ("0", "1"):
         assert contents(tmp_path / "two" / layer / "train.json") == contents(one / layer / "train.h5")
+
+
+def test_workers_of_int8_store_by_the_same_scales(images: Path, tmp_path: Path) -> None:
+    one = extract(config(images, tmp_path / "one", dtype="int8"))
+    for rank in (1, 0):
+        extract(config(images, tmp_path / "two", dtype="int8", shard=f"{rank}/2"))
+    assert contents(tmp_path / "two/train.json") == contents(one / "train.h5")
 
 
 @pytest.mark.parametrize(
