@@ -1,10 +1,13 @@
 """A split of 1e8 images in 10,000 files: what opening it, listing it and reading rows of it costs.
 
     python -m benchmarks.internet_scale [--quick]
+    python -m benchmarks.internet_scale --plan [NAME=NUMBER ...]    # what 1e8 images on 64 GPUs take
 
 Simulated: the files are links to two real caches, of 9 and 10 blocks, whose features are holes (zeros that
 take no disk), and the manifest lists 10,000 of them. So the numbers of files, rows and bytes are real, and
 what is looked at of each is; the images aren't. A process of its own opens it.
+
+The plan is arithmetic on rates of this machine, and on those in `GIVEN`: replace them by your own.
 """
 
 import dataclasses
@@ -28,6 +31,17 @@ from cache.format import DIGEST_BYTES, DIGESTS, HEADER_DIGESTS, create
 from cache.manifest import Manifest, Shard, key_of
 
 IMAGES, SHARDS, MAP = 100_000_000, 10_000, (256, 5, 5)
+GIVEN: dict[str, float] = {
+    "gpus": 64,
+    "cores": 16,  # beside each GPU
+    "trunk_per_s": 6000,  # images a second of a GPU: that of your trunk, by benchmarks/trunk_forward.py
+    "decode_ms": 0.6,  # of a core, for a JPEG of 500×375 pixels, by benchmarks/decoding.py
+    "image_kb": 100,
+    "store_gb_per_s": 20,  # of what all workers read images from and write maps to together
+    "disk_gb_per_s": 3,  # of the disk that one machine of a sweep maps its copy from
+    "path_bytes": 40,
+    "scan_us": 5.5,  # to list a file of a folder on a local disk, by benchmarks/startup.py
+}
 SECONDS, MEGABYTES = 2.0, 1000
 """What opening may take."""
 
@@ -112,19 +126,91 @@ def _sparse(path: Path, rows: int) -> tuple[Path, Shard]:
     )
 
 
+def plan(given: dict[str, float], measured: dict[str, float]) -> list[tuple[str, str]]:
+    """What an extraction of all images, and a sweep over it, take: pairs of a name and a figure in words."""
+    row_bytes, gpus = 2 * int(np.prod(MAP)), given["gpus"]
+    maps, photos = IMAGES * row_bytes, IMAGES * given["image_kb"] * 1e3
+    seconds = {
+        "the trunks": IMAGES / (gpus * given["trunk_per_s"]),
+        "decoding": IMAGES * given["decode_ms"] / 1e3 / (gpus * given["cores"]),
+        "the store": (photos + maps) / 1e9 / given["store_gb_per_s"],
+    }
+    header = IMAGES * (8 + 16 + given["path_bytes"])
+    digests = maps / 1e9 / measured["digest_gb_per_s"] / given["cores"]
+    once = _minutes(maps / 1e9 / given["disk_gb_per_s"])
+    return [
+        ("photos", f"{photos / 1e12:.1f} TB"),
+        ("maps, float16 / int8", f"{maps / 1e12:.2f} / {maps / 2e12:.2f} TB"),
+        ("files", f"{SHARDS:,} of {maps / SHARDS / 1e6:.0f} MB, {SHARDS / gpus:.0f} for each GPU"),
+        ("labels, paths and image digests in them", f"{header / 1e9:.1f} GB"),
+        ("to list the photos, each worker", _minutes(IMAGES * given["scan_us"] / 1e6)),
+        ("paths and labels in a worker's memory", f"{IMAGES * (given['path_bytes'] + 17) / 1e9:.1f} GB"),
+        *((f"extraction, if {name} were all", _minutes(time)) for name, time in seconds.items()),
+        ("to open the split", f"{measured['open_s']:.1f} s, {measured['open_mb']:.0f} MB"),
+        ("to read all labels, one process", f"{_minutes(SHARDS * measured['header_s'])}, 0.8 GB"),
+        ("to look at the structure of all files", _minutes(SHARDS * measured["structure_s"])),
+        ("to verify on one machine: digests / disk", f"{_minutes(digests)} / {once}"),
+        ("an epoch from a disk, for all heads of a sweep together", once),
+    ]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+def rates(path: Path) -> dict[str, float]:
+    """Rates of this machine, in seconds of processor time."""
+    start = time.process_time()
+    cache = FeatureCache(path)
+    found = {"open_s": time.process_time() - start}
+    found["open_mb"] = float(_alone(path).split()[1])
+    files = [FeatureCache(file) for file in list(cache.shards)[:2]]
+    start = time.process_time()
+    for file in list(cache.shards)[2:22]:
+        with opened(file) as fd:
+            read_published(fd, str(file))
+    found["header_s"] = (time.process_time() - start) / 20
+    start = time.process_time()
+    cache.take(np.arange(0, len(cache), len(cache) // 50))
+    found["structure_s"] = (time.process_time() - start) / 50
+    data = np.array(files[0].features[:2000])
+    start = time.process_time()
+    xxhash.xxh3_128_digest(data.data)
+    found["digest_gb_per_s"] = data.nbytes / 1e9 / (time.process_time() - start)
+    return found
+
+
+def show_plan(words: list[str]) -> None:
+    """Print the plan. Words: NAME=NUMBER, what to take instead of what is in `GIVEN`."""
+    changed = {name: float(number) for name, _, number in (word.partition("=") for word in words)}
+    if unknown := changed.keys() - GIVEN.keys():
+        raise SystemExit(f"--plan: expected {', '.join(GIVEN)}, found {sorted(unknown)[0]}")
+    with tempfile.TemporaryDirectory() as folder:
+        measured = rates(simulated(Path(folder), IMAGES, SHARDS))
+    for name, figure in plan(GIVEN | changed, measured):
+        print(f"{name}: {figure}")
+
+
 def _alone(path: Path) -> str:
     command = [sys.executable, "-m", "benchmarks.internet_scale", "--open", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def _peak_mb() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():  # the other way counts what the process was before it began this program
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def measure(path: Path) -> None:
     """Print the figures of one manifest."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_mb()
     start = time.perf_counter()
     cache = FeatureCache(path)
     assert len(cache.key) == 64
     seconds = time.perf_counter() - start
-    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+    megabytes = _peak_mb() - before
     start = time.perf_counter()
     assert len(os.listdir(path.parent)) > len(cache.shards)
     listing, rows = time.perf_counter() - start, np.random.default_rng(0).choice(len(cache), 512)
@@ -139,5 +225,7 @@ def measure(path: Path) -> None:
 if __name__ == "__main__":
     if "--open" in sys.argv:
         measure(Path(sys.argv[-1]))
+    elif "--plan" in sys.argv:
+        show_plan(sys.argv[sys.argv.index("--plan") + 1 :])
     else:
         main(run)
