@@ -50,11 +50,16 @@ def claim(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
     return False
 
 
-def claim_sweep(run_dir: Path) -> None:
-    """Make a sweep's folder. Groups can be added to it. Raises: RunError when it holds something else."""
-    if (run_dir / CONFIG).exists() and "groups" not in read_config(run_dir, "train"):
+def claim_sweep(run_dir: Path) -> list[str]:
+    """Make a sweep's folder; gives the groups that it has, to which others can be added.
+
+    Raises: RunError when it holds something else.
+    """
+    found = read_config(run_dir, "train") if (run_dir / CONFIG).exists() else {"groups": []}
+    if "groups" not in found:
         raise RunError(f"{run_dir}: holds the run of a single group; give another --out")
     make_folder(run_dir)
+    return [str(name) for name in found["groups"]]
 
 
 def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = IMMATERIAL) -> bool:

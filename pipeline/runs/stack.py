@@ -44,14 +44,19 @@ class StackedHead(NamedTuple):
         }
 
 
-def stack_of(config: TrainConfig) -> list[StackedHead]:
-    """The heads of a group, each in a folder named by its setting; a single head has the run folder.
+NAMES = "lr{:g}-wd{:g}-seed{}"
+"""The folder of a head by its learning rate, weight decay and seed."""
+
+
+def stack_of(config: TrainConfig, *, apart: bool = False) -> list[StackedHead]:
+    """The heads of a group, each in a folder named by its setting; a single head has the run folder, unless
+    it has to be `apart` from others there.
 
     Raises: ConfigError when two of them would share one.
     """
     config = config.resolved()
     grid = list(itertools.product(config.lr or (), config.weight_decay, config.seed))
-    names = [f"lr{lr:g}-wd{decay:g}-seed{seed}" for lr, decay, seed in grid] if len(grid) > 1 else [""]
+    names = [NAMES.format(*values) for values in grid] if apart or len(grid) > 1 else [""]
     if len(set(names)) < len(names):
         flags = f"{flag('lr')}, {flag('weight_decay')}"
         raise ConfigError(f"{flags}: expected values that differ in their first six digits")

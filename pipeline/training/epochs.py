@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import RunError
-from pipeline.files import append_line, keep_lines, write_json
+from pipeline.files import append_line, keep_lines, read_json, write_json
 from pipeline.maps.source import Normaliser
 from pipeline.progress import Progress
 from pipeline.runs import leaderboard
 from pipeline.runs.folder import write_head
 from pipeline.runs.layout import CHECKPOINT, HEAD, METRICS, SUMMARY
+from pipeline.runs.members import summaries
 from pipeline.runs.out_of_fold import write_out_of_fold
 from pipeline.runs.score import Draws, few, write_draws
 from pipeline.runs.stack import StackedHead
@@ -109,7 +110,6 @@ def train_stack(
         "images_per_second": round(shown / seconds),
         "heads_at_once": len(trainer.head.seeds),
     }
-    summaries = []
     for m, (head, (found, draws_R)) in enumerate(zip(stack, figures, strict=True)):
         has_diverged = bool(trainer.has_diverged[m])
         if has_diverged:
@@ -126,14 +126,12 @@ def train_stack(
         }
         summary = {**head.facts(), **best, **found, **facts}
         write_json(head.folder / SUMMARY, summary)
-        summaries.append({"folder": head.folder.name, **summary})
-    if len(stack) > 1:
-        leaderboard.write(run_dir, summaries)
+    if stack[0].folder != run_dir:
+        leaderboard.write(run_dir, summaries(run_dir))
     elif trainer.val is not None:
+        summary = read_json(run_dir / SUMMARY)
         epochs = f"{trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
-        print(
-            f"validation {trainer.score.in_words(summaries[0])} after {epochs}", *few(summaries[0]), sep="\n"
-        )
+        print(f"validation {trainer.score.in_words(summary)} after {epochs}", *few(summary), sep="\n")
     print(f"{run_dir}: trained in {seconds:.1f} s")
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
 

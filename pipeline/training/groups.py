@@ -25,8 +25,8 @@ from pipeline.runs import leaderboard
 from pipeline.runs.find_cache import TRAIN, find_described
 from pipeline.runs.layout import METRICS, SUMMARY
 from pipeline.runs.local_cache import local_split
+from pipeline.runs.members import members
 from pipeline.runs.score import score_in
-from pipeline.runs.stack import stack_of
 from pipeline.training.announce import WARNING
 from pipeline.training.stage import train
 
@@ -103,9 +103,11 @@ def _show(progress: Progress, ended: int, running: list[TrainConfig]) -> None:
 
 def _share_done(group: TrainConfig) -> float:
     """Epochs that are done, of the head of a group that has the fewest and isn't finished."""
-    folders = [member.folder for member in stack_of(group)]
-    epochs = [_lines(folder / METRICS) for folder in folders if not (folder / SUMMARY).exists()]
-    return min(min(epochs) / group.epochs, 1.0) if epochs else 1.0
+    with contextlib.suppress(RunError, KeyError):  # of a folder that is just being made
+        folders = [member.folder for member in members(group).to_train]
+        epochs = [_lines(folder / METRICS) for folder in folders if not (folder / SUMMARY).exists()]
+        return min(min(epochs) / group.epochs, 1.0) if epochs else 1.0
+    return 0.0
 
 
 def _lines(path: Path) -> int:

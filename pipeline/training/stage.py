@@ -21,10 +21,12 @@ from pipeline.maps.batches import place_maps
 from pipeline.maps.parts import Part, not_learned, own_rows, split
 from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
 from pipeline.maps.stored import scales_json
-from pipeline.runs.claim import claim, held
+from pipeline.runs import leaderboard
+from pipeline.runs.claim import IMMATERIAL, check, claim, finished, held, make_folder
 from pipeline.runs.find_cache import TRAIN, places_of
 from pipeline.runs.layout import CHECKPOINT
 from pipeline.runs.local_cache import local_split
+from pipeline.runs.members import GRID, begin, members, summaries
 from pipeline.runs.stack import StackedHead, stack_of
 from pipeline.training.announce import WARNING, announce
 from pipeline.training.beginning import Beginning, beginning
@@ -38,13 +40,16 @@ from pipeline.training.trainer import Plan, Trainer, default_batch
 def train(config: TrainConfig) -> Path:
     """Train every combination of learning rate, weight decay and seed at once; gives the run folder.
 
+    Of a folder that has some of them, only the others are trained.
+
     Raises: CacheError; ConfigError when a flag doesn't suit the cache; RunError when the folder holds another
     run, an unfinished one and --resume isn't given, or one that trains now; when every head diverges.
     """
     config = config.resolved()
     cache, run_dir = FeatureCache(local_split(config.cache, config.stage, TRAIN)), config.run_dir
     parts = train_part, val_part = parts_of(config, cache)
-    stack = stack_of(config)
+    heads = members(config)
+    stack = heads.to_train or stack_of(config)
     maps = len(train_part.rows) * drawn_views(cache)
     seeds = [member.seed for member in stack] * config.blocks
     head, source = open_head(config, cache, seeds, maps)
@@ -56,14 +61,20 @@ def train(config: TrainConfig) -> Path:
         check_budget(source, plan.batch, config.memory_budget_mb)
     begun = beginning(config, cache)
     described = describe(config, cache, train_part, begun)
-    if claim(run_dir, described):
+    is_there = check(run_dir, described, (*IMMATERIAL, *GRID)) and finished(run_dir)
+    if is_there and not (heads.apart and heads.to_train):
         print(f"{run_dir}: up to date")
         return run_dir
+    make_folder(run_dir)
     with held(run_dir), fast_products(source.device), advice(source, plan.batch, config):
         if (run_dir / CHECKPOINT).exists() and not config.resume:
             raise RunError(
                 f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"
             )
+        if not heads.to_train:  # but no leaderboard
+            leaderboard.write(run_dir, summaries(run_dir))
+            return run_dir
+        begin(config, heads, described)
         for member in stack:
             claim(member.folder, {**described, **member.own_settings()})
         announce(config, head, source, plan, *parts)

@@ -6,10 +6,11 @@ from cache import FeatureCache
 from pipeline.config import SweepConfig
 from pipeline.engines.processes import cores
 from pipeline.runs import leaderboard
-from pipeline.runs.claim import check, claim_sweep, held
+from pipeline.runs.claim import IMMATERIAL, check, claim_sweep, finished, held
 from pipeline.runs.find_cache import TRAIN
 from pipeline.runs.layout import write_config
 from pipeline.runs.local_cache import local_split
+from pipeline.runs.members import GRID
 from pipeline.training.beginning import beginning
 from pipeline.training.groups import Wanted, train_groups
 from pipeline.training.stage import describe, parts_of, train
@@ -27,17 +28,19 @@ def sweep(config: SweepConfig) -> Path:
     cache = FeatureCache(local_split(config.cache, config.stage, TRAIN))
     train_part, _ = parts_of(groups[0], cache)
     for group in groups:  # before anything of a sweep that is there is replaced
-        check(group.run_dir, describe(group, cache, train_part, beginning(group, cache)))
+        described = describe(group, cache, train_part, beginning(group, cache))
+        check(group.run_dir, described, (*IMMATERIAL, *GRID))
     workers = min(config.workers_wanted or cores(), len(groups))
     engine = config.engine or ("local" if workers > 1 else None)
     wanted = Wanted(cache.key, cache.images_digest)
     if len(groups) == 1:
         train_groups(groups, engine, workers, wanted)
         return out
-    claim_sweep(out)
+    earlier = claim_sweep(out)
     with held(out):
-        names = [group.group_name for group in groups]
+        names = list(dict.fromkeys([*earlier, *(group.group_name for group in groups)]))
         write_config(out, {**config.as_json(), "stage": "train", "groups": names})
         train_groups(groups, engine, workers, wanted)
-        leaderboard.write(out, [head for group in groups for head in leaderboard.heads_in(group.run_dir)])
+        there = [out / name for name in names if finished(out / name)]
+        leaderboard.write(out, [head for folder in there for head in leaderboard.heads_in(folder)])
     return out

@@ -106,8 +106,8 @@ def test_a_finished_run_is_up_to_date_and_left_alone(
 
 def test_another_run_in_the_folder_is_refused_by_what_differs(tmp_path: Path, cache: Path) -> None:
     train(config(cache, tmp_path / "run"))
-    with pytest.raises(RunError, match=r"--lr 0.1, not 0.3; --epochs 4, not 5; give another --out"):
-        train(config(cache, tmp_path / "run", epochs=5, lr=(0.3,)))
+    with pytest.raises(RunError, match=r"--hidden 6, not 5; --epochs 4, not 5; give another --out"):
+        train(config(cache, tmp_path / "run", epochs=5, hidden=(5,)))
     other = write_cache(tmp_path / "other", images=60)
     with pytest.raises(RunError, match=r"made with a --cache with the key \w{12}, not \w{12}; give another"):
         train(config(other, tmp_path / "run"))
