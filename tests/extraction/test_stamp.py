@@ -61,6 +61,21 @@ def test_images_that_are_as_they_were_are_not_read_again(
     assert again(config, read) == []
 
 
+@pytest.mark.parametrize("on_bad_image", ["stop", "skip"])
+def test_of_a_folder_that_has_grown_only_the_new_images_are_read(
+    on_bad_image: str, photos: Path, weights: Path, tmp_path: Path, read: Counter[str]
+) -> None:
+    """To be compared, and to be decoded; with bad ones among the old, which are remembered."""
+    if on_bad_image == "skip":
+        (photos / "train/a b/05.png").write_bytes(b"not an image")
+    config = settings(photos, weights, tmp_path / "c", on_bad_image=on_bad_image)
+    extract(config)
+    Image.new("RGB", (32, 32)).save(photos / "train/a b/00 new.png")
+    (photos / "train/ü/07.png").unlink()
+    assert set(again(config, read)) == {"train/a b/00 new.png"}
+    assert again(config, read) == []
+
+
 def in_place(path: Path, data: bytes) -> None:
     with path.open("r+b") as file:
         file.write(data)
