@@ -37,7 +37,7 @@ class SlowStore(LocalFileSystem):
     protocol = "slow"
     seconds = 0.02
 
-    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> bytes:
+    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> Any:
         time.sleep(self.seconds)
         return super().cat_file(path, *args, **kwargs)
 

@@ -131,6 +131,9 @@ def test_pages_of_other_servers_are_read_for_files_alone(tmp_path: Path) -> None
         far = open_dataset(f"folder:{served.url}/my%20photos")
         assert_equal(far, open_dataset(f"folder:{tmp_path}/my photos"))
         assert far["train"].ignored == ()
+        assert sorted(entry.url.rpartition("/")[2] for entry in entries(f"{served.url}/my photos")) == sorted(
+            ODD
+        )
 
 
 def test_photos_to_predict_on_are_found_below_a_url(tmp_path: Path, at: Callable[[str, Path], str]) -> None:
