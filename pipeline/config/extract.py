@@ -88,7 +88,8 @@ class ExtractConfig(Checked):
     decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
     workers: Workers = None
-    """Processes that extract, each a share of every split (default: one per GPU, or one)."""
+    """Processes that extract, each a share of every split (default: one, or one per GPU for every 4,096
+    images)."""
     engine: Annotated[str, OneOf(ENGINES)] = "local"
     """Where these processes come from."""
     shards: Annotated[int, Range(1, 65_536)] | None = None

@@ -68,18 +68,27 @@ def passport(folders: Sequence[Path]) -> Iterator[Passport]:
 
 @contextmanager
 def _mark(folder: Path) -> Iterator[str]:
-    ours = f".seen-{socket.gethostname()}-"
-    path = folder / f"{ours}{os.getpid()}-{secrets.token_hex(4)}"
+    path = folder / f"{_ours()}{os.getpid()}-{secrets.token_hex(4)}"
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"{glob.escape(ours)}*-*"):
-            if not _lives(int(left.name.removeprefix(ours).partition("-")[0])):
-                left.unlink(missing_ok=True)  # its command was killed
+        clear_marks(folder)
         path.touch()
     try:
         yield str(path)
     finally:
         path.unlink(missing_ok=True)
+
+
+def clear_marks(folder: Path) -> None:
+    """Remove what commands of this machine left in a folder that were killed. Raises: OSError."""
+    for left in folder.glob(f"{glob.escape(_ours())}*-*"):
+        if not _lives(int(left.name.removeprefix(_ours()).partition("-")[0])):
+            left.unlink(missing_ok=True)
+
+
+def _ours() -> str:
+    """How the marks of this machine's commands begin."""
+    return f".seen-{socket.gethostname()}-"
 
 
 def _lives(process: int) -> bool:

@@ -18,6 +18,7 @@ from cache import CacheWriter, FeatureCache, shard_paths, split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import pick_device, set_up
+from pipeline.engines.passport import clear_marks
 from pipeline.errors import DataError
 from pipeline.extraction.agreement import agree
 from pipeline.extraction.growing import grow
@@ -39,6 +40,9 @@ from pipeline.trunks.base import Trunk
 from pipeline.trunks.loading import joint
 from pipeline.trunks.prepare import PreparedTrunk
 
+WORTH_A_WORKER = 4096
+"""Images from which another GPU is worth the seconds of its start; fewer are done sooner without."""
+
 
 def extract(config: ExtractConfig) -> Path:
     """Write CACHE/train.h5 and CACHE/test.h5 and give the folder; of a split in several files, train.json.
@@ -57,7 +61,8 @@ def extract(config: ExtractConfig) -> Path:
     if rank:
         own_gpu(rank)
     grows = rank is None or rank.number == 0
-    with opened(config, workers, is_worker=bool(rank) or workers == 1, grows=grows) as work:
+    with opened(config, workers, is_worker=bool(rank), grows=grows) as work:
+        workers = work.workers
         announce(config, work.prepared, work.jobs, workers)
         if rank or workers == 1 or all(job.is_there for job in work.jobs):
             lines = share(work, *(rank or Rank(0, 1)))
@@ -89,6 +94,7 @@ class Work:
     """The jobs of each split, one for each layer, with its trunk."""
     prepared: PreparedTrunk
     decoders: Decoders
+    workers: int
 
     @property
     def jobs(self) -> list[Job]:
@@ -112,8 +118,10 @@ def opened(
         label_separator=config.label_separator,
         label_column=config.label_column,
     )
+    if not (is_worker or config.workers):  # as many as there are GPUs, which wait for their start
+        workers = max(1, min(workers, sum(map(len, splits.values())) // WORTH_A_WORKER))
     # A published cache has nothing to decode: it is up to date, or refused.
-    decodes = is_worker or config.on_bad_image == "skip"
+    decodes = is_worker or workers == 1 or config.on_bad_image == "skip"
     to_decode = [split for split in splits.values() if decodes and has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode, config.decoders) as decoders:
@@ -135,7 +143,7 @@ def opened(
             ]
             for split in splits.values()
         ]
-        yield Work(config, planned, prepared, decoders)
+        yield Work(config, planned, prepared, decoders, workers)
 
 
 def share(work: Work, rank: int, count: int) -> Iterator[str]:
@@ -165,6 +173,8 @@ def finish(work: Work) -> None:
             job.files.write(FeatureCache(job.path))
             for path in shard_paths(job.path, job.shards):
                 path.with_suffix(".h5.stamp").unlink(missing_ok=True)
+    for folder in work.config.cache_dirs:
+        clear_marks(folder)
     for folder in work.config.cache_dirs:
         if shared := images_in_both(*(FeatureCache(split_path(folder, name)) for name in ("train", "test"))):
             print(shared)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines.passport import SOURCES, passport
+from pipeline.engines.passport import SOURCES, clear_marks, passport
 from pipeline.errors import RunError
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +47,9 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> No
         assert not left.exists()
         first.check()
         second.check()
+    assert not list(tmp_path.iterdir())
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
+    clear_marks(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

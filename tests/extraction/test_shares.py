@@ -1,6 +1,8 @@
 """An extraction by several workers gives what one process gives, whoever does what and when."""
 
+import contextlib
 import dataclasses
+import io
 import shutil
 import subprocess
 import sys
@@ -68,6 +70,23 @@ def test_more_files_than_workers_are_shared_out(images: Path, tmp_path: Path) ->
         extract(config(images, tmp_path, shard=f"{rank}/2", shards=3))
         assert len(list(tmp_path.glob("train-*-of-00003.h5"))) == (2, 3)[rank]
     assert FeatureCache(tmp_path / "train.json").shape[0] == 2500
+
+
+def test_few_images_are_for_one_gpu(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight, unless more are asked for: a second process would take longer to start than to compute."""
+    monkeypatch.setattr(stage, "workers_for", lambda config: 8)
+    extract(config(images, tmp_path))
+    assert (tmp_path / "train.h5").exists()
+    monkeypatch.setattr(stage, "WORTH_A_WORKER", 1024)
+    monkeypatch.setattr(stage, "together", lambda config, planned, *_: [str([job.shards for job in planned])])
+    monkeypatch.setattr(stage, "finish", say_nothing)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        extract(config(images, tmp_path / "more"))
+    assert "[2, 1]" in said.getvalue()  # 2,540 images
+
+
+def say_nothing(work: object) -> None:
+    pass
 
 
 def test_a_worker_without_blocks_says_so(
