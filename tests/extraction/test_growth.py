@@ -368,3 +368,19 @@ def test_joined_a_grown_cache_is_the_file_of_one_made_anew(
     for split in ("train", "test"):
         assert main(["join", str(tmp_path / f"c/{split}.json"), "--to", str(tmp_path / "joined")]) == 0
         assert (tmp_path / f"joined/{split}.h5").read_bytes() == (tmp_path / f"anew/{split}.h5").read_bytes()
+
+
+def test_a_file_of_which_no_image_is_left_is_no_longer_listed(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "c"
+    extract(settings(photos, weights, cache))
+    for number, name in enumerate("xyz"):
+        picture(photos / f"train/ü/{name}.png", number)
+        extract(settings(photos, weights, cache))
+    listed = list(FeatureCache(cache / "train.json").shards)
+    (photos / "train/ü/x.png").unlink()
+    extract(settings(photos, weights, cache))
+    assert list(FeatureCache(cache / "train.json").shards) == [listed[0], *listed[2:]]
+    extract(settings(photos, weights, tmp_path / "anew"))
+    assert_equal_to_anew(cache, tmp_path / "anew")
