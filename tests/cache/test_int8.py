@@ -233,6 +233,14 @@ def test_shards_of_int8_are_the_one_file(tmp_path: Path) -> None:
     assert np.array_equal(cache[rows].features, whole[rows].features)
 
 
+def test_split_and_joined_it_is_the_same_file(cache: FeatureCache, tmp_path: Path) -> None:
+    folder = cache.path.parent
+    assert main(["split", str(folder), "--shards", "2", "--to", str(tmp_path / "two")]) == 0
+    assert len(list((tmp_path / "two").glob("train-*.h5"))) == 2
+    assert main(["join", str(tmp_path / "two"), "--to", str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "train.h5").read_bytes() == cache.path.read_bytes()
+
+
 def test_a_shard_of_other_scales_is_refused_by_name(tmp_path: Path) -> None:
     made, other = header(2500, dtype="int8"), some_scales(2) * np.array([[2], [1]], np.float32)
     shards = in_shards(tmp_path, made, made.scales, other, made.scales)
