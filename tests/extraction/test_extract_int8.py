@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.sharing import config, contents, make_images
 from support.toy import write
 
@@ -119,6 +120,22 @@ def test_of_workers_that_fit_at_once_the_first_wins(
 def test_one_command_with_two_workers_gives_the_same(images: Path, whole: Path, tmp_path: Path) -> None:
     extract(config(images, tmp_path, dtype="int8", workers=2))
     assert contents(split_path(tmp_path, "train")) == contents(whole / "train.h5")
+
+
+def test_a_cache_that_grows_keeps_its_scales(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "i", train=1100, test=20)
+    settings = config(images, tmp_path / "c", dtype="int8")
+    before = FeatureCache(extract(settings) / "train.h5")
+    maps, paths = before.features[:, 0].copy(), list(before.paths)
+    bright = np.full((8, 8, 3), 255, np.uint8)
+    Image.fromarray(bright).save(images / "photos/train/a/0-new.png")  # first of all, and in the sample
+    extract(settings)
+    after = FeatureCache(tmp_path / "c" / "train.json")
+    after.verify()
+    assert len(after) == 1101
+    assert np.array_equal(scales_of(tmp_path / "c"), before.scales)  # pyright: ignore[reportArgumentType]
+    place = {path: row for row, path in enumerate(after.paths)}
+    assert np.array_equal(after.take([place[path] for path in paths]), maps)
 
 
 def test_each_layer_has_scales_of_its_own(images: Path, whole: Path, tmp_path: Path) -> None:
