@@ -6,9 +6,11 @@ The scheduler's address stands in DASK_SCHEDULER_ADDRESS, as dask itself has it.
 import logging
 import multiprocessing
 import os
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import dask.config
 from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
@@ -65,11 +67,16 @@ class DaskWorker:
         self._future: Future | None = None
 
     def run(self, task: Task) -> Outcome:
-        self._future = self._client.submit(_run, task, self._own, pure=False, retries=0)
+        sent = pickle.dumps(partial(_run, task, self._own))  # the scheduler may not have this project
+        self._future = self._client.submit(lambda sent: pickle.loads(sent)(), sent, pure=False, retries=0)
         try:
             return self._future.result()
         except KilledWorker:
             raise WorkerError("its process was killed") from None
+        except ModuleNotFoundError as error:
+            raise RunError(
+                f"a worker of dask has no package {error.name}; install this project there, or set PYTHONPATH"
+            ) from error
         except CancelledError:
             raise WorkerError("it was stopped, or the scheduler is gone") from None
         finally:

@@ -2,13 +2,14 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
@@ -17,6 +18,8 @@ from pipeline.engines.sharing import share_of
 from pipeline.errors import RunError
 
 ADDRESS = "RAY_ADDRESS"
+SECONDS = 20
+"""How long to wait for a cluster that doesn't answer."""
 STORE_BYTES = 80 << 20
 """For what is sent between processes: configurations and outcomes, no arrays."""
 
@@ -33,11 +36,12 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
     cpus = 1 if address else max(cores() // count, 1)
     try:
         if address:
+            _refuse_silence(address)
             ray.init(address, **quiet)
         else:
             own = {"num_cpus": cpus * count, "object_store_memory": STORE_BYTES, "include_dashboard": False}
             ray.init("local", **own, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{ADDRESS}: no cluster of ray answers at {address}; start one with `ray start --head`, or unset "
             "the variable to work on this machine"
@@ -51,6 +55,13 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
         ray.shutdown()
 
 
+def _refuse_silence(address: str) -> None:
+    """Ray itself tries for minutes. Raises: OSError when nobody listens there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():  # else a word, such as auto
+        socket.create_connection((host, int(port)), SECONDS).close()
+
+
 class RayWorker:
     """Whichever process of the cluster takes the task; `environment` is set there before."""
 
@@ -62,6 +73,11 @@ class RayWorker:
         self._reference = self._call.remote(task, self._environment)
         try:
             return ray.get(self._reference)
+        except RayTaskError as error:  # a task itself raises nothing
+            reason = f"{type(error.cause).__name__}: {error.cause}"
+            raise RunError(
+                f"a worker of ray couldn't begin ({reason}); install this project there, or set PYTHONPATH"
+            ) from error
         except RayError as error:
             raise WorkerError(f"its process was killed ({type(error).__name__})") from None
         finally:
