@@ -342,7 +342,18 @@ def test_a_tilde_is_the_home_folder_in_every_path(
 def test_every_text_that_is_a_path_is_known_as_one() -> None:
     """Were one of them typed as plain text, the test above would leave it out."""
     found = {field.name for stage in STAGES for field in dataclasses.fields(stage) if is_path(stage, field)}
-    assert found == {"dataset", "weights", "cache", "stage", "init", "out", "run", "trunk_out", "images"}
+    assert found == {
+        "dataset",
+        "labels",
+        "weights",
+        "cache",
+        "stage",
+        "init",
+        "out",
+        "run",
+        "trunk_out",
+        "images",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The configuration of evaluation."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pipeline.checks import Checked, Device, FilePath, Place, Range, Seed, Workers
 from pipeline.config.pretrain import ImagePolicy
@@ -43,6 +43,19 @@ class EvaluateConfig(Checked):
     show_regions: Annotated[int, Range(0, 64)] = 0
     """How many test images to draw with the regions that recurrent-attention looked at (regions.png); the
     regions of all images are written to regions.json."""
+    label_issues: bool = False
+    """Rank the run's training images by how probably their label is wrong, instead of scoring test images;
+    writes RUN/label_issues.csv. The run must have been trained with --folds: each image is judged by a head
+    that didn't learn from it."""
+    issues_split: Literal["train", "test"] = "train"
+    """Which images --label-issues ranks: those of the folds, or the test images by the run's head
+    (RUN/label_issues_test.csv); choosing test images by what a head says of them makes its score too high."""
+    duplicates: bool = False
+    """List images of the run's cache that are the same or nearly so, within each split and in both, instead
+    of scoring test images; writes RUN/duplicates.csv."""
+    duplicate_cosine: Annotated[float, Range(0.5, 1)] = 0.99
+    """Similarity from which --duplicates calls two images nearly the same: the cosine of their average maps,
+    channels of equal spread."""
     batch: Annotated[int, Range(1, 65_536)] = 500
     """Images per forward pass."""
     device: Device = "auto"

@@ -64,6 +64,9 @@ class ExtractConfig(Checked):
     label_column: str | None = None
     """The column of labels of an hf: set; a.b is the field b of the column a (default: the one of classes, or
     the one called label, cls, class, category or target, if there is one)."""
+    labels: FilePath | None = None
+    """Table (.csv) of images whose label is another than the dataset's, in the columns image and label, such
+    as a corrected label_issues.csv; features that are there are kept (default: the dataset's labels)."""
     test_fraction: Fraction = 0.2
     """Share of each class that becomes the test split where a dataset has none of its own (digits; folder:,
     csv: and hf: without one). Give pretrain_trunk.py the same share and --split-seed, or the trunk knows

@@ -122,11 +122,11 @@ def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, 
 def read_lines(path: str) -> tuple[list[Line], list[str]]:
     """The table's lines, at least one, in its order, and what of it isn't used. Raises: DataError."""
     lines: dict[str, Line] = {}
-    records = _records(path)
-    place, header = next(records, (f"{path}, line 1", []))
-    names, left_out = _column_names(place, header), Counter[str]()
+    table = records(path)
+    place, header = next(table, (f"{path}, line 1", []))
+    names, left_out = column_names(place, header), Counter[str]()
     base = os.path.join(os.path.dirname(path), "")
-    for place, fields in records:
+    for place, fields in table:
         if len(fields) != len(names):
             raise DataError(
                 f"{place}: expected {len(names)} fields as in the first line, found {len(fields)}; "
@@ -166,7 +166,7 @@ def _line(base: str, place: str, fields: dict[str, str]) -> Line:
     return Line(path, label_lists.Field(fields["labels"], place), split if "split" in fields else "")
 
 
-def _column_names(place: str, header: Sequence[str]) -> list[str]:
+def column_names(place: str, header: Sequence[str]) -> list[str]:
     """Raises: DataError unless image and labels are among them once, and split at most once."""
     names = [_column(name) for name in header]
     for name in COLUMNS:
@@ -183,7 +183,7 @@ def _column(written: str) -> str:
     return name if name in COLUMNS else written.strip()
 
 
-def _records(path: str) -> Iterator[tuple[str, list[str]]]:
+def records(path: str) -> Iterator[tuple[str, list[str]]]:
     """Yield (place, fields) for each line that isn't empty. Raises: DataError when the file is no table."""
     line = 1
     try:

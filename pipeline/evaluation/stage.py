@@ -13,6 +13,10 @@ from pipeline.checks import flag
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.compare import compare, comparison_file, refuse_mixed
+from pipeline.evaluation.duplicates import duplicates_of, write_duplicates
+from pipeline.evaluation.duplicates import in_words as copies_in_words
+from pipeline.evaluation.label_issues import in_words as issues_in_words
+from pipeline.evaluation.label_issues import suspects, write_suspects
 from pipeline.evaluation.logits import open_run, score_images
 from pipeline.evaluation.plots import plot_ap, plot_confusion
 from pipeline.evaluation.scored import Scored
@@ -41,10 +45,17 @@ UNITS = {
     "cache": "what was scored on: the file, its key, and a digest of its images' contents",
     "trained_on": "count of the images that the head was trained or validated on; null: not known",
 }
+LOOKING = "issues_split", "duplicate_cosine"
+"""Settings of --label-issues and of --duplicates."""
 UNREAD = {
-    "a single head": ("resamples", "seed", "test_images", "draws", "decoders"),
-    "heads": ("test_images", "draws", "decoders"),
-    "a whole network": ("cache", "stage", "out", "resamples"),
+    "a single head": ("resamples", "seed", "test_images", "draws", "decoders", *LOOKING),
+    "heads": ("test_images", "draws", "decoders", *LOOKING),
+    "a whole network": ("cache", "stage", "out", "resamples", "label_issues", "duplicates", *LOOKING),
+    "--label-issues and --duplicates": (
+        *("resamples", "seed", "test_images", "draws", "decoders", "out", "show_regions"),
+    ),
+    "--label-issues alone": ("duplicate_cosine",),
+    "--duplicates alone": ("issues_split",),
 }
 """Settings that change nothing. (With --out a single head has a file as several have, and they are in it.)"""
 
@@ -71,6 +82,8 @@ def evaluate(config: EvaluateConfig) -> Path:
         from pipeline.pretraining.score import score_trunk  # decodes images, which heads don't need
 
         return score_trunk(config, folders[0])
+    if config.label_issues or config.duplicates:
+        return look_for_problems(config, folders)
     refuse_unread(config, "heads" if config.out or len(folders) > 1 else "a single head")
     scored = [score_head(config, *run) for run in zip(folders, attending, strict=True)]
     refuse_mixed(scored)
@@ -81,6 +94,25 @@ def evaluate(config: EvaluateConfig) -> Path:
         made.append(compare(scored, out, resamples=config.resamples, seed=config.seed))
     print(*made, sep="\n")
     return scored[0].out / "metrics.json"
+
+
+def look_for_problems(config: EvaluateConfig, folders: list[Path]) -> Path:
+    """Write which labels are probably wrong, and which images are there twice; gives the last file."""
+    refuse_unread(config, "--label-issues and --duplicates")
+    if not (config.label_issues and config.duplicates):
+        refuse_unread(config, f"{'--label-issues' if config.label_issues else '--duplicates'} alone")
+    made: list[Path] = []
+    for folder in folders:
+        if config.label_issues:
+            found = suspects(folder, config)
+            print(issues_in_words(found))
+            made.append(write_suspects(found))
+        if config.duplicates:
+            copies = duplicates_of(folder, config)
+            print(copies_in_words(copies))
+            made.append(write_duplicates(copies))
+    print(*made, sep="\n")
+    return made[-1]
 
 
 def refuse_unread(config: EvaluateConfig, subject: str) -> None:

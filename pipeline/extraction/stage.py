@@ -17,6 +17,7 @@ import torch
 from cache import CacheWriter, FeatureCache, shard_paths, split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.datasets.corrections import corrected
 from pipeline.device import pick_device, set_up
 from pipeline.engines.passport import clear_marks
 from pipeline.errors import DataError
@@ -118,6 +119,8 @@ def opened(
         label_separator=config.label_separator,
         label_column=config.label_column,
     )
+    if config.labels:
+        splits = corrected(splits, config.labels)
     if not (is_worker or config.workers):  # as many as there are GPUs, which wait for their start
         workers = max(1, min(workers, sum(map(len, splits.values())) // WORTH_A_WORKER))
     # A published cache has nothing to decode: it is up to date, or refused.
