@@ -20,7 +20,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 TESTS := $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
 
-.PHONY: help setup demo demo-multilabel demo-photos test faults mutants pretrain extract train-head eval predict export-model ablate ablate-attention verify check format lock bench clean clean-artifacts
+.PHONY: help setup demo demo-multilabel demo-photos test faults mutants pretrain extract train-head eval predict export-model compare-trunks report ablate ablate-attention verify check format lock bench clean clean-artifacts
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,12 @@ predict: setup  ## classes of the photos in IMAGES by RUN's head
 
 export-model: setup  ## write RUN and its trunk as one model, RUN/model.onnx
 	$(PY) export_model.py --run '$(RUN)' $(ARGS)
+
+compare-trunks: setup  ## which trunk, which layer? ARGS="--dataset folder:PHOTOS --trunk A B@LAYER"
+	$(PY) compare_trunks.py $(ARGS)
+
+report: setup  ## one page about all runs, artifacts/report.html
+	$(PY) report.py $(ARGS)
 
 ablate: setup  ## does ten-crop help? every crop, seed and regime
 	$(PY) -m experiments.crops $(ARGS)
