@@ -101,7 +101,7 @@ def work(step: str, folder: Path) -> dict[str, float]:
         return clocked(plan)
     if step == "digests":
         (folder / "train.h5.stamp").unlink()
-    found = clocked(lambda: stage.refresh(plan(), None))
+    found = clocked(lambda: stage.refresh(plan()))
     assert plan().files.compared(FeatureCache(path)).all(), "an image would be read again"
     return found
 
