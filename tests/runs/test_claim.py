@@ -26,9 +26,6 @@ ANOTHER_RUN: dict[str, tuple[str, Any]] = {
     "loss": ("fullnet", "bce"),
     "crop_cells": ("fullnet", 4),
     "optimizer": ("fullnet", "adam"),
-    "lr": ("fullnet", (0.07,)),
-    "weight_decay": ("fullnet", (1e-3,)),
-    "seed": ("fullnet", (1,)),
     "data_seed": ("fullnet", 1),
     "epochs": ("fullnet", 2),
     "batch": ("fullnet", 17),
@@ -46,6 +43,8 @@ ANOTHER_RUN: dict[str, tuple[str, Any]] = {
     "constraints": ("recurrent-attention", ("anchor",)),
 }
 """A head, and a value of the setting other than the one it is trained with here."""
+ANOTHER_HEAD: dict[str, Any] = {"lr": (0.07,), "weight_decay": (1e-3,), "seed": (1,)}
+"""Settings by which the heads of one run differ: another value adds a head."""
 SAME_RUN: dict[str, Any] = {"memory_budget_mb": 4000, "verify": False, "resume": True, "device": "auto"}
 """Settings that may change without making another run of it."""
 PLACES = {"cache", "stage", "out", "init"}
@@ -70,7 +69,7 @@ def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tra
 
 def test_every_setting_is_tried() -> None:
     known = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert known == ANOTHER_RUN.keys() | SAME_RUN.keys() | PLACES
+    assert known == ANOTHER_RUN.keys() | ANOTHER_HEAD.keys() | SAME_RUN.keys() | PLACES
 
 
 @pytest.mark.parametrize("name", ANOTHER_RUN)
@@ -81,6 +80,18 @@ def test_a_setting_that_decides_what_is_learned_makes_another_run(
     assert getattr(runs[head], name) != value
     with pytest.raises(RunError, match="holds a run made with"):
         train(dataclasses.replace(runs[head], **{name: value}))
+
+
+@pytest.mark.parametrize("name", ANOTHER_HEAD)
+def test_a_setting_by_which_heads_differ_adds_one_and_keeps_what_is_there(
+    name: str, runs: dict[str, TrainConfig], tmp_path: Path
+) -> None:
+    trained = runs["fullnet"]
+    run = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    weights = (run / "head.safetensors").read_bytes()
+    train(dataclasses.replace(trained, out=str(run), **{name: ANOTHER_HEAD[name]}))
+    assert [path.read_bytes() == weights for path in run.glob("*/head.safetensors")].count(True) == 1
+    assert len(list(run.glob("*/summary.json"))) == 2
 
 
 @pytest.mark.parametrize("name", SAME_RUN)
