@@ -53,7 +53,7 @@ class EvaluateConfig(Checked):
     duplicates: bool = False
     """List images of the run's cache that are the same or nearly so, within each split and in both, instead
     of scoring test images; writes RUN/duplicates.csv."""
-    duplicate_cosine: Annotated[float, Range(0.5, 1)] = 0.99
+    duplicate_cosine: Annotated[float, Range(0.5, 1)] = 0.95
     """Similarity from which --duplicates calls two images nearly the same: the cosine of their average maps,
     channels of equal spread."""
     batch: Annotated[int, Range(1, 65_536)] = 500
