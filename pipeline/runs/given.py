@@ -35,7 +35,7 @@ def _parts(config: TrainConfig, training: FeatureCache) -> tuple[Part, Part]:
         training.classes,
         classes=config.classes,
         per_class=config.per_class,
-        val_fraction=config.val_fraction,
+        val_fraction=0.0 if config.folds else config.val_fraction,  # as training has it
         data_seed=config.data_seed,
         own=own_rows(training.identity),
     )
