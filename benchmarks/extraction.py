@@ -24,8 +24,10 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
+from pipeline.extraction.jobs import plan
+from pipeline.extraction.make import make
 from pipeline.extraction.overlap import Streams
-from pipeline.extraction.stage import make, plan, trunk_of
+from pipeline.extraction.work import trunk_of
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.pretraining.network import load_images

@@ -30,7 +30,9 @@ from cache import FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.device import set_up
-from pipeline.extraction.stage import make, plan, trunk_of
+from pipeline.extraction.jobs import plan
+from pipeline.extraction.make import make
+from pipeline.extraction.work import trunk_of
 from pipeline.images.pool import Decoders
 from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.source import Source

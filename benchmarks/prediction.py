@@ -25,7 +25,7 @@ from pipeline.config import ExtractConfig, PredictConfig, TrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.datasets.unlabelled import photos
 from pipeline.evaluation.logits import maps_for
-from pipeline.extraction.stage import trunk_of
+from pipeline.extraction.work import trunk_of
 from pipeline.images.pool import Decoders
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.stage import grown, of_photos, run_through

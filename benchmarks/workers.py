@@ -25,7 +25,8 @@ from benchmarks.images import make_jpegs
 from cache import FeatureCache, split_path
 from pipeline.config import ExtractConfig
 from pipeline.engines.executors import open_executor
-from pipeline.extraction.stage import extract_shard, trunk_of
+from pipeline.extraction.stage import extract_shard
+from pipeline.extraction.work import trunk_of
 from pipeline.trunks.prepare import PreparedTrunk, map_shape
 
 SLEEPING = """

@@ -18,7 +18,8 @@ from pipeline.datasets.base import open_dataset
 from pipeline.errors import CacheError, DataError, StaleCacheError
 from pipeline.extraction import overlap, scales
 from pipeline.extraction.parity import check_parity, rounding
-from pipeline.extraction.stage import extract, trunk_of
+from pipeline.extraction.stage import extract
+from pipeline.extraction.work import trunk_of
 from pipeline.images.views import Views
 
 

@@ -11,7 +11,8 @@ from cache import FeatureCache
 from pipeline.config import ExtractConfig, PretrainConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError, StaleCacheError
-from pipeline.extraction.stage import extract, trunk_of
+from pipeline.extraction.stage import extract
+from pipeline.extraction.work import trunk_of
 from pipeline.pretraining.stage import pretrain
 from pipeline.trunks.base import normalise
 

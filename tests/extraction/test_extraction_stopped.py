@@ -14,30 +14,31 @@ PROGRAM = """
 import sys, time
 import pipeline.images.pool
 from pipeline import cli
-from pipeline.extraction import stage
+from pipeline.extraction import stage, work
 from pipeline.config import ExtractConfig
 
 pipeline.images.pool.PROCESS_BYTES = 0
-original = stage.{moment}
+original = {module}.{moment}
 
 def at_the_moment(*arguments):
     print("here", flush=True)
     time.sleep(1)
     return original(*arguments)
 
-stage.{moment} = at_the_moment
+{module}.{moment} = at_the_moment
 if __name__ == "__main__":
     sys.exit(cli.main(ExtractConfig, "pipeline.extraction.stage:extract"))
 """
 
 
-@pytest.fixture(params=["trunk_of", "make", "check_parity"])
+@pytest.fixture(params=["work.trunk_of", "stage.make", "stage.check_parity"])
 def program(
     request: pytest.FixtureRequest, photos: Path, weights: Path, tmp_path: Path
 ) -> Iterator[subprocess.Popen[str]]:
     """An extraction in five processes that has come to this point."""
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM.format(moment=request.param))
+    module, moment = request.param.split(".")
+    script.write_text(PROGRAM.format(module=module, moment=moment))
     flags = {"dataset": f"folder:{photos}", "weights": weights, "cache": tmp_path / "c", "decoders": 5}
     running = subprocess.Popen(
         [sys.executable, str(script), *(word for k, v in flags.items() for word in (f"--{k}", str(v)))],

@@ -12,7 +12,7 @@ from support.extracting import settings
 from cache import CacheWriter, FeatureCache, generations, split_path
 from cache.__main__ import main
 from pipeline.errors import StaleCacheError
-from pipeline.extraction import stage
+from pipeline.extraction import make
 from pipeline.extraction.stage import extract
 
 
@@ -44,13 +44,13 @@ def state(cache: Path) -> dict[str, tuple[bytes, int]]:
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images whose maps are computed from now on."""
-    paths, write_missing = list[str](), stage.write_missing
+    paths, write_missing = list[str](), make.write_missing
 
     def watched(writers, split, *rest):
         paths.extend(split.paths[row] for rows in writers[0].missing for row in rows)
         return write_missing(writers, split, *rest)
 
-    monkeypatch.setattr(stage, "write_missing", watched)
+    monkeypatch.setattr(make, "write_missing", watched)
     return paths
 
 
@@ -138,7 +138,7 @@ def test_the_plan_says_in_counts_what_has_changed_before_it_begins(
     change(photos)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "write_missing", None)
+        patch.setattr(make, "write_missing", None)
         with pytest.raises(TypeError):
             extract(settings(photos, weights, tmp_path / "c"))
     said = capsys.readouterr().out

@@ -15,7 +15,7 @@ from support.sharing import config, contents, flags, make_images, stamps
 
 from cache import FeatureCache, split_path
 from pipeline.errors import CacheError, ConfigError, StaleCacheError
-from pipeline.extraction import jobs, stage
+from pipeline.extraction import jobs, make, stage, work
 from pipeline.extraction.stage import extract
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_few_images_are_for_one_gpu(images: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(stage, "workers_for", lambda config: 8)
     extract(config(images, tmp_path))
     assert (tmp_path / "train.h5").exists()
-    monkeypatch.setattr(stage, "WORTH_A_WORKER", 1024)
+    monkeypatch.setattr(work, "WORTH_A_WORKER", 1024)
     monkeypatch.setattr(stage, "together", lambda config, planned, *_: [str([job.shards for job in planned])])
     monkeypatch.setattr(stage, "finish", say_nothing)
     with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -106,7 +106,7 @@ def test_the_same_command_again_is_up_to_date_and_changes_nothing(
     for other in commands[:2]:
         extract(config(images, tmp_path, **other))
     before = stamps(tmp_path)
-    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
+    monkeypatch.setattr(make, "write_missing", None)  # nothing is computed
     capsys.readouterr()
     for other in commands:
         extract(config(images, tmp_path, **other))
@@ -118,15 +118,15 @@ def test_the_same_command_again_is_up_to_date_and_changes_nothing(
 def test_only_new_labels_need_no_trunk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extract(config(images, tmp_path, shards=2))
     features, shards = contents(tmp_path / "train.json")["features"], stamps(tmp_path)
-    open_dataset = stage.open_dataset
+    open_dataset = work.open_dataset
 
     def opened(*arguments: Any, **options: Any) -> Any:
         splits = open_dataset(*arguments, **options)
         changed = dataclasses.replace(splits["train"], labels=np.arange(2500) % 3, classes=("x", "y", "z"))
         return splits | {"train": changed}
 
-    monkeypatch.setattr(stage, "open_dataset", opened)
-    monkeypatch.setattr(stage, "write_missing", None)
+    monkeypatch.setattr(work, "open_dataset", opened)
+    monkeypatch.setattr(make, "write_missing", None)
     extract(config(images, tmp_path))
     cache = FeatureCache(tmp_path / "train.json")
     assert cache.classes == ("x", "y", "z")
@@ -184,7 +184,7 @@ def test_a_single_file_that_is_begun_is_in_the_way(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(stage, "check_parity", None)
-        patch.setattr(stage.CacheWriter, "publish", stop)
+        patch.setattr(make.CacheWriter, "publish", stop)
         with pytest.raises(KeyboardInterrupt):
             extract(config(images, tmp_path))
     said = (
@@ -208,7 +208,7 @@ def test_a_worker_that_would_make_other_maps_is_refused_before_it_does(
 ) -> None:
     extract(config(images, tmp_path, shard="0/2"))
     before = stamps(tmp_path)
-    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
+    monkeypatch.setattr(make, "write_missing", None)  # nothing is computed
     with pytest.raises(StaleCacheError, match=r"train\.json\.part: other workers .*views: .*\(--views\)"):
         extract(config(images, tmp_path, shard="1/2", views="augment:1"))
     made_with = jobs.made_with

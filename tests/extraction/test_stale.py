@@ -16,7 +16,7 @@ from cache import CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig, PretrainConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.errors import CacheError, StaleCacheError
-from pipeline.extraction import jobs, stage
+from pipeline.extraction import jobs, make, work
 from pipeline.extraction.stage import extract
 from pipeline.pretraining.network import open_split
 from pipeline.trunks.alexnet_cifar import load
@@ -101,20 +101,20 @@ def test_another_version_of_the_trunk_s_code_is_refused(
     photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(settings(photos, weights, tmp_path / "c"))
-    trunk_of = stage.trunk_of
+    trunk_of = work.trunk_of
 
     def newer(config: ExtractConfig) -> Trunk:
         trunk = trunk_of(config)
         return dataclasses.replace(trunk, version=trunk.version + 1)
 
-    monkeypatch.setattr(stage, "trunk_of", newer)
+    monkeypatch.setattr(work, "trunk_of", newer)
     with pytest.raises(StaleCacheError, match=r"else: trunk\.version: \d+ → \d+; delete it"):
         extract(settings(photos, weights, tmp_path / "c"))
 
 
 def changed_training(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Let the dataset's training split come with other fields, or (`rows`) in another order."""
-    open_dataset = stage.open_dataset
+    open_dataset = work.open_dataset
 
     def opened(*arguments: object, **options: object) -> dict[str, ImageSplit]:
         splits = open_dataset(*arguments, **options)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def changed_training(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None
             return splits | {"train": train.take(rows)}  # type: ignore[arg-type]
         return splits | {"train": dataclasses.replace(train, **changes)}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stage, "open_dataset", opened)
+    monkeypatch.setattr(work, "open_dataset", opened)
 
 
 def test_another_order_of_the_images_keeps_the_features(
@@ -132,7 +132,7 @@ def test_another_order_of_the_images_keeps_the_features(
     extract(settings(photos, weights, tmp_path / "c"))
     kept = files(tmp_path / "c")
     changed_training(monkeypatch, rows=[0, 2, 1, *range(3, 80)])
-    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
+    monkeypatch.setattr(make, "write_missing", None)  # nothing is computed
     extract(settings(photos, weights, tmp_path / "c"))
     assert files(tmp_path / "c").items() >= kept.items()
     then, now = FeatureCache(tmp_path / "c/train.h5"), FeatureCache(tmp_path / "c/train.json")
@@ -151,7 +151,7 @@ def test_other_labels_and_classes_keep_the_features(
     extract(settings(photos, weights, tmp_path / "c"))
     features = FeatureCache(tmp_path / "c/train.h5").features.copy()
     changed_training(monkeypatch, labels=np.arange(80) % 3, classes=("x", "y", "z"))
-    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
+    monkeypatch.setattr(make, "write_missing", None)  # nothing is computed
     extract(settings(photos, weights, tmp_path / "c"))
     assert "train.h5: labels updated, features kept" in capsys.readouterr().out
     cache = FeatureCache(tmp_path / "c/train.h5")
@@ -188,6 +188,6 @@ def test_what_made_the_maps_is_noted_and_makes_no_other_cache(
     expected = {name: version(name) for name in ("torch", "pillow", "simplejpeg")}
     assert first.notes["made_with"] == {"device": "cpu", **expected}
     monkeypatch.setattr(jobs, "made_with", lambda device: {"device": "another", "torch": "1.0"})
-    monkeypatch.setattr(stage, "write_missing", None)  # nothing is computed
+    monkeypatch.setattr(make, "write_missing", None)  # nothing is computed
     again = FeatureCache(extract(settings(photos, weights, tmp_path / "c")) / "train.h5")
     assert (again.key, again.notes) == (first.key, first.notes)

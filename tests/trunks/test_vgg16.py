@@ -9,7 +9,7 @@ from torchvision.models import VGG16_Weights, vgg16
 
 from pipeline.config import ExtractConfig
 from pipeline.errors import WeightsError
-from pipeline.extraction.stage import trunk_of
+from pipeline.extraction.work import trunk_of
 from pipeline.trunks.base import Trunk, normalise
 from pipeline.trunks.imagenet import vgg16 as load
 from pipeline.trunks.prepare import PreparedTrunk
