@@ -33,7 +33,7 @@ def test_a_run_that_lacks_a_setting_is_another_run(images: Path, tmp_path: Path)
     described = json.loads((tmp_path / "config.json").read_text())
     del described["mirror_maps"]
     (tmp_path / "config.json").write_text(json.dumps(described))
-    with pytest.raises(RunError, match="--mirror-maps None, not False"):
+    with pytest.raises(RunError, match="--mirror-maps unset, not False"):
         pretrain(settings(images, tmp_path, epochs=1))
     assert json.loads((tmp_path / "config.json").read_text()) == described
 

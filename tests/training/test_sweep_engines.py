@@ -52,7 +52,16 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "local"])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(
+            name, marks=[] if name == "torchrun" else pytest.mark.faults
+        )  # they take a while to start
+        for name in ENGINES
+        if name != "local"
+    ],
+)
 def test_the_leaderboard_is_that_of_jobs(engine: str, reference: Path) -> None:
     done = train_head(
         reference, "--out", f"runs/{engine}", "--engine", skip_without(engine), "--workers", "2"
@@ -104,6 +113,7 @@ def test_flags_that_make_no_sense_are_refused_by_field(settings: dict[str, Any],
         SweepConfig(**settings)
 
 
+@pytest.mark.faults
 def test_a_cluster_that_does_not_answer_is_one_line_and_leaves_the_run_as_it_was(reference: Path) -> None:
     before = figures(reference / "runs/jobs")
     flags = ("--out", "runs/jobs", "--engine", skip_without("dask"), "--workers", "2")
