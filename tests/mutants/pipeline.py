@@ -18,7 +18,7 @@ MUTANTS = [
     Mutant("pipeline/training/stage.py", 'hashlib.sha256(cache.labels.data).hexdigest()', '"constant"', CLAIM),
     Mutant("pipeline/runs/claim.py", 'IMMATERIAL = (\n    *("out",', 'IMMATERIAL = (\n    *("data_seed", "out",', CLAIM),
     Mutant("pipeline/runs/claim.py", 'IMMATERIAL = (\n    *("out",', 'IMMATERIAL = (\n    *("dropout", "out",', CLAIM),
-    Mutant("pipeline/extraction/identity.py", '**({"views_seed": seed} if views.startswith("augment") else {}),', "", "tests/extraction/test_stale.py"),
+    Mutant("pipeline/extraction/identity.py", '**({"views_seed": seed, "views_images": len(split)} if views.startswith("augment") else {}),', "", "tests/extraction/test_stale.py"),
     # parity with the live trunk
     Mutant("pipeline/extraction/parity.py", '{"float32": 1e-3, "float16": 4e-3, "bfloat16": 3e-2, "int8": 1e-3}', '{"float32": 1e-1, "float16": 4e-1, "bfloat16": 3.0, "int8": 1e-1}', "tests/extraction/test_parity.py"),
     Mutant("pipeline/extraction/parity.py", "rows: int = 8", "rows: int = 1", "tests/extraction/test_parity.py"),
@@ -43,7 +43,7 @@ MUTANTS = [
     Mutant("pipeline/maps/batches.py", "free[where] -= maps.nbytes", "pass", "tests/maps/test_batches.py"),
     Mutant("pipeline/training/stage.py", "source.fit_normaliser(train_part.rows)", "source.fit_normaliser(np.append(train_part.rows, val_part.rows))", "tests/training/test_train.py"),
     # predictions
-    Mutant("pipeline/prediction/scorer.py", "maps.to(self.stored).float()", "maps.float()", EQUAL),
+    Mutant("pipeline/prediction/scorer.py", "maps.to(self.stored) if self.scales", "maps if self.scales", EQUAL),
     Mutant("pipeline/prediction/scorer.py", '"mirror" if loaded.head.views > 1', '"augment:1" if loaded.head.views > 1', EQUAL),
     Mutant("pipeline/prediction/growing.py", "file.truncate(self._bytes)", "pass", "tests/prediction/test_growing.py"),
     Mutant("pipeline/prediction/stage.py", "decoders, start=start, batch=batch)", "decoders, start=0, batch=batch)", "tests/prediction/test_stage.py"),
