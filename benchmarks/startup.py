@@ -32,7 +32,8 @@ from benchmarks.scale import resident_mb
 from cache import CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.scan import scan
-from pipeline.extraction import stage
+from pipeline.extraction import jobs
+from pipeline.extraction.refresh import refresh
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.trunks.base import Trunk
@@ -90,9 +91,9 @@ def work(step: str, folder: Path) -> dict[str, float]:
     prepared = PreparedTrunk(trunk, torch.device("cpu"))
     split = scan(photos, "", "train")
 
-    def plan() -> stage.Job:
+    def plan() -> jobs.Job:
         with Decoders([], 1) as none:
-            return stage.plan(config, trunk, prepared, split, none)
+            return jobs.plan(config, trunk, prepared, split, none)
 
     if step == "make":
         make(plan())
@@ -101,12 +102,12 @@ def work(step: str, folder: Path) -> dict[str, float]:
         return clocked(plan)
     if step == "digests":
         (folder / "train.h5.stamp").unlink()
-    found = clocked(lambda: stage.refresh(plan()))
+    found = clocked(lambda: refresh(plan()))
     assert plan().files.compared(FeatureCache(path)).all(), "an image would be read again"
     return found
 
 
-def make(job: stage.Job) -> None:
+def make(job: jobs.Job) -> None:
     """The cache of images that are all alike, and its stamp."""
     with CacheWriter(job.path, job.header) as writer:
         for rows in writer.missing:

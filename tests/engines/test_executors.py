@@ -16,7 +16,13 @@ from pipeline.errors import ConfigError, RunError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=ENGINES)
+SLOW = {"ray", "submitit"}
+"""Engines whose start takes longest."""
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.faults] if name in SLOW else []) for name in ENGINES]
+)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An engine whose package is installed; its workers find this project and the tests."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))

@@ -31,7 +31,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(params=["work.trunk_of", "stage.make", "stage.check_parity"])
+@pytest.fixture(
+    params=["work.trunk_of", "stage.make", pytest.param("stage.check_parity", marks=pytest.mark.faults)]
+)
 def program(
     request: pytest.FixtureRequest, photos: Path, weights: Path, tmp_path: Path
 ) -> Iterator[subprocess.Popen[str]]:

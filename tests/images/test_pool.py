@@ -16,7 +16,7 @@ from cache import Paths
 from pipeline.datasets.base import ArrayReader, ImageBytes, ImageSplit
 from pipeline.engines.processes import processes
 from pipeline.errors import DataError, WeightsError
-from pipeline.extraction import stage, stamp
+from pipeline.extraction import stamp, work
 from pipeline.extraction.stage import extract
 from pipeline.images.pool import Decoders
 
@@ -170,7 +170,7 @@ def test_processes_are_there_before_the_trunk_and_gone_when_it_fails(
         assert all(map(is_alive, started[0]))
         raise WeightsError("none")
 
-    monkeypatch.setattr(stage, "trunk_of", fails)
+    monkeypatch.setattr(work, "trunk_of", fails)
     with pytest.raises(WeightsError):
         extract(settings(photos, tmp_path / "w", tmp_path / "c", decoders=5))
     assert not any(map(is_alive, started[0]))

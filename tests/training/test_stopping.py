@@ -51,6 +51,7 @@ def stop_often(stop: str, times: int, folder: Path, dataset: str, weights: Path,
         assert succeed("stopping.py", stop, str(times), str(folder), *flags)["stops"] == times
 
 
+@pytest.mark.faults
 def test_a_few_kills_with_digits(weights: Path, tmp_path: Path, tally: Tally) -> None:
     stop_often("SIGKILL", 5, tmp_path, "digits", weights, tally)
 
