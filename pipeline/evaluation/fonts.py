@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 
 from matplotlib.font_manager import findfont, fontManager
 from matplotlib.ft2font import FT2Font
@@ -16,8 +18,7 @@ PLACEHOLDERS = "Last Resort"
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep matplotlib from warning and logging about fonts, also where warnings are errors: a picture that
-    lacks a letter is still one."""
+    """Keep matplotlib from warning and logging about fonts, also where warnings are errors."""
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
     with warnings.catch_warnings():
@@ -29,31 +30,41 @@ def quietly() -> Iterator[None]:
             log.setLevel(level)
 
 
-def families_for(text: str) -> list[str]:
-    """The fewest font families, the one with most letters first, that have what the usual one lacks; none for
-    letters that no installed font has."""
-    missing = {ord(letter) for letter in text if letter.isprintable()} - _letters(findfont(USUAL))
+def fonts_for(text: str) -> tuple[list[str], set[str]]:
+    """The fewest font families, the one with most letters first, that have what the usual one lacks; and the
+    letters that no installed font has.
+
+    Letters that are never seen by themselves (joiners, variants, what isn't printable) are left out.
+    """
+    missing = {ord(letter) for letter in text if _is_seen(letter)} - _letters(findfont(USUAL))
     chosen: list[str] = []
     known = {family: missing & letters for family, letters in _installed()} if missing else {}
-    while known and (best := max(sorted(known), key=lambda family: len(known[family] & missing))):
-        if not (found := known.pop(best) & missing):
+    plain_first = sorted(known, key=lambda family: ("Sans" not in family, family))
+    while missing:
+        best = max(plain_first, key=lambda family: len(known[family] & missing))
+        if not (found := known[best] & missing):
             break
         missing -= found
         chosen.append(best)
-    return chosen
+    return chosen, set(map(chr, missing))
 
 
-def _installed() -> Iterator[tuple[str, set[int]]]:
+def _is_seen(letter: str) -> bool:
+    return letter.isprintable() and not unicodedata.name(letter, "").startswith("VARIATION SELECTOR")
+
+
+def _installed() -> Iterable[tuple[str, frozenset[int]]]:
     """The families that can be drawn with, and the letters of the file that matplotlib takes for each."""
     for family in sorted({font.name for font in fontManager.ttflist}):
         if not family.startswith(PLACEHOLDERS) and (letters := _letters(findfont(family))):
             yield family, letters
 
 
-def _letters(file: str) -> set[int]:
+@cache
+def _letters(file: str) -> frozenset[int]:
     """Code points that a font has; none when it can't be read, or has bitmaps of one size, as of emoji."""
     try:
         font = FT2Font(file)
-        return set(font.get_charmap()) if font.scalable else set()
+        return frozenset(font.get_charmap()) if font.scalable else frozenset()
     except (OSError, RuntimeError):
-        return set()
+        return frozenset()

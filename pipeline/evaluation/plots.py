@@ -1,93 +1,60 @@
-"""Pictures of scores as PNG: matrices and bars."""
+"""Pictures as PNG: how they are saved, and bars of average precision."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib import color_sequences
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy.typing import NDArray
 
-from pipeline.evaluation.fonts import USUAL, families_for, quietly
+from pipeline.evaluation.class_names import drawn_names
+from pipeline.evaluation.fonts import USUAL, fonts_for, quietly
 from pipeline.files import replacing
 
-COUNTS_UP_TO = 20
-"""With more classes than this the numbers in the cells can't be read."""
+COLOURS = tuple(color_sequences["petroff10"])
+"""Ten colours that stay apart for the colour-blind too."""
 NAMES_UP_TO = 60
-"""With more classes than this their names can't either: the axes then count."""
-BARS_UP_TO = 100
-"""The same for a single list of names."""
-CELLS_UP_TO = 500
-"""With more classes than this neighbours share a cell, which would be less than three pixels wide."""
-
-
-def plot_confusion(path: Path, confusion: Mapping[str, Sequence[int]], classes: Sequence[str]) -> None:
-    """Write the confusion matrix as PNG: shares of each label's images, with the counts while they fit.
-
-    Args:
-        confusion: label, prediction and count of the cells that are not zero.
-    """
-    each = -(-len(classes) // CELLS_UP_TO)  # classes that share a cell
-    cells = -(-len(classes) // each)
-    labels, predictions, found = (np.array(confusion[name]) for name in ("label", "prediction", "count"))
-    counts = np.zeros((cells, cells), np.int64)
-    np.add.at(counts, (labels // each, predictions // each), found)
-    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = float(np.clip(3 + 0.45 * len(classes), 4.5, 14))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    extent = (-0.5, cells * each - 0.5, cells * each - 0.5, -0.5)
-    style = {"cmap": "Blues", "vmin": 0, "vmax": 100, "interpolation": "nearest"}
-    image = axes.imshow(shares, extent=extent, **style)
-    figure.colorbar(image, label="% of the label's images", shrink=0.8)
-    shared = f", {each} classes to a cell" if each > 1 else ""
-    axes.set(xlabel=f"prediction{shared}", ylabel=f"label{shared}")
-    if len(classes) <= NAMES_UP_TO:
-        names, size = [_short(name) for name in classes], 9 if len(classes) <= COUNTS_UP_TO else 6
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
-        axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
-    if len(classes) <= COUNTS_UP_TO:
-        _write_counts(figure, counts, shares)
-    save(figure, path)
+"""With more classes than this their names can't be read in one picture: the worst are shown."""
+SHOWN = 40
+"""How many of them."""
 
 
 def plot_ap(path: Path, by_class: Mapping[str, float | None], mean: float) -> None:
-    """Write each class's average precision as PNG: a bar in per cent, or none, and a line at the mean."""
-    count = len(by_class)
-    height = float(np.clip(1.2 + 0.22 * count, 2.5, 15.5))
-    figure = Figure(figsize=(7, height), layout="constrained")
-    axes = figure.subplots()
-    values = [0.0 if value is None else value for value in by_class.values()]
-    if count <= BARS_UP_TO:
-        axes.barh(range(count), values, height=0.75, color="tab:blue")
-    else:  # one outline instead of thousands of bars
-        axes.stairs(values, np.arange(count + 1) - 0.5, orientation="horizontal", fill=True, color="tab:blue")
+    """Write average precision in per cent as PNG: a bar for each class, or none, and a line at the mean. Of
+    many classes the lowest are shown, lowest first, and above them how all are spread."""
+    classes = list(by_class)
+    values = np.array([np.nan if value is None else value for value in by_class.values()])
+    places, many = np.arange(len(classes)), len(classes) > NAMES_UP_TO
+    if many:
+        places = np.argsort(values, kind="stable")[: min(SHOWN, int(np.isfinite(values).sum()))]
+    height = float(np.clip(1.2 + 0.22 * len(places), 2.5, 15.5))
+    figure = Figure(figsize=(7, height + 2.5 * many), layout="constrained")
+    heights = [2.5, height] if many else [1]
+    *above, axes = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
+    for spread in above:
+        spread.hist(
+            values[np.isfinite(values)], bins=np.arange(0, 101, 5), color=COLOURS[0], edgecolor="white"
+        )
+        spread.axvline(mean, color="black", linestyle="--", linewidth=1)
+        spread.set(ylabel="classes", title=f"{len(classes):,} classes; below, the {len(places)} lowest")
+    axes.barh(range(len(places)), np.nan_to_num(values[places]), height=0.75, color=COLOURS[0])
     axes.axvline(mean, color="black", linestyle="--", linewidth=1)
-    axes.set(xlabel=f"average precision, % (mAP {mean:.2f}, dashed)", xlim=(0, 100), ylim=(count - 0.5, -0.5))
-    if count <= BARS_UP_TO:
-        size = 9 if count <= NAMES_UP_TO else 6
-        axes.set_yticks(range(count), [_short(name) for name in by_class], fontsize=size, parse_math=False)
+    axes.set(
+        xlabel=f"average precision, % (mAP {mean:.2f}, dashed)", xlim=(0, 100), ylim=(len(places) - 0.5, -0.5)
+    )
+    names = drawn_names(path, classes, places.tolist())
+    axes.set_yticks(range(len(places)), list(names.values()), fontsize=9, parse_math=False)
     save(figure, path)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, the same bytes each time. What it says is in fonts that have the letters, where
-    such are installed; where not, boxes stand for them, and no warning does.
-    """
+    """Write a figure as PNG, the same bytes each time, in fonts that have its letters. A letter that no
+    installed font has is escaped."""
     with quietly(), replacing(path) as part:
         texts: list[Text] = figure.findobj(Text)  # pyright: ignore[reportAssignmentType]
-        if families := families_for("".join(text.get_text() for text in texts)):
-            for text in texts:
-                text.set_fontfamily([USUAL, *families])
+        families, missing = fonts_for("".join(text.get_text() for text in texts))
+        for text in texts if families or missing else ():
+            text.set_fontfamily([USUAL, *families])
+            text.set_text("".join(ascii(c)[1:-1] if c in missing else c for c in text.get_text()))
         figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
-
-
-def _write_counts(figure: Figure, counts: NDArray[np.int64], shares: NDArray[np.floating]) -> None:
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if shares[row, column] > 50 else "black"
-            figure.axes[0].text(column, row, f"{count:,}", ha="center", va="center", fontsize=7, color=colour)
-
-
-def _short(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"

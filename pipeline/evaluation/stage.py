@@ -12,13 +12,15 @@ from typing import Any
 from pipeline.checks import flag
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
+from pipeline.evaluation.class_names import LEGEND
 from pipeline.evaluation.compare import compare, comparison_file, refuse_mixed
+from pipeline.evaluation.confusion import plot_confusion
 from pipeline.evaluation.duplicates import duplicates_of, write_duplicates
 from pipeline.evaluation.duplicates import in_words as copies_in_words
 from pipeline.evaluation.label_issues import in_words as issues_in_words
 from pipeline.evaluation.label_issues import suspects, write_suspects
 from pipeline.evaluation.logits import open_run, score_images
-from pipeline.evaluation.plots import plot_ap, plot_confusion
+from pipeline.evaluation.plots import plot_ap
 from pipeline.evaluation.scored import Scored
 from pipeline.evaluation.trained_on import trained_on
 from pipeline.files import write_json
@@ -30,7 +32,7 @@ from pipeline.runs.table import number, table
 ATTENTION = "recurrent-attention"
 """The head that looks at regions."""
 REGIONS = ("regions.png", "regions.json")
-PICTURES = ("confusion.png", "ap.png", *REGIONS)
+PICTURES = ("confusion.png", "ap.png", LEGEND, *REGIONS)
 SINGLE = {"top-1 %": "top1", "top-5 %": "top5", "NLL": "nll", "ECE %": "ece"}
 MULTI = {
     "mAP %": "map",

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.evaluation.logits import Subject
-from pipeline.evaluation.plots import save
+from pipeline.evaluation.plots import COLOURS, save
 from pipeline.evaluation.regions.geometry import BoxArray
 from pipeline.evaluation.regions.hits import rate
 from pipeline.evaluation.regions.images import Images
@@ -32,7 +30,6 @@ SIDE, GAP, TITLE, LINE = 2.8, 0.15, 0.3, 0.13
 """Inches: of an image, between two, for its title, for a line below it."""
 AT_MOST = 64
 """Images on a sheet; more can't be looked at, nor saved."""
-COLOURS = [to_hex(colour) for colour in colormaps["tab10"].colors]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Picture(NamedTuple):
