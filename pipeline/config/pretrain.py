@@ -26,6 +26,11 @@ class PretrainConfig(Checked):
     """The column of labels of an hf: set (default: as in extract_features.py)."""
     trunk: Annotated[str, OneOf(TRAINABLE)] = "alexnet-cifar"
     """The network to train."""
+    widths: tuple[Annotated[int, Range(1, 4096)], ...] = (64, 256, 256)
+    """Channels of its three stages; those of the last are the map's. extract_features.py and all that follows
+    take the trunk by --weights, whatever its widths."""
+    stage_layers: Annotated[int, Range(2, 16)] = 2
+    """Convolutions in each stage; the last one of the third stage is the classifier's."""
     weights: FilePath | None = None
     """File with weights to start from, to train a trunk further (default: random weights)."""
     out: FilePath | None = None
@@ -66,6 +71,12 @@ class PretrainConfig(Checked):
     """Where to compute; auto takes a GPU if there is one."""
     decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.widths) != 3:
+            found = " ".join(map(str, self.widths))
+            raise self.refused("widths", f"expected three, one for each stage, found {found}")
 
     @property
     def out_dir(self) -> Path:

@@ -45,6 +45,7 @@ class Network(nn.Module):
         image_px = trunk.transform.image_px
         with torch.no_grad():  # in evaluation mode, so that batch norm does not learn of zeros
             _, channels, height, width = self.trunk.eval()(torch.zeros(1, 3, image_px, image_px)).shape
+        self.map_shape = channels, height, width
         window = min(WINDOW_CELLS, height), min(WINDOW_CELLS, width)
         self.classifier = nn.Sequential(
             nn.Conv2d(channels, hidden, window, bias=False),  # (B, D, H - 2, W - 2)

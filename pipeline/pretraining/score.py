@@ -88,7 +88,7 @@ def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
     if not (run / "trunk.safetensors").is_file():
         raise RunError(f"{run}: the pretraining isn't finished; run the same pretrain_trunk.py command again")
-    trunk = TRUNKS[trained.trunk].load_untrained()
+    trunk = TRUNKS[trained.trunk].load_untrained(trained.widths, trained.stage_layers)
     network = Network(trunk, classes, trained.hidden, trained.mirror_maps)
     load_weights(network.classifier, run / "classifier.safetensors")
     load_weights(network.trunk, run / "trunk.safetensors")

@@ -24,7 +24,7 @@ from pipeline.pretraining.network import Network, image_digests, images_digest, 
 from pipeline.progress import Progress, say
 from pipeline.runs.claim import claim
 from pipeline.runs.layout import CHECKPOINT, METRICS
-from pipeline.runs.tensors import write_tensors
+from pipeline.runs.tensors import shape_text, write_tensors
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import normalise
 from pipeline.trunks.weights import load_weights
@@ -47,7 +47,7 @@ def pretrain(config: PretrainConfig) -> Path:
     weights = out / "trunk.safetensors"
     split, labels, classes, is_held = open_split(config, "train")
     torch.manual_seed(config.seed)
-    trunk = TRUNKS[config.trunk].load_untrained()
+    trunk = TRUNKS[config.trunk].load_untrained(config.widths, config.stage_layers)
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
     started_from = load_weights(trunk.module, Path(config.weights)) if config.weights else None
     # now that the flags are known to be good
@@ -68,7 +68,8 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     stored, pixels = sum(p.nbytes for p in network.parameters()), 3 * trunk.transform.image_px**2 * len(split)
     print(
-        f"{sum(p.numel() for p in network.parameters()):,} parameters, classifier included; in memory about "
+        f"{_parameters(network.trunk):,} parameters up to maps of {shape_text(network.map_shape)}, "
+        f"{_parameters(network):,} with the classifier; in memory about "
         f"{3 * stored / 1e6:,.0f} MB for them, {pixels / 1e6:,.0f} MB for the images, and batches of "
         f"{config.batch}; on the disk {stored / 2e6:,.1f} MB, and {2 * stored / 1e6:,.1f} MB while it goes on"
     )
@@ -97,6 +98,10 @@ def pretrain(config: PretrainConfig) -> Path:
     (out / CHECKPOINT).unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _half_matrices(module: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ class TrunkInfo:
     summary: str
     """A phrase for --help and the documentation."""
     untrained: str | None = None
-    """`module:function` () -> Trunk with its initial weights; None when it can't be pretrained here."""
+    """`module:function` (widths, stage_layers) -> Trunk with its initial weights; None when it can't be
+    pretrained here."""
     is_network: bool = False
     """Whether the target is an `Opened` as well."""
 
@@ -35,11 +36,11 @@ class TrunkInfo:
         """The trunk with its published weights, or with those in a file. Raises: WeightsError."""
         return resolve_name(self.target)(weights)
 
-    def load_untrained(self) -> "Trunk":
-        """The trunk with its initial weights, to be trained."""
+    def load_untrained(self, widths: Sequence[int], stage_layers: int) -> "Trunk":
+        """The trunk of this shape with its initial weights, to be trained."""
         if self.untrained is None:
             raise ValueError(f"{self.target}: has no untrained form")
-        return resolve_name(self.untrained)()
+        return resolve_name(self.untrained)(widths, stage_layers)
 
 
 TRUNKS: dict[str, TrunkInfo] = {
@@ -78,7 +79,7 @@ TRUNK_NAMES = TrunkNames(TRUNKS, sources=SOURCES)
 FLAGS = {
     **{f"trunk.{field}": "--trunk" for field in ("name", "layer", "code", "class")},
     "trunk.library": "install that version",
-    **{f"trunk.{field}": "--weights" for field in ("weights", "random_seed")},
+    **{f"trunk.{field}": "--weights" for field in ("weights", "random_seed", "widths", "stage_layers")},
     **{
         f"transform.{field}": f"--{field.replace('_', '-')}"
         for field in ("image_px", "resize", "interpolation", "crop_share", "mean", "std")

@@ -25,7 +25,7 @@ def load_weights(
 
     Raises: WeightsError when the file is missing, damaged, hostile, or does not fit the module.
     """
-    tensors = {name: t for name, t in _read(path).items() if t.is_floating_point()}
+    tensors = {name: t for name, t in read_weights(path).items() if t.is_floating_point()}
     expected = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}  # no counters
     if rename and [t.shape for t in tensors.values()] == [t.shape for t in expected.values()]:
         tensors = dict(zip(expected, tensors.values(), strict=True))
@@ -58,7 +58,8 @@ def weights_digest(module: nn.Module, used: Collection[str] | None = None) -> st
     return digest.hexdigest()
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a .safetensors or .pth file, by name. Raises: WeightsError as `load_weights`."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; check --weights, or make one with make pretrain")
     try:

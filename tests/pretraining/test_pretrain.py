@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cache import FeatureCache
 from pipeline.config import EvaluateConfig, ExtractConfig
 from pipeline.datasets.base import ImageSplit
-from pipeline.errors import RunError, WeightsError
+from pipeline.errors import ConfigError, RunError, WeightsError
 from pipeline.evaluation.stage import evaluate
 from pipeline.extraction.stage import extract
 from pipeline.pretraining import stage
@@ -92,6 +92,23 @@ def test_the_whole_network_is_scored_under_each_policy(
     for policy in ("plain", "flip", "crop-flip"):
         assert f"test images {policy}" in said
     assert "top-1 100.00" in said  # dark and light are easily told apart
+
+
+def test_a_trunk_of_another_shape_loads_wherever_weights_are_given_and_is_scored(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = {"widths": (6, 10, 8), "stage_layers": 3}
+    out = pretrain(settings(images, tmp_path / "run", epochs=1, **shape))
+    trunk = load(out)
+    assert trunk.facts == {"widths": [6, 10, 8], "stage_layers": 3}
+    weights = sum(p.numel() for p in trunk.module.parameters())
+    assert f"{weights:,} parameters up to maps of 8×5×5, " in capsys.readouterr().out
+    scored = evaluate(EvaluateConfig(run=(str(tmp_path / "run"),), draws=1, decoders=1))
+    assert json.loads(scored.read_text())["images"] == 16
+    with pytest.raises(RunError, match=r"made with --widths 6 10 8, not 6 10 12; give another --out"):
+        pretrain(settings(images, tmp_path / "run", epochs=1, widths=(6, 10, 12), stage_layers=3))
+    with pytest.raises(ConfigError, match=r"expected three, one for each stage, found 6 10"):
+        settings(images, tmp_path / "run", widths=(6, 10))
 
 
 def test_test_images_that_the_network_was_given_are_counted_and_refused(tmp_path: Path) -> None:

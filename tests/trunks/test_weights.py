@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
+from pipeline.config import PretrainConfig
 from pipeline.errors import WeightsError
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.alexnet_cifar import SHIPPED, load
@@ -99,7 +100,8 @@ def test_without_a_network_the_error_says_where_to_put_the_weights(
 
 @pytest.mark.parametrize("name", [name for name, trunk in TRUNKS.items() if trunk.untrained])
 def test_a_trunk_that_can_be_trained_is_the_one_that_is_loaded(name: str) -> None:
-    untrained, loaded = TRUNKS[name].load_untrained(), TRUNKS[name].load()
+    given = PretrainConfig()
+    untrained, loaded = TRUNKS[name].load_untrained(given.widths, given.stage_layers), TRUNKS[name].load()
     assert untrained.name == loaded.name == name
     assert (untrained.version, untrained.transform) == (loaded.version, loaded.transform)
     shapes = [{k: t.shape for k, t in trunk.module.state_dict().items()} for trunk in (untrained, loaded)]
@@ -109,4 +111,4 @@ def test_a_trunk_that_can_be_trained_is_the_one_that_is_loaded(name: str) -> Non
 @pytest.mark.parametrize("name", [name for name, trunk in TRUNKS.items() if not trunk.untrained])
 def test_a_trunk_that_can_t_be_trained_says_so(name: str) -> None:
     with pytest.raises(ValueError, match="no untrained form"):
-        TRUNKS[name].load_untrained()
+        TRUNKS[name].load_untrained((64, 256, 256), 2)
