@@ -27,6 +27,11 @@ def settings_in(path: Path, config_class: type[Checked], given: Collection[str])
     if "format" in found and "stage" in found:
         if found["stage"] != STAGES.get(config_class.__name__):
             raise ConfigError(f"{path}: expected settings of this command, found a run of {found['stage']!r}")
+        if "groups" in found and "head" not in found:
+            raise ConfigError(
+                f"{path}: expected settings of one command, found a sweep that was merged out of several; "
+                f"name the config.json of one of its groups: {', '.join(map(str, found['groups']))}"
+            )
         found = _of_a_run(found, names, given)
     elif unknown := sorted(found.keys() - names):
         raise ConfigError(

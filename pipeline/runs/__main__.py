@@ -1,7 +1,7 @@
-"""`tencrop runs`, also `python -m pipeline.runs`: list, compare, repeat and remove runs.
+"""`tencrop runs`, also `python -m pipeline.runs`: list, compare, merge, repeat and remove runs.
 
     tencrop runs [FOLDER ...] [--where head=csra] [--sort test] [--format csv]
-    tencrop runs best | show | diff | rerun | rename | rm
+    tencrop runs best | show | diff | merge | rerun | rename | rm
 
 Exit code 2 and one line on a mistake. A run that is not finished, or broken, is a line of the list.
 """
@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.errors import RunError, UserError
-from pipeline.runs import changes
-from pipeline.runs.ledger import Entry, entries, entry_of
+from pipeline.runs.ledger import Entry, entries, run_in
 from pipeline.runs.listing import chosen, fields_of, listing, ordered, plain
-from pipeline.runs.ranking import in_words
 from pipeline.runs.table import table
 
 FOLDER = "artifacts"
@@ -26,6 +24,7 @@ HELP = {
     "best": "the run with the best validation score, and how many can't be told apart from it",
     "show": "all that is known of a run",
     "diff": "the settings and scores in which two runs differ",
+    "merge": "copy the heads of several sweeps over the same images into one sweep, with one leaderboard",
     "rerun": "train a run again with other flags: rerun RUN --lr 0.05",
     "rename": "move a run to another name",
     "rm": "remove runs and what was scored with them",
@@ -44,17 +43,25 @@ def main(words: Sequence[str] | None = None, program: str = "python -m pipeline.
         words = ["list", *words]
     try:
         if words[0] == "rerun":  # whose further flags are those of training
-            return changes.rerun(words[1:], program)
+            from pipeline.runs.changes import rerun
+
+            return rerun(words[1:], program)
         given = _parser(program).parse_args(words)
         print(ACTIONS[given.command](given))
     except UserError as error:
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not error.strerror:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror}; fix that, then run it again", file=sys.stderr)
+        return 2
     return 0
 
 
 def _parser(program: str) -> _Parser:
-    parser = _Parser(prog=program, description="List, compare, repeat and remove runs.")
+    parser = _Parser(prog=program, description="List, compare, merge, repeat and remove runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     added = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
     for name in ("list", "best"):
@@ -71,6 +78,8 @@ def _parser(program: str) -> _Parser:
     added["show"].add_argument("run", type=Path)
     added["show"].add_argument("--format", choices=("table", "json"), default="table")
     added["diff"].add_argument("run", nargs=2, type=Path)
+    added["merge"].add_argument("run", nargs="+", type=Path, help="sweeps, runs, and folders with runs below")
+    added["merge"].add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the new sweep")
     added["rename"].add_argument("run", type=Path)
     added["rename"].add_argument("to", type=Path)
     added["rm"].add_argument("run", nargs="+", type=Path)
@@ -83,6 +92,8 @@ def _list(given: argparse.Namespace) -> str:
 
 
 def _best(given: argparse.Namespace) -> str:
+    from pipeline.runs.ranking import in_words  # which takes numpy, as a list doesn't
+
     return in_words(_found(given))
 
 
@@ -98,14 +109,14 @@ def _found(given: argparse.Namespace) -> list[Entry]:
 
 
 def _show(given: argparse.Namespace) -> str:
-    fields = fields_of(changes.run_in(given.run))
+    fields = fields_of(run_in(given.run))
     if given.format == "json":
         return json.dumps(fields, indent=1)
     return "\n".join(f"{name:22}{plain(value)}".rstrip() for name, value in fields.items())
 
 
 def _diff(given: argparse.Namespace) -> str:
-    one, other = (fields_of(entry_of(changes.run_in(run).folder)) for run in given.run)
+    one, other = (fields_of(run_in(run)) for run in given.run)
     names = [name for name in {**one, **other} if name != "run" and one.get(name) != other.get(name)]
     rows = [[name, _value(one, name), _value(other, name)] for name in names]
     return table(["", *map(str, given.run)], rows) if rows else "no difference"
@@ -115,15 +126,28 @@ def _value(fields: dict[str, Any], name: str) -> str:
     return plain(fields[name]) if fields.get(name) is not None else "-"
 
 
+def _merge(given: argparse.Namespace) -> str:
+    from pipeline.runs.merging import merge
+
+    return merge(given.run, given.to)
+
+
 def _rename(given: argparse.Namespace) -> str:
-    return changes.rename(given.run, given.to)
+    from pipeline.runs.changes import rename
+
+    return rename(given.run, given.to)
 
 
 def _rm(given: argparse.Namespace) -> str:
-    return "\n".join(changes.remove(run) for run in given.run)
+    from pipeline.runs.changes import remove
+
+    return "\n".join(remove(run) for run in given.run)
 
 
-ACTIONS = {"list": _list, "best": _best, "show": _show, "diff": _diff, "rename": _rename, "rm": _rm}
+ACTIONS = {
+    **{"list": _list, "best": _best, "show": _show, "diff": _diff},
+    **{"merge": _merge, "rename": _rename, "rm": _rm},
+}
 
 if __name__ == "__main__":
     sys.exit(main())

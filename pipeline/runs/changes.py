@@ -11,14 +11,7 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import held
 from pipeline.runs.layout import CONFIG, LEADERBOARD
-from pipeline.runs.ledger import Entry, entry_of
-
-
-def run_in(folder: Path) -> Entry:
-    """The run in a folder. Raises: RunError when there is none."""
-    if not (folder / CONFIG).is_file():
-        raise RunError(f"{folder}: no run there; tencrop runs lists them")
-    return entry_of(folder)
+from pipeline.runs.ledger import run_in
 
 
 def rerun(words: Sequence[str], program: str) -> int:

@@ -9,7 +9,7 @@ run. A split that has grown since is still known by what it was.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from cache import CACHE_SUFFIXES, CacheError, FeatureCache, generations
 from cache.remote import is_url
@@ -64,11 +64,21 @@ def find_described(described: Mapping[str, Any], run_dir: Path, given: str | Non
 def _recorded(run_dir: Path, described: Mapping[str, Any], given: str | None) -> Iterator[Path]:
     """The places that somebody named, each once."""
     seen, relative = set(), described.get("cache_from_run")
-    from_run = os.path.normpath(run_dir / relative) if isinstance(relative, str) else None
+    from_run = os.path.normpath(run_dir / relative) if _is_path(relative) else None
     for name in (given, described.get("cache"), described.get("cache_path"), from_run):
-        if isinstance(name, str) and not is_url(name) and (real := os.path.realpath(name)) not in seen:
+        if _is_path(name) and (real := os.path.realpath(name)) not in seen:
             seen.add(real)
             yield Path(name)
+
+
+def _is_path(name: object) -> TypeGuard[str]:
+    """Whether this may be the path of a file: no URL, and characters that paths can have."""
+    if not isinstance(name, str) or is_url(name) or "\0" in name:
+        return False
+    try:
+        return bool(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
 
 
 def _around(run_dir: Path, direct: list[Path]) -> list[Path]:

@@ -78,6 +78,13 @@ def _is_other(folder: Path) -> bool:
         return False
 
 
+def run_in(folder: Path) -> Entry:
+    """The run in a folder. Raises: RunError when there is none."""
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder}: no run there; tencrop runs lists them")
+    return entry_of(folder)
+
+
 def entry_of(folder: Path) -> Entry:
     """What is known of one run."""
     try:

@@ -44,10 +44,10 @@ def members(config: TrainConfig) -> Members:
     wanted = stack_of(config, apart=True)
     there = {head.folder.name for head in wanted if (head.folder / SUMMARY).exists()}
     if (run_dir / SUMMARY).exists():
-        there.add(_own_name(found))
+        there.add(own_name(found))
     missing = {head.folder.name for head in wanted} - there
     if (run_dir / CHECKPOINT).exists():
-        begun = set(found.get(STACK) or [_own_name(found)])
+        begun = set(found.get(STACK) or [own_name(found)])
         if not missing <= begun or not begun <= {head.folder.name for head in wanted}:
             flags = " ".join(f"{flag(n)} {' '.join(map(str, found[n]))}" for n in GRID if n in found)
             raise RunError(
@@ -70,7 +70,7 @@ def begin(config: TrainConfig, heads: Members, described: Mapping[str, Any]) -> 
             write_config(run_dir, described)
         return
     if (run_dir / SUMMARY).exists():
-        _move(run_dir, run_dir / _own_name(found), found)
+        _move(run_dir, run_dir / own_name(found), found)
     values = {name: list(dict.fromkeys([*found.get(name, []), *described[name]])) for name in GRID}
     names = [head.folder.name for head in heads.to_train]
     write_config(run_dir, {**described, **values, STACK: names})
@@ -90,7 +90,7 @@ def _move(run_dir: Path, folder: Path, found: Mapping[str, Any]) -> None:
             path.rename(folder / path.name)
 
 
-def _own_name(found: Mapping[str, Any]) -> str:
+def own_name(found: Mapping[str, Any]) -> str:
     """The folder's name of the only head that config.json describes."""
     return NAMES.format(*(found[name][0] for name in GRID))
 
