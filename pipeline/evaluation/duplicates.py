@@ -58,9 +58,15 @@ class Duplicates(NamedTuple):
 
 
 def duplicates_of(folder: Path, config: EvaluateConfig) -> Duplicates:
-    """Look through both splits of a run's cache, or of --cache. Raises: CacheError when there is neither
-    split, StaleCacheError when the splits' maps can't be compared, RunError."""
-    given = local_folder(folder, config.cache, config.stage)
+    """Look through both splits of a run's cache, or of --cache. Raises: as `both_splits`; CacheError when a
+    block is damaged."""
+    caches = both_splits(folder, local_folder(folder, config.cache, config.stage))
+    return find_duplicates(caches, config.duplicate_cosine, folder / "duplicates.csv")
+
+
+def both_splits(folder: Path, given: str | None = None) -> dict[str, FeatureCache]:
+    """The splits that there are of a run's cache, or of the given one. Raises: CacheError when there is
+    neither, StaleCacheError when the splits' maps can't be compared, RunError."""
     place = Path(given) if given else find_cache(folder).folder
     paths = {name: split_path(place, name) for name in ("train", TEST)} if place else {}
     caches = {name: FeatureCache(path) for name, path in paths.items() if path.exists()}
@@ -70,20 +76,32 @@ def duplicates_of(folder: Path, config: EvaluateConfig) -> Duplicates:
     if len(caches) == 2:
         made = {**caches["train"].identity, "dtype": caches["train"].dtype}
         refuse_other_maps(caches[TEST], made, caches["train"].path)
-    return find_duplicates(caches, config.duplicate_cosine, folder / "duplicates.csv")
+    return caches
 
 
-def find_duplicates(caches: dict[str, FeatureCache], cosine: float, file: Path) -> Duplicates:
+def find_duplicates(caches: dict[str, FeatureCache], cosine: float | None, file: Path) -> Duplicates:
     """Find the images of each split that are in it before, and of the last split those that are in the first;
-    from a cosine on they are nearly the same. Raises: CacheError when a block is damaged."""
-    pooled = {name: pooled_maps(cache) for name, cache in caches.items()}
-    mean, scale = _moments(next(iter(pooled.values())))
-    vectors = {name: _normalised(maps, mean, scale) for name, maps in pooled.items()}
+    from a cosine on they are nearly the same; None: the same files alone, for which no map is read.
+
+    Raises: CacheError when a block is damaged.
+    """
     keys = {name: content_keys(cache, np.arange(len(cache))) for name, cache in caches.items()}
     names = list(caches)
     wanted = [*((name, name) for name in names), *([(names[1], names[0])] if len(names) > 1 else [])]
+    if cosine is None:
+        return Duplicates(caches, {(a, b): _copies(keys[a], keys[b], a == b) for a, b in wanted}, file)
+    pooled = {name: pooled_maps(cache) for name, cache in caches.items()}
+    mean, scale = _moments(next(iter(pooled.values())))
+    vectors = {name: _normalised(maps, mean, scale) for name, maps in pooled.items()}
     pairs = {(a, b): _pairs(vectors[a], vectors[b], keys[a], keys[b], a == b, cosine) for a, b in wanted}
     return Duplicates(caches, pairs, file)
+
+
+def _copies(keys: NDArray[np.void], known_keys: NDArray[np.void], within: bool) -> Pairs:
+    """Of each image the first with the same contents."""
+    same = _same(keys, known_keys, within)
+    rows = np.flatnonzero(same >= 0)
+    return Pairs(rows, same[rows], np.ones(len(rows), np.float32), np.ones(len(rows), np.bool_))
 
 
 def pooled_maps(cache: FeatureCache) -> Tensor:

@@ -27,9 +27,9 @@ from pipeline.evaluation.trained_on import trained_on
 from pipeline.files import replacing
 from pipeline.metrics.label_quality import LabelQuality, label_quality
 from pipeline.metrics.thresholds import sigmoid
+from pipeline.runs.claim import finished
 from pipeline.runs.find_cache import find_cache
-from pipeline.runs.folder import load_head
-from pipeline.runs.layout import read_config
+from pipeline.runs.layout import CONFIG, read_config
 from pipeline.runs.local_cache import local_folder
 from pipeline.runs.out_of_fold import read_out_of_fold
 from pipeline.runs.table import table
@@ -75,7 +75,7 @@ def suspects(folder: Path, config: EvaluateConfig) -> Suspects:
         name = "test" if subject.is_own else subject.out.name.removeprefix("eval-")
         file = folder / f"label_issues_{name}.csv"
         return _judged("test", found.paths, tuple(found.classes.tolist()), found.labels, found.logits, file)
-    classes = load_head(folder).classes
+    classes = _classes(folder)
     found = read_out_of_fold(folder, len(classes))
     search = find_cache(folder, local_folder(folder, config.cache, config.stage))
     if (training := search.training) is None:
@@ -93,6 +93,16 @@ def suspects(folder: Path, config: EvaluateConfig) -> Suspects:
         )
     paths, file = training.paths.take(found.rows), folder / "label_issues.csv"
     return _judged("train", paths, classes, labels[places], found.logits, file)
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    """What a finished run's classes are called; its head isn't loaded. Raises: RunError."""
+    names = read_config(folder, "train").get("class_names")
+    if not finished(folder):
+        raise RunError(f"{folder}: the run isn't finished; continue it with train_head.py --resume")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RunError(f"{folder / CONFIG}: expected the names of classes; train again with another --out")
+    return tuple(names)
 
 
 def _judged(

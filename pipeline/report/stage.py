@@ -16,10 +16,12 @@ from pipeline.report.attention import attention
 from pipeline.report.calibration import calibration
 from pipeline.report.classes import confused, per_class
 from pipeline.report.collect import collect, labels_of
+from pipeline.report.copies import copies
 from pipeline.report.curves import curves
 from pipeline.report.differences import differences, score, test_interval
 from pipeline.report.gallery import gallery, open_pictures
 from pipeline.report.kept import has_kept, read_kept
+from pipeline.report.label_suspects import label_suspects
 from pipeline.report.markup import Markup, element, name, shortened
 from pipeline.report.page import page
 from pipeline.report.provenance import provenance
@@ -50,10 +52,11 @@ def _sections(
 ) -> Iterator[tuple[str, str, Markup | None]]:
     """(id, word for the menu, content) of each section, in their order; None where there is nothing to show.
 
-    From the differences on they are about one run: the best by validation that was evaluated.
+    From the differences on they are about one run: the best by validation that was evaluated. Labels are
+    judged by one with --folds, and duplicates are those of the run's cache.
     """
     first = _members(groups[0]) if groups else found
-    (shown, kept, problems), made_with = _evaluated(first), None
+    shown, kept, problems = _evaluated(first)
     is_best = kept is not None and groups and shown.folder == groups[0].best.folder
     test = (test_interval(kept), len(kept.labels)) if kept is not None and is_best else None
     yield "answer", "Answer", answer(groups, found, labels, test)
@@ -63,14 +66,16 @@ def _sections(
         return
     yield "differences", "Differences", differences(groups[0], shown, kept, labels)
     yield "test", "Test images", _looked_at(shown, kept, problems, groups[0], labels)
+    pictures, problem = open_pictures(shown.folder) if count else (None, "")
+    made_with = pictures and pictures.test.notes.get("made_with")
     if kept is not None:
         yield "classes", "Classes", per_class(kept)
         yield "confusion", "Confusion", confused(kept)
         yield "calibration", "Calibration", calibration(kept)
-        pictures, problem = open_pictures(shown.folder) if count else (None, "")
-        made_with = pictures and pictures.test.notes.get("made_with")
         yield "images", "Images", gallery(shown.folder, kept, count, pictures, problem)
         yield "attention", "Attention", attention(shown.folder, kept, pictures)
+    yield "suspects", "Label suspects", label_suspects(groups, labels, count, pictures)
+    yield "duplicates", "Duplicates", copies(shown.folder, count // 2, pictures)
     yield "provenance", "Provenance", provenance(groups[0].best, made_with)
 
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(None in PROGRAMS.values(), reason="needs chromiu
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"), seeds=4, classes=5, train=100, test=200)
+    return make(tmp_path_factory.mktemp("made"), seeds=4, classes=5, train=100, test=200, folds=4)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,15 @@ def page(browser: Any, made: Path) -> Any:
     browser.get((made / "report.html").as_uri())
     browser.execute_script("localStorage.clear(); document.documentElement.dataset.theme = ''")
     return browser
+
+
+@pytest.fixture
+def all_of_it(page: Any, made: Path) -> Any:
+    """The page of the runs and of one with --folds, which has every section but attention."""
+    if not (made / "folds.html").exists():
+        page_of(made / "runs", run=(str(made),), out=str(made / "folds.html"))
+    page.get((made / "folds.html").as_uri())
+    return page
 
 
 def colours(browser: Any, scheme: str, **media: str) -> None:
@@ -201,9 +210,21 @@ def test_names_out_of_a_run_folder_are_not_executed(page: Any, tmp_path: Path) -
     assert [line for line in page.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
+def test_a_pair_of_copies_opens_side_by_side(all_of_it: Any) -> None:
+    opener = find(all_of_it, "#duplicates ~ .gallery .card button.open")
+    all_of_it.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", opener)
+    opener.click()
+    left, right = find(all_of_it, "#viewer").find_elements(By.CSS_SELECTOR, "img.picture")
+    assert left.rect["width"] == pytest.approx(right.rect["width"], abs=1)
+    assert "leak.png" in find(all_of_it, "#viewer .path").text
+    assert find(all_of_it, "#suspects ~ .gallery .card img.picture").is_displayed()
+    all_of_it.switch_to.active_element.send_keys(Keys.ESCAPE)
+
+
 @pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: AXE_CORE=PATH/axe.min.js")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(page: Any, scheme: str) -> None:
+def test_axe_finds_nothing_serious(all_of_it: Any, scheme: str) -> None:
+    page = all_of_it
     colours(page, scheme)
     page.execute_script(AXE.read_text(encoding="utf-8"))
     found = page.execute_async_script("axe.run(document).then(arguments[arguments.length - 1])")

@@ -2,6 +2,7 @@
 predictions of all of them on the test images.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 SIDE = 24
 
 
-def make(folder: Path, *, seeds: int, classes: int, train: int, test: int) -> Path:
-    """FOLDER/runs with a head for each of five rates and so many seeds; FOLDER/photos and FOLDER/cache."""
+def make(folder: Path, *, seeds: int, classes: int, train: int, test: int, folds: int | None = None) -> Path:
+    """FOLDER/runs with a head for each of five rates and so many seeds; FOLDER/photos and FOLDER/cache. With
+    `folds` also FOLDER/folds, a run with so many, and photos that are there twice."""
     names = [f"class {k:02}" for k in range(classes)]
     rng = np.random.default_rng(0)
     for split, count in (("train", train), ("test", test)):
@@ -33,24 +35,42 @@ def make(folder: Path, *, seeds: int, classes: int, train: int, test: int) -> Pa
             photo.parent.mkdir(parents=True, exist_ok=True)
             pixels = rng.integers(0, 256, (SIDE // 8, SIDE // 8, 3), np.uint8)
             Image.fromarray(pixels).resize((SIDE, SIDE)).save(photo, compress_level=1)
+    if folds:
+        plant_copies(folder / "photos", names)
     dataset = f"folder:{folder / 'photos'}"
     for split in open_dataset(dataset).values():
         _write_cache(folder / "cache", dataset, split)
     small: dict[str, Any] = {"head": ("linear",), "epochs": 5, "batch": 100, "device": "cpu"}
-    sweep(
-        SweepConfig(
-            cache=str(folder / "cache"), out=str(folder / "runs"), lr=RATES, seed=tuple(range(seeds)), **small
-        )
-    )
+    where = {"cache": str(folder / "cache"), "out": str(folder / "runs")}
+    sweep(SweepConfig(**where, lr=RATES, seed=tuple(range(seeds)), **small))
+    if folds:
+        judge: dict[str, Any] = {**where, **small, "folds": folds, "out": str(folder / "folds")}
+        sweep(SweepConfig(**{**judge, "epochs": 30}))
     for number, entry in enumerate(entries(folder / "runs")):
         _evaluate(entry.folder, FeatureCache(folder / "cache/test.h5"), number)
     return folder
+
+
+def plant_copies(photos: Path, names: list[str]) -> None:
+    """Six images of the first class once more, in the second class; one of them in the test split as well,
+    and with another compression under another name."""
+    for path in sorted((photos / "train" / names[0]).iterdir())[:6]:
+        shutil.copy(path, photos / "train" / names[1] / f"again-{path.name}")
+    first = photos / "train" / names[0] / "00000.png"
+    shutil.copy(first, photos / "test" / names[0] / "leak.png")
+    Image.open(first).save(first.with_name("near.png"), compress_level=9)
 
 
 def _write_cache(cache: Path, dataset: str, split: Any) -> None:
     patterns = np.random.default_rng(1).normal(size=(len(split.classes), 8, 2, 2))
     rng = np.random.default_rng(len(split))
     maps = patterns[split.labels] + 1.2 * rng.normal(size=(len(split), 8, 2, 2))
+    base = Path(dataset.partition(":")[2])
+    digests = [xxh3_128_digest((base / path).read_bytes()) for path in split.paths]
+    maps = maps[[digests.index(digest) for digest in digests]]  # equal files have equal maps
+    for row, path in enumerate(split.paths):
+        if path.endswith("near.png"):
+            maps[row] = maps[split.paths.index(path.replace("near", "00000"))] + 0.01
     header = CacheHeader(
         (len(split), 1, 8, 2, 2),
         "float16",
@@ -60,12 +80,10 @@ def _write_cache(cache: Path, dataset: str, split: Any) -> None:
         {"split": split.split, "trunk": {"name": "toy"}, "transform": {"image_px": SIDE}, "views": "plain"},
         notes={"dataset": dataset, "test_fraction": 0.2},
     )
-    base = Path(dataset.partition(":")[2])
     with CacheWriter(cache / f"{split.split}.h5", header) as writer:
         for rows in writer.missing:
-            files = [xxh3_128_digest((base / split.paths[row]).read_bytes()) for row in rows]
-            digests = np.frombuffer(b"".join(files), np.uint8).reshape(-1, 16)
-            writer.write(rows, maps[rows.start : rows.stop, None].astype(np.float32), digests)
+            files = np.frombuffer(b"".join(digests[rows.start : rows.stop]), np.uint8).reshape(-1, 16)
+            writer.write(rows, maps[rows.start : rows.stop, None].astype(np.float32), files)
         writer.publish()
 
 
