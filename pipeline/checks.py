@@ -185,6 +185,7 @@ class Checked:
     """
 
     prints_results = False  # whether the stage is run for what it prints
+    foremost = tuple[str, ...]()  # fields that --help shows before the others
     positional = "", ""  # the field that takes words without a flag, and what the usage calls one of them
 
     def __init_subclass__(cls) -> None:

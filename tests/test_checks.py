@@ -23,6 +23,7 @@ from pipeline.config.extract import name_of_dataset
 from pipeline.errors import ConfigError
 
 STAGES = [getattr(stages, name) for name in stages.__all__] + [CropsConfig, AttentionConfig]
+STAGES.sort(key=lambda stage: stage is stages.RunConfig)  # the last, since it inherits nearly all it has
 
 
 def element(hint: Any) -> Any:
@@ -36,11 +37,21 @@ def elements(stage: type[Checked]) -> dict[str, Any]:
     return {n: element(h) for n, h in typing.get_type_hints(stage, include_extras=True).items()}
 
 
+def fields_once() -> list[tuple[type[Checked], str]]:
+    """The fields of all stages; those that several inherit from the same class in the first of them."""
+    found: dict[tuple[type, str], type[Checked]] = {}
+    for stage in STAGES:
+        for field in dataclasses.fields(stage):
+            owner = next(c for c in stage.__mro__ if field.name in vars(c).get("__annotations__", ()))
+            found.setdefault((owner, field.name), stage)
+    return [(stage, name) for (_, name), stage in found.items()]
+
+
 def ranges() -> list[tuple[type[Checked], str, Range]]:
     found = []
-    for stage in STAGES:
-        for name, hint in elements(stage).items():
-            found += [(stage, name, m) for m in getattr(hint, "__metadata__", ()) if isinstance(m, Range)]
+    for stage, name in fields_once():
+        hint = elements(stage)[name]
+        found += [(stage, name, m) for m in getattr(hint, "__metadata__", ()) if isinstance(m, Range)]
     return found
 
 
@@ -48,8 +59,8 @@ def default(stage: type[Checked], name: str) -> Any:
     return next(f.default for f in dataclasses.fields(stage) if f.name == name)
 
 
-def is_path(stage: type[Checked], field: dataclasses.Field) -> bool:
-    rule = kinds(stage)[field.name].rule
+def is_path(stage: type[Checked], name: str) -> bool:
+    rule = kinds(stage)[name].rule
     return isinstance(rule, AnyPath) or (isinstance(rule, OneOf) and rule.paths)
 
 
@@ -59,7 +70,8 @@ def takes_several(stage: type[Checked], name: str) -> bool:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_numeric_field_has_a_range(stage: type[Checked]) -> None:
-    numeric = {n for n, h in elements(stage).items() if getattr(h, "__origin__", h) in (int, float)}
+    hints = {name: elements(stage)[name] for s, name in fields_once() if s is stage}
+    numeric = {n for n, h in hints.items() if getattr(h, "__origin__", h) in (int, float)}
     assert numeric == {name for s, name, _ in ranges() if s is stage}
 
 
@@ -76,7 +88,7 @@ def test_a_number_out_of_range_is_refused_by_field(stage: type[Checked], name: s
 
 @pytest.mark.fault("field of a configuration of another type")
 @pytest.mark.parametrize("wrong", ["many", None, object(), {"a": 1}, ["b"], (b"c",), ((1,),), True, 1.5, 1])
-@pytest.mark.parametrize(("stage", "name"), [(s, f.name) for s in STAGES for f in dataclasses.fields(s)])
+@pytest.mark.parametrize(("stage", "name"), fields_once())
 def test_a_value_of_another_type_is_refused_by_field(stage: type[Checked], name: str, wrong: object) -> None:
     """Only a value of the type that the field declares is taken, and a whole number where a number is."""
     declared = getattr(elements(stage)[name], "__origin__", elements(stage)[name])
@@ -320,7 +332,7 @@ def test_a_heads_own_settings_are_written_down_unless_others_are_asked_for() -> 
 
 @pytest.mark.parametrize(
     ("config", "field"),
-    [(stage, field.name) for stage in STAGES for field in dataclasses.fields(stage) if is_path(stage, field)],
+    [(stage, name) for stage, name in fields_once() if is_path(stage, name)],
 )
 def test_a_tilde_is_the_home_folder_in_every_path(
     config: type[Checked], field: str, monkeypatch: pytest.MonkeyPatch
@@ -341,7 +353,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(
 
 def test_every_text_that_is_a_path_is_known_as_one() -> None:
     """Were one of them typed as plain text, the test above would leave it out."""
-    found = {field.name for stage in STAGES for field in dataclasses.fields(stage) if is_path(stage, field)}
+    found = {name for stage, name in fields_once() if is_path(stage, name)}
     assert found == {
         "dataset",
         "labels",

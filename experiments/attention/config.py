@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, slug
-from pipeline.config.train import Crops
+from pipeline.heads.settings import Crops
 
 PARTS = ("heads", "steps", "start", "constraints", "loss")
 

@@ -32,8 +32,10 @@ def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
     )
     known = ["--config"]
     help_texts = texts(config_class)
-    fields = dataclasses.fields(config_class)
-    for field in sorted(fields, key=lambda field: field.name not in vars(config_class)):  # its own first
+    place = {name: at for at, name in enumerate(config_class.foremost)}
+    for field in sorted(
+        dataclasses.fields(config_class), key=lambda field: place.get(field.name, len(place))
+    ):
         kind = kinds(config_class)[field.name]
         text = _help(help_texts.get(field.name, ""), kind, field.default)
         action = parser.add_argument(flag(field.name), default=argparse.SUPPRESS, help=text, **_options(kind))

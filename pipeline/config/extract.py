@@ -17,12 +17,8 @@ StorageDtype = Literal["float16", "float32", "bfloat16", "int8"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExtractConfig(Checked):
-    """Stage one: run a frozen trunk once over every image and store its feature maps in HDF5.
-
-    Writes CACHE/train.h5 and CACHE/test.h5, or several files of each and a manifest, CACHE/train.json.
-    Interrupted? Run the same command again: it continues where it stopped.
-    """
+class MapSettings(Checked):
+    """Settings that decide which images' maps are in a cache, and which maps."""
 
     dataset: Dataset = "digits"
     """Images with their labels: NAME or NAME:PATH."""
@@ -79,29 +75,8 @@ class ExtractConfig(Checked):
     rehash: bool = False
     """Read every image again before a cache is called up to date, also those whose size, inode and time of
     change are as they were when they were last compared with it."""
-    seed: Seed = 0
-    """Random seed for the augmented views."""
-    batch: Annotated[int, Range(1, 65_536)] | None = None
-    """Images per forward pass (default: 32 on a CPU, 512 on a GPU)."""
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Type of the numbers in the forward pass; auto is float32 on a CPU, and on a GPU float16 if the maps of
-    a few images then agree with those in float32."""
-    device: Device = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
     decoders: Workers = None
     """Threads or processes that decode images (default: one per core)."""
-    workers: Workers = None
-    """Processes that extract, each a share of every split (default: one, or one per GPU for every 4,096
-    images)."""
-    engine: Annotated[str, OneOf(ENGINES)] = "local"
-    """Where these processes come from."""
-    shards: Annotated[int, Range(1, 65_536)] | None = None
-    """Files of each split, with a manifest over them, CACHE/train.json; a split of fewer blocks of 1,024
-    images has fewer (default: one per worker)."""
-    shard: str | None = None
-    """Extract a share only, as one of several workers that something else starts, of whom the last writes the
-    manifest: R/N for worker R, from 0, of N, or env to take both from the environment, as set by torchrun,
-    SLURM or a Kubernetes job (default: everything)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,19 +86,6 @@ class ExtractConfig(Checked):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (0, 3):
                 raise self.refused(name, f"expected three numbers, found {' '.join(map(str, values))}")
-        self._check_shard()
-
-    def _check_shard(self) -> None:
-        if self.shard is None:
-            return
-        if self.workers or self.engine != "local":
-            raise self.refused(
-                "shard", "one of several workers starts no others; leave --workers and --engine out"
-            )
-        share = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
-        if self.shard != "env" and not (share and int(share[1]) < int(share[2])):
-            expected = "R/N with R from 0 to N - 1, or env"
-            raise self.refused("shard", f"expected {expected}, found {short(self.shard)}")
 
     @property
     def transform(self) -> dict[str, Any]:
@@ -160,6 +122,50 @@ class ExtractConfig(Checked):
         name = slug(name_of_dataset(self.dataset), *trunk, random, self.views, size, self.resize, share)
         name = slug(name, self.interpolation, *shades)
         return Path(self.cache or Path("artifacts/cache") / name)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractConfig(MapSettings):
+    """Stage one: run a frozen trunk once over every image and store its feature maps in HDF5.
+
+    Writes CACHE/train.h5 and CACHE/test.h5, or several files of each and a manifest, CACHE/train.json.
+    Interrupted? Run the same command again: it continues where it stopped.
+    """
+
+    seed: Seed = 0
+    """Random seed for the augmented views."""
+    batch: Annotated[int, Range(1, 65_536)] | None = None
+    """Images per forward pass (default: 32 on a CPU, 512 on a GPU)."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Type of the numbers in the forward pass; auto is float32 on a CPU, and on a GPU float16 if the maps of
+    a few images then agree with those in float32."""
+    device: Device = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    workers: Workers = None
+    """Processes that extract, each a share of every split (default: one, or one per GPU for every 4,096
+    images)."""
+    engine: Annotated[str, OneOf(ENGINES)] = "local"
+    """Where these processes come from."""
+    shards: Annotated[int, Range(1, 65_536)] | None = None
+    """Files of each split, with a manifest over them, CACHE/train.json; a split of fewer blocks of 1,024
+    images has fewer (default: one per worker)."""
+    shard: str | None = None
+    """Extract a share only, as one of several workers that something else starts, of whom the last writes the
+    manifest: R/N for worker R, from 0, of N, or env to take both from the environment, as set by torchrun,
+    SLURM or a Kubernetes job (default: everything)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shard is None:
+            return
+        if self.workers or self.engine != "local":
+            raise self.refused(
+                "shard", "one of several workers starts no others; leave --workers and --engine out"
+            )
+        share = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
+        if self.shard != "env" and not (share and int(share[1]) < int(share[2])):
+            expected = "R/N with R from 0 to N - 1, or env"
+            raise self.refused("shard", f"expected {expected}, found {short(self.shard)}")
 
 
 def name_of_dataset(spec: str) -> str:
