@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.chain import run
     from pipeline.comparison.stage import compare_trunks
     from pipeline.config import (
         CompareTrunksConfig,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         PredictConfig,
         PretrainConfig,
         ReportConfig,
+        RunConfig,
         SweepConfig,
         TrainConfig,
     )
@@ -46,10 +48,11 @@ __all__ = [
     "PredictConfig",
     "PretrainConfig",
     "ReportConfig",
+    "RunConfig",
     "SweepConfig",
     "TrainConfig",
 ]
-__all__ += ["evaluate", "export_model", "extract", "load_run", "predict", "pretrain", "train_heads"]
+__all__ += ["evaluate", "export_model", "extract", "load_run", "predict", "pretrain", "run", "train_heads"]
 __all__ += ["compare_trunks", "write_report"]
 __all__ += ["HeadClassifier", "TenCropClassifier"]
 
@@ -66,6 +69,7 @@ _TARGETS = {
     "load_run": "pipeline.prediction.predictor:load_run",
     "predict": "pipeline.prediction.stage:predict",
     "pretrain": "pipeline.pretraining.stage:pretrain",
+    "run": "pipeline.chain:run",
     "write_report": "pipeline.report.stage:write_report",
     "train_heads": "pipeline.training.sweep:sweep",
 }

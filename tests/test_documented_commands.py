@@ -20,11 +20,13 @@ from pipeline.config import (
     ExtractConfig,
     PredictConfig,
     PretrainConfig,
+    RunConfig,
     SweepConfig,
 )
 
 ROOT = Path(__file__).parents[1]
 CONFIGS: dict[str, type[Checked]] = {
+    "run.py": RunConfig,
     "extract_features.py": ExtractConfig,
     "train_head.py": SweepConfig,
     "evaluate.py": EvaluateConfig,

@@ -83,6 +83,7 @@ ROOMS = {
     "report": BASE | {"__init__", "config", "datasets", "images", "maps", "runs", "metrics", "evaluation"},
     "estimators": BASE | {"config", "maps", "heads", "runs", "training"},
     "export": BASE | {"config", "images", "trunks", "maps", "heads", "runs", "__init__"},
+    "chain": {"config", "extraction", "training", "evaluation"},
     "cli": {"__init__", "config", "errors", "checks", "files", "progress", "cache"},
     "__init__": set(),
 }

@@ -33,6 +33,7 @@ from pipeline.config import (
     PredictConfig,
     PretrainConfig,
     ReportConfig,
+    RunConfig,
     SweepConfig,
 )
 from pipeline.errors import ConfigError, UserError, out_of_memory
@@ -43,6 +44,10 @@ SMALLER = "give a smaller --batch, then run the same command again"
 
 
 COMMANDS: dict[str, tuple[Any, ...]] = {
+    "run": (
+        *(RunConfig, "pipeline:run", AGAIN),
+        "give a smaller --trunk-batch, --batch or --hidden-shapes, then run the same command again",
+    ),
     "extract": (ExtractConfig, "pipeline:extract"),
     "train": (
         *(SweepConfig, "pipeline:train_heads"),

@@ -10,6 +10,7 @@ from pipeline.config.extract import ExtractConfig
 from pipeline.config.predict import PredictConfig
 from pipeline.config.pretrain import PretrainConfig
 from pipeline.config.report import ReportConfig
+from pipeline.config.run import RunConfig
 from pipeline.config.train import SweepConfig, TrainConfig
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PredictConfig",
     "PretrainConfig",
     "ReportConfig",
+    "RunConfig",
     "SweepConfig",
     "TrainConfig",
 ]
