@@ -1,8 +1,8 @@
-"""From photos to a probe's test score: three commands against thirty lines of code, start-up included.
+"""From photos to a probe's test score: one command against thirty lines of code, start-up included.
 
     python -m benchmarks.photos_to_score [--quick]
 
-    ours     extract_features.py, train_head.py --head logistic and evaluate.py, a process each
+    ours     run.py --head logistic
     theirs   benchmarks/plain_probe.py: ImageFolder, a DataLoader with two workers, np.save of the pooled maps
              of the same trunk, scikit-learn's LogisticRegression
 
@@ -39,7 +39,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             make_photos(folder / "photos", images)
-            seconds, score = by_commands(folder)
+            seconds, score = by_command(folder)
             ours.append(seconds)
             seconds, plain = by_hand(folder)
             theirs.append(seconds)
@@ -48,13 +48,11 @@ def run(quick: bool) -> list[dict[str, Any]]:
     return [row(what, min(ours), min(theirs), 1.5, "s")]
 
 
-def by_commands(folder: Path) -> tuple[float, float]:
+def by_command(folder: Path) -> tuple[float, float]:
     """Seconds, and top-1 in per cent."""
-    cache, probe = str(folder / "cache"), str(folder / "run")
+    places = ("--cache", str(folder / "cache"), "--out", str(folder / "run"))
     started = time.perf_counter()
-    _call("extract_features.py", "--dataset", f"folder:{folder / 'photos'}", *FLAGS, "--cache", cache)
-    _call("train_head.py", "--cache", cache, "--head", "logistic", "--device", "cpu", "--out", probe)
-    _call("evaluate.py", "--run", probe, "--device", "cpu")
+    _call("run.py", "--dataset", f"folder:{folder / 'photos'}", *FLAGS, "--head", "logistic", *places)
     seconds = time.perf_counter() - started
     return seconds, json.loads((folder / "run/eval/metrics.json").read_text())["top1"]
 

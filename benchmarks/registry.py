@@ -24,6 +24,11 @@ BENCHMARKS: dict[str, dict[str, str]] = {
     "decoding": {"torchvision": "decoding.by_torchvision", "": "decoding.by_pillow"},
     "extraction": {"": "extraction.bare_forward"},
     "growth": {"": "growth.extract"},
+    "first_answer": {
+        "no choice": "plain_answer.single_probe",
+        "penalties": "plain_answer.chosen_probe",
+        "": "plain_answer.fullnet",
+    },
     "photos_to_score": {"": "plain_probe"},
     "prediction": {"": "extraction.extraction"},
     "remote": {"loop": "remote.one_by_one", "": "remote.read"},
