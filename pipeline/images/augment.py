@@ -3,13 +3,10 @@
 Draws are plain integers, so they can be made for all rows at once, repeated, and tested apart from pixels.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from pipeline.config.pretrain import ImagePolicy
 
@@ -32,31 +29,42 @@ def draw(count: int, policy: ImagePolicy, rng: np.random.Generator) -> Draws:
     return draws
 
 
-def apply(images: Tensor, draws: Draws) -> Tensor:
-    """Crop and flip images (B, 3, S, S) as drawn (B, 3), on the images' device. Same dtype, channels last."""
-    count, _, height, width = images.shape
-    pad = height // 8
-    down, right, flip = torch.from_numpy(draws).to(images.device).unbind(1)
-    top, left = down * pad // STEPS, right * pad // STEPS
-    rows = top[:, None] + torch.arange(height, device=images.device)  # (B, S)
-    columns = left[:, None] + torch.arange(width, device=images.device)
-    columns = torch.where(flip[:, None] == 1, columns.flip(1), columns)
-    padded = F.pad(images, (pad,) * 4, mode="reflect").permute(0, 2, 3, 1)
-    batch = torch.arange(count, device=images.device)[:, None, None]
-    return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+def draw_centres(count: int, height: int, width: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Where the squares that `cut_out` blanks have their centres, down and right: (count, 2), any pixel."""
+    return rng.integers(0, (height, width), size=(count, 2))
 
 
-def cut_out(images: Tensor, side_px: int, fill: Sequence[float], rng: np.random.Generator) -> Tensor:
-    """Images (B, 3, S, S) with a square of `side_px` in each, at a random place, set to `fill` (3 values).
+def apply(images: Tensor, draws: Draws | Tensor, rows: Tensor | None = None) -> Tensor:
+    """Crop and flip images (N, 3, S, S) as drawn (B, 3), on their device. Same dtype, channels last.
 
-    The square's centre is anywhere in the image, so a part of it may lie outside. Source: DeVries and Taylor,
-    "Improved Regularization of Convolutional Neural Networks with Cutout" (arXiv 1708.04552).
+    rows: (B,) which of the images; None means all, in their order.
     """
     count, _, height, width = images.shape
-    corners = torch.from_numpy(rng.integers(0, (height, width), size=(count, 2)) - side_px // 2)
-    top, left = corners.to(images.device).unbind(1)
+    pad, device = height // 8, images.device
+    moves = draws if isinstance(draws, Tensor) else torch.from_numpy(draws).to(device)
+    down, right, flip = moves.unbind(1)
+    top, left = (shift * pad // STEPS - pad for shift in (down, right))
+    y = _reflected(top[:, None] + torch.arange(height, device=device), height)  # (B, S)
+    x = _reflected(left[:, None] + torch.arange(width, device=device), width)
+    x = torch.where(flip[:, None] == 1, x.flip(1), x)
+    which = torch.arange(count, device=device) if rows is None else rows
+    return images.permute(0, 2, 3, 1)[which[:, None, None], y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _reflected(places: Tensor, side: int) -> Tensor:
+    """The pixels that stand for those at `places`, which may lie less than a side before or behind."""
+    return (side - 1) - ((side - 1) - places.abs()).abs()
+
+
+def cut_out(images: Tensor, centres: Tensor, side_px: int, fill: Tensor) -> Tensor:
+    """Images (B, 3, S, S) with a square of `side_px` in each, around centres (B, 2), of colour `fill` (3,).
+
+    A part of the square may lie outside. Source: DeVries and Taylor, "Improved Regularization of
+    Convolutional Neural Networks with Cutout" (arXiv 1708.04552).
+    """
+    _, _, height, width = images.shape
+    top, left = (centres - side_px // 2).unbind(1)
     down = torch.arange(height, device=images.device) - top[:, None]  # (B, S) pixels below the square's top
     right = torch.arange(width, device=images.device) - left[:, None]
     inside_BHW = ((down >= 0) & (down < side_px))[:, :, None] & ((right >= 0) & (right < side_px))[:, None, :]
-    colour = torch.tensor(fill, device=images.device).to(images.dtype).view(1, 3, 1, 1)
-    return torch.where(inside_BHW[:, None], colour, images)
+    return torch.where(inside_BHW[:, None], fill.view(1, 3, 1, 1), images)

@@ -1,10 +1,10 @@
 """The training loop of a whole network, one epoch at a time, and its checkpoint."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,7 +13,7 @@ from pipeline.config import PretrainConfig
 from pipeline.datasets.holdout import Rows
 from pipeline.device import has_fast_bfloat16
 from pipeline.errors import RunError, WeightsError
-from pipeline.images import augment
+from pipeline.pretraining.batches import Batches
 from pipeline.pretraining.network import Network
 from pipeline.progress import say
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, write_tensors
@@ -31,7 +31,6 @@ class PretrainingLoop:
     ) -> None:
         """Train on `rows` of images (N, 3, S, S) and labels (N,)."""
         self.network, self.config, self.device = network, config, network.device
-        self.images, self.labels, self.rows = images, labels, rows
         learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
         groups = [
             {"params": [p for p in learned.values() if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -41,36 +40,33 @@ class PretrainingLoop:
         self.momentum = {name: torch.zeros_like(p) for name, p in learned.items()}
         for name, parameter in learned.items():
             self.optimizer.state[parameter]["momentum_buffer"] = self.momentum[name]
-        starts = range(0, len(rows), config.batch)
-        self.starts = [start for start in starts if len(rows) - start > 1]  # one image has no variance
-        self.grey = [255 * mean for mean in network.transform.mean]
+        self.batches = Batches(images, labels, rows, config, network.transform, self.device)
         fast = config.precision == "auto" and has_fast_bfloat16(self.device)
         self.bfloat16 = fast or config.precision == "bfloat16"
 
     def epoch(self, epoch: int, on_step: Callable[[int], object] = lambda images: None) -> dict[str, float]:
         """Pass once over the images; gives the mean loss and the seconds taken."""
-        started, total = time.perf_counter(), torch.zeros((), device=self.device)
+        started = time.perf_counter()
+        total = self._pass_over(epoch, on_step).item()
+        return {"loss": total / len(self.batches.rows), "seconds": round(time.perf_counter() - started, 2)}
+
+    def _pass_over(self, epoch: int, on_step: Callable[[int], object]) -> Tensor:
+        """Learn from each batch; gives the sum of the images' losses, for which nothing has waited yet."""
+        total = torch.zeros((), device=self.device)
         self.network.train()
-        rng = np.random.default_rng((self.config.seed, epoch))
-        order, steps = rng.permutation(self.rows), len(self.starts)
-        for step, start in enumerate(self.starts, epoch * steps):
-            batch = order[start : start + self.config.batch]
-            draws = augment.draw(len(batch), self.config.train_images, rng)
-            inputs = augment.apply(self.images[batch].to(self.device), draws)
-            if self.config.cutout_px:
-                inputs = augment.cut_out(inputs, self.config.cutout_px, self.grey, rng)
+        steps = len(self.batches)
+        for step, (inputs, labels) in enumerate(self.batches.epoch(epoch), epoch * steps):
             rate = schedule(step, self.config.epochs * steps, WARM_UP)
-            loss = self._step(inputs, self.labels[batch].to(self.device), rate)
-            total += loss * len(batch)
-            on_step(len(batch))
-        seconds = time.perf_counter() - started
-        return {"loss": total.item() / len(self.rows), "seconds": round(seconds, 1)}
+            total += self._step(inputs, labels, rate) * len(labels)
+            on_step(len(labels))
+        return total
 
     def _step(self, inputs: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Learn from one batch at this share of the learning rate; gives its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        half = torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
+        with half:
             logits = self.network(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         loss.backward()

@@ -28,9 +28,10 @@ from pipeline.images.blocks import decode_blocks, digests
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.progress import Progress
-from pipeline.trunks.base import Trunk, normalise
+from pipeline.trunks.base import Trunk, scale_and_shift
 
 WINDOW_CELLS = 3
+CPU = torch.device("cpu")
 
 
 class Network(nn.Module):
@@ -42,6 +43,11 @@ class Network(nn.Module):
     def __init__(self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False) -> None:
         super().__init__()
         self.trunk, self.transform, self.mirror_maps = trunk.module, trunk.transform, mirror_maps
+        # on the device from the beginning: a number that is sent in a step makes it wait
+        for name, value in zip(("scale", "shift"), scale_and_shift(trunk.transform, CPU), strict=True):
+            self.register_buffer(name, value, persistent=False)
+        self.scale: Tensor
+        self.shift: Tensor
         image_px = trunk.transform.image_px
         with torch.no_grad():  # in evaluation mode, so that batch norm does not learn of zeros
             _, channels, height, width = self.trunk.eval()(torch.zeros(1, 3, image_px, image_px)).shape
@@ -61,7 +67,7 @@ class Network(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.trunk(normalise(images, self.transform))
+        maps = self.trunk(torch.addcmul(self.shift, images.float(), self.scale))
         if not self.mirror_maps:
             return self.classifier(maps)
         # one pass over both, so that batch norm has one mean for a map and its mirror
@@ -81,8 +87,8 @@ class Network(nn.Module):
         found = []
         for start in range(0, len(images), batch):
             rows = slice(start, start + batch)
-            found.append(self(prepare(images[rows].to(self.device), rows)).float().argmax(1).cpu())
-        return torch.cat(found).numpy()
+            found.append(self(prepare(images[rows].to(self.device), rows)).float().argmax(1))
+        return torch.cat(found).cpu().numpy()
 
 
 def open_splits(config: PretrainConfig) -> dict[str, ImageSplit]:

@@ -31,12 +31,16 @@ def test_crops_equal_those_made_one_by_one(size: int) -> None:
     assert draws[:, :2].max() == 8
     expected = crops_by_hand(images.numpy(), draws)
     assert np.array_equal(augment.apply(images, draws).numpy(), expected)
+    some = torch.tensor([7, 3, 3, 49])
+    expected = crops_by_hand(images[some].numpy(), draws[:4])
+    assert np.array_equal(augment.apply(images, draws[:4], some).numpy(), expected)
 
 
 def test_cut_out_blanks_one_square_of_each_image_as_a_loop_over_pixels_does() -> None:
     images = random_images(200)
-    cut = augment.cut_out(images, 8, (10.0, 20.0, 30.0), np.random.default_rng(1))
-    centres = np.random.default_rng(1).integers(0, (32, 32), size=(200, 2))
+    centres = augment.draw_centres(200, 32, 32, np.random.default_rng(1))
+    fill = torch.tensor([10, 20, 30], dtype=torch.uint8)
+    cut = augment.cut_out(images, torch.from_numpy(centres), 8, fill)
     expected = images.numpy().copy()
     for image, (y, x) in zip(expected, centres, strict=True):
         image[:, max(y - 4, 0) : y + 4, max(x - 4, 0) : x + 4] = np.array([10, 20, 30])[:, None, None]

@@ -18,12 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cache import FeatureCache
-from pipeline.config import TrainConfig
+from pipeline.config import PretrainConfig, TrainConfig
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.maps.batches import MapsInMemory, place_maps
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Normaliser, Source
+from pipeline.pretraining.loop import PretrainingLoop
+from pipeline.pretraining.network import Network as PretrainedNetwork
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.step import make_step
 from pipeline.trunks.alexnet_cifar import untrained
@@ -140,3 +142,15 @@ def test_a_prepared_trunk_stays_on_its_device(precision: str) -> None:
     with OneDevice():
         maps = trunk(images)
     assert (maps.shape, maps.dtype) == ((2, 256, 5, 5), getattr(torch, precision))
+
+
+def test_pretraining_uploads_what_an_epoch_draws_and_nothing_else() -> None:
+    config = PretrainConfig(batch=4, precision="float32", mirror_maps=True)
+    network = PretrainedNetwork(untrained((4, 6, 8), 2), 3, 5, config.mirror_maps).to(META)
+    images, labels = torch.zeros(11, 3, 32, 32, dtype=torch.uint8), torch.zeros(11, dtype=torch.int64)
+    loop = PretrainingLoop(network, config, images, labels, np.arange(11))
+    seen = list[int]()
+    with recording() as mode:
+        assert loop._pass_over(0, seen.append).device == META
+    assert seen == [4, 4, 3]
+    assert mode.uploads == 1
