@@ -41,10 +41,16 @@ class ShardMaps:
         self._whole: AddressRange | None = None
         self._alone = dict[int, Raw]()
         self._mapped, self._due = np.zeros(len(files), np.bool_), 0.0
+        self._shifts: NDArray[np.int64] | None = None
 
     def take(self, index: NDArray[np.intp], out: Raw) -> None:
         """out[i] ← item index[i], as of `Store.take`."""
         items = out.reshape(index.size, -1)
+        if self._range and self._shifts is not None:
+            per_row = self.row_bytes * index.size // items.nbytes
+            shifted = index + self._shifts[index // (BLOCK_ROWS * per_row)] * per_row
+            gather(self._range.rows.reshape(-1, items.shape[1]), shifted, items)
+            return self._refuse_changed()
         numbers, per_row = self._numbers(index, items.nbytes // index.size)
         touched = np.flatnonzero(np.bincount(numbers))
         if (whole := self._spanning(touched)) and self._slots is not None:
@@ -77,7 +83,7 @@ class ShardMaps:
 
     def release(self) -> None:
         """Let go of all maps."""
-        self._range = self._whole = None
+        self._range = self._whole = self._shifts = None
         self._alone.clear()
         self._mapped[:] = False
 
@@ -101,17 +107,22 @@ class ShardMaps:
             return self._of_block[places // BLOCK_ROWS], per_row
         return np.searchsorted(self._begins, places, side="right") - 1, per_row
 
-    def _refuse_changed(self, touched: NDArray[np.intp]) -> None:
+    def _refuse_changed(self, touched: NDArray[np.intp] | None = None) -> None:
         """Raises: CacheError when somebody wrote into a file since it was opened.
 
-        Few files are all looked at, now and then; of very many those that were just read, each time.
+        touched: the files that were just read; None: all. Few files are all looked at, now and then; of very
+        many those that were just read, each time.
         """
         few, now = len(self._files) <= HELD, time.monotonic()
         if few and now < self._due:
             return
         self._due = now + CHANGE_SECONDS
-        for number in np.union1d(touched, np.flatnonzero(self._mapped)).tolist() if few else touched.tolist():
-            self._files[number].refuse_changed()
+        files = self._files
+        if touched is not None:
+            every = np.union1d(touched, np.flatnonzero(self._mapped)) if few else touched
+            files = [files[number] for number in every.tolist()]
+        for file in files:
+            file.refuse_changed()
 
     def _spanning(self, numbers: NDArray[np.intp]) -> AddressRange | None:
         """The range of addresses, in which these files are mapped; None where there can't be one."""
@@ -125,6 +136,9 @@ class ShardMaps:
                 self._mapped[number] = True
         except OSError:
             self._slots = self._range = None
+            return None
+        if self._of_block is not None and len(self._files) <= HELD and self._mapped.all():
+            self._shifts = (self._slots - self._begins)[self._of_block]
         return self._range
 
     def _map(self, whole: AddressRange, number: int, slot: int) -> None:
