@@ -21,8 +21,9 @@ from torch import Tensor
 from torchvision.models import vgg16
 
 from benchmarks.alone import main
-from benchmarks.attention import CLASSES, DECAY, LR, MAP, WIDTH
-from benchmarks.head_epoch import clocked
+from benchmarks.attention import MAP, WIDTH
+from benchmarks.attention_rivals import CLASSES, DECAY, LR
+from benchmarks.head_epoch import CPU, clocked
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
@@ -88,11 +89,19 @@ def make_cache(path: Path, maps: Tensor) -> FeatureCache:
     return FeatureCache(path)
 
 
-def open_head(cache: FeatureCache, crops: str, width: int) -> tuple[RecurrentAttention, Source]:
-    config = TrainConfig(head="recurrent-attention", loss="bce", hidden=(width,), crops=crops)  # type: ignore[arg-type]
-    head = RecurrentAttention(HeadSpec(config, MAP, CLASSES, (0,)))
-    normaliser, cpu = Normaliser(MAP[0]), torch.device("cpu")
-    source = Source(cache, head.views, head.prepare, normaliser, torch.float32, cpu, verify=True)
+def open_head(
+    cache: FeatureCache,
+    crops: str,
+    width: int,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+    region_start: str = "anchors",
+) -> tuple[RecurrentAttention, Source]:
+    settings: dict[str, Any] = {"crops": crops, "region_start": region_start}
+    config = TrainConfig(head="recurrent-attention", loss="bce", hidden=(width,), **settings)
+    head = RecurrentAttention(HeadSpec(config, MAP, CLASSES, (0,))).to(device)
+    normaliser = Normaliser(MAP[0]).to(device)
+    source = Source(cache, head.views, head.prepare, normaliser, dtype, device, verify=True)
     source.fit_normaliser(np.arange(len(cache)))
     return head, source
 

@@ -29,19 +29,8 @@ class Side:
     def __init__(self, cache: FeatureCache, repeats: int) -> None:
         self.cache, self.repeats = cache, repeats
         self.labels = torch.tensor(cache.labels)
-        head = FullNet(spec([0], 512))
-        hidden, output = nn.Linear(2304, 512), nn.Linear(512, CLASSES)
-        self.net = nn.Sequential(hidden, nn.ReLU(), output)
-        weights = [head.plain_first_weight()[0].flatten(1), head.output_weight[0].T]
-        with torch.no_grad():
-            for layer, weight in zip((hidden, output), weights, strict=True):
-                layer.weight.copy_(weight)
-                layer.bias.zero_()
-        groups = [
-            {"params": [p for p in self.net.parameters() if p.ndim > 1], "weight_decay": DECAY},
-            {"params": [p for p in self.net.parameters() if p.ndim == 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.SGD(groups, lr=LR, momentum=0.9, nesterov=True, fused=True)
+        self.net = network(0, 512)
+        self.optimizer = nesterov(self.net)
         self.step = 0
 
     def epoch(self, number: int) -> float:
@@ -111,6 +100,26 @@ class Stacked(Side):
     def scores(self, inputs: Tensor) -> Tensor:
         crops = torch.stack(ten_crop(inputs, [3, 3]), 1)  # (B, 10, C, 3, 3)
         return self.net(crops.flatten(2)).mean(1)
+
+
+def network(seed: int, hidden: int) -> nn.Sequential:
+    """A crop (·, 2304) → scores (·, CLASSES), with the first weights of the engine's head of this seed."""
+    head, layers = FullNet(spec([seed], hidden)), (nn.Linear(2304, hidden), nn.Linear(hidden, CLASSES))
+    weights = [head.plain_first_weight()[0].flatten(1), head.output_weight[0].T]
+    with torch.no_grad():
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight.copy_(weight)
+            layer.bias.zero_()
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
+
+
+def nesterov(net: nn.Module) -> torch.optim.Optimizer:
+    """Torch's fused SGD; biases don't decay."""
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": DECAY},
+        {"params": [p for p in net.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=LR, momentum=0.9, nesterov=True, fused=True)
 
 
 def spec(seeds: Sequence[int], hidden: int) -> HeadSpec:

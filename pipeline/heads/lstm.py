@@ -5,11 +5,10 @@ Gates lie in the order of `torch.nn.LSTMCell`: input, forget, candidate, output.
 Shapes: M heads, R rows, h width.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from pipeline.heads.base import Head
 
@@ -26,31 +25,38 @@ def lstm_weight(head: Head, width: int) -> tuple[nn.Parameter, nn.Parameter]:
     return weight, bias
 
 
-class Cell(torch.autograd.Function):
-    """Gates (M, R, 4h) before their activation and memory (M, R, h) → the next hidden state and memory."""
+class Cell(NamedTuple):
+    """What a step of the cell came to, as `cell_gradient` needs it."""
 
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        width = memory.shape[2]
-        active = gates.sigmoid()
-        take, keep, candidate, show = active.split(width, 2)
-        torch.tanh(gates[..., 2 * width : 3 * width], out=candidate)
-        after = torch.addcmul(keep * memory, take, candidate)
-        seen = after.tanh()
-        ctx.save_for_backward(active, memory, seen)
-        return show * seen, after
+    active: Tensor  # (M, R, 4h) gates
+    before: Tensor  # (M, R, h) memory
+    after: Tensor
+    seen: Tensor  # tanh of the memory after the step
 
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, hidden: Tensor, after: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        active, memory, seen = ctx.saved_tensors
-        take, keep, candidate, show = active.split(memory.shape[2], 2)
-        after = after + torch.ops.aten.tanh_backward(hidden * show, seen)
-        grad = torch.cat([after * candidate, after * memory, after * take, hidden * seen], 2)
-        into = grad.split(memory.shape[2], 2)
-        torch.ops.aten.tanh_backward(into[2], candidate, grad_input=into[2])
-        for part, gate in ((into[0], take), (into[1], keep), (into[3], show)):
-            torch.ops.aten.sigmoid_backward(part, gate, grad_input=part)
-        return grad, after * keep
+    @property
+    def hidden(self) -> Tensor:
+        """The hidden state (M, R, h) after the step."""
+        return self.active[..., -self.seen.shape[2] :] * self.seen
+
+
+def cell(gates: Tensor, before: Tensor) -> Cell:
+    """Take a step, from gates (M, R, 4h) before their activation and memory (M, R, h)."""
+    width = before.shape[2]
+    active = gates.sigmoid()
+    take, keep, candidate, _ = active.split(width, 2)
+    torch.tanh(gates[..., 2 * width : 3 * width], out=candidate)
+    after = torch.addcmul(keep * before, take, candidate)
+    return Cell(active, before, after, after.tanh())
+
+
+def cell_gradient(step: Cell, hidden: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of gates and memory, given those of the next hidden state and memory."""
+    width = step.seen.shape[2]
+    take, keep, candidate, show = step.active.split(width, 2)
+    after = after + torch.ops.aten.tanh_backward(hidden * show, step.seen)
+    grad = torch.cat([after * candidate, after * step.before, after * take, hidden * step.seen], 2)
+    into = grad.split(width, 2)
+    torch.ops.aten.tanh_backward(into[2], candidate, grad_input=into[2])
+    for part, gate in ((into[0], take), (into[1], keep), (into[3], show)):
+        torch.ops.aten.sigmoid_backward(part, gate, grad_input=part)
+    return grad, after * keep

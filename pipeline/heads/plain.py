@@ -69,7 +69,7 @@ class PlainAttention(nn.Module):
         state: nn.Linear, score: nn.Linear, place: nn.Linear | None,
     ) -> None:  # fmt: skip
         """`starts_S4`: where each region is before `place` moves it; None: it never does. The rows of the
-        region's weight are in the order of `Transformer`: p, C, q."""
+        region's weight are in the order of `Transformer`: p, q, C."""
         super().__init__()
         self.cut, self.region, self.gates, self.state = cut, region, gates, state
         self.score, self.place = score, place
@@ -97,10 +97,10 @@ class PlainAttention(nn.Module):
         return best.unflatten(0, (-1, self.cut.shape[0])).mean(1)
 
     def sample(self, crops: Tensor, theta: Tensor) -> Tensor:
-        """Sample each row's region (sx, sy, tx, ty): (R, p·C·q)."""
+        """Sample each row's region (sx, sy, tx, ty): (R, p·q·C)."""
         size, middle = theta[:, None, None, :2], theta[:, None, None, 2:]
         found = F.grid_sample(crops, size * self.grid + middle, align_corners=True)  # (R, C, p, q)
-        return found.transpose(1, 2).flatten(1)
+        return found.movedim(1, 3).flatten(1)
 
 
 def layer(weight_io: Tensor, bias: Tensor) -> nn.Linear:

@@ -14,7 +14,7 @@ An image's score for a class is the highest over the regions, averaged over crop
 its own. Unlike in the paper, one width serves all layers, and the default loss is `bce`.
 
 The first layer, over all cells of a region at each step, is the expensive one. So its weight gradient is one
-product for all steps (`SharedLayer`); crops are rows of a batch; step 0's regions have no parameters and are
+product for all steps (`Recurrence`); crops are rows of a batch; step 0's regions have no parameters and are
 prepared once for all epochs; the scores of all steps are one product.
 
 The paper starts every region as the whole map: bias (1, 1, 0, 0). They then shrink and drift apart while the
@@ -33,9 +33,10 @@ from pipeline.checks import flag
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss, mean_of
-from pipeline.heads.lstm import Cell, lstm_weight
+from pipeline.heads.lstm import lstm_weight
 from pipeline.heads.plain import Cut, PlainAttention, layer
-from pipeline.heads.shared_layer import SharedLayer
+from pipeline.heads.recurrence import Recurrence
+from pipeline.heads.trace import Layers
 from pipeline.heads.transformer import Transformer
 from pipeline.maps.crops import Crop
 
@@ -67,9 +68,11 @@ class RecurrentAttention(Head):
         cells, self.crops = (height, width), spec.crops()
         self.maps_per_image = len(self.seeds) * len(self.crops)
         self.views, self.steps = 1 + max(crop.view for crop in self.crops), settings.steps
-        self.map_layout = (self.views, height, channels, width)
+        self.map_layout = (self.views, height, width, channels)
         self.points = _points(settings.region_cells, self.crops[0])
+        self.fixed = settings.region_start == "fixed"
         self.transformer = Transformer(self.crops, cells, self.points)
+        self.recurrence = Recurrence(self.transformer, self.fixed)
         # A mirrored crop as a whole is the mirror image of the crop: only one of them is prepared.
         plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
         self.whole = Transformer(plain, cells, self.points)
@@ -81,12 +84,11 @@ class RecurrentAttention(Head):
         self.mirrored: Tensor
         self.localisation, self.constraints = settings.localisation, settings.constraints
         self.dropout_rate, self.recordable = settings.dropout, not settings.dropout
-        self.fixed = settings.region_start == "fixed"
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
         self._set_up_places(hidden, settings.region_start != "whole")
 
     def _set_up_layers(self, size: int, width: int, classes: int) -> None:
-        self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, C, q
+        self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, q, C
         self.region_bias = self.new_bias(width)
         self.lstm_weight, self.lstm_bias = lstm_weight(self, width)
         self.state_weight = self.new_weight(width, width, std=(2 / width) ** 0.5)
@@ -106,7 +108,7 @@ class RecurrentAttention(Head):
         self.place_bias = nn.Parameter(start.flatten().repeat(len(self.seeds), 1))
 
     def prepare(self, maps_BVCHW: Tensor) -> Tensor:
-        maps = maps_BVCHW[:, : self.views].transpose(2, 3).contiguous()  # (B, V, H, C, W)
+        maps = maps_BVCHW[:, : self.views].movedim(2, 4).flatten(1, 3)  # (B, V·H·W, C)
         return torch.cat([maps.flatten(1), self.whole.whole(maps).flatten(1)], 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -120,30 +122,17 @@ class RecurrentAttention(Head):
 
     def attention(self, inputs: Tensor) -> Attention:
         """Find all regions and their scores in inputs from `prepare`."""
-        heads, batch, dtype = len(self.seeds), len(inputs), self.lstm_weight.dtype
-        region = SharedLayer(self.region_weight, self.region_bias, inputs.dtype, relu=True)
-        gates = SharedLayer(self.lstm_weight, self.lstm_bias, inputs.dtype)
-        state = SharedLayer(self.state_weight, self.state_bias, inputs.dtype, relu=True)
-        place = SharedLayer(self.place_weight, self.place_weight.new_zeros(heads, 4), dtype)
-        starts = self.place_bias.detach() if self.fixed else self.place_bias
-        starts = starts.view(heads, -1, 1, 4).expand(-1, self.steps, -1, -1)  # (M, S, 1, 4)
-        maps, rows = self._unpack(inputs)
-        hidden = memory = torch.zeros(heads, batch * len(self.crops), 1, device=inputs.device)
-        hidden = memory = hidden.to(dtype).expand(-1, -1, self.state_weight.shape[1])
-        thetas, states = [], []
-        for k in range(self.steps + 1):
-            x = self.dropout(region(rows).to(dtype), self.dropout_rate)
-            hidden, memory = Cell.apply(gates(torch.cat([x, hidden], 2)).to(dtype), memory)
-            z = self.dropout(state(hidden).to(dtype), self.dropout_rate)
-            if k:
-                states.append(z)
-            if k < self.steps:
-                theta = starts[:, k].expand(-1, z.shape[1], -1) if self.fixed else place(z) + starts[:, k]
-                thetas.append(theta.unflatten(1, (batch, -1)))  # (M, B, N, 4)
-                rows = self.transformer(maps, thetas[-1]).flatten(1, 2)
-        scores = torch.baddbmm(self.score_bias[:, None], torch.cat(states, 1), self.score_weight)
-        scores = scores.unflatten(1, (self.steps, batch, -1)).movedim(1, 3)  # (M, B, N, S, K)
-        return Attention(torch.stack(thetas, 3), scores)
+        heads, batch = len(self.seeds), len(inputs)
+        starts = self.place_bias.view(heads, -1, 4).expand(-1, self.steps, -1)  # (M, S, 4)
+        named = {name: getattr(self, name) for name in Layers._fields if name != "starts"}
+        mask = self._mask if self.training and self.dropout_rate else None
+        thetas, states = self.recurrence(*self._unpack(inputs), Layers(**named, starts=starts), mask)
+        scores = torch.baddbmm(self.score_bias[:, None], states.flatten(1, 2), self.score_weight)
+        scores = scores.unflatten(1, (self.steps, batch, -1))  # (M, S, B, N, K)
+        return Attention(thetas.unflatten(2, (batch, -1)).movedim(1, 3), scores.movedim(1, 3))
+
+    def _mask(self, like: Tensor) -> Tensor:
+        return self.dropout(torch.ones_like(like), self.dropout_rate)
 
     def plain(self) -> nn.Module:
         names = ("region", "lstm", "state", "score")
@@ -152,19 +141,19 @@ class RecurrentAttention(Head):
         )
         starts = self.place_bias[0].detach().view(-1, 4).expand(self.steps, 4)
         place = None if self.fixed else layer(self.place_weight[0], starts.new_zeros(4))
-        cut = Cut(self.crops, (self.map_layout[1], self.map_layout[3]))
+        cut = Cut(self.crops, self.map_layout[1:3])
         return PlainAttention(cut, self.points, starts, region, gates, state, score, place)
 
     def _unpack(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `prepare`'s concatenation: (B, V, H, C, W) maps, and (R, p·C·q) crops as a whole."""
-        batch, (views, height, channels, width), (p, q) = len(inputs), self.map_layout, self.points
-        size = views * height * channels * width
-        maps = inputs[:, :size].view(batch, views, height, channels, width)
-        whole = inputs[:, size:].view(batch, -1, p, channels, q)
+        """Undo `prepare`'s concatenation: (B, V·H·W, C) maps, and (R, p·q·C) crops as a whole."""
+        batch, (views, height, width, channels), (p, q) = len(inputs), self.map_layout, self.points
+        size = views * height * width * channels
+        maps = inputs[:, :size].view(batch, -1, channels)
+        whole = inputs[:, size:].view(batch, -1, p, q, channels)
         if len(self.crops) > 1:
             whole = whole.index_select(1, self.boxes)
         if any(crop.mirrored for crop in self.crops):
-            whole = torch.where(self.mirrored, whole.flip(-1), whole)
+            whole = torch.where(self.mirrored, whole.flip(3), whole)
         return maps, whole.reshape(batch * len(self.crops), -1)
 
 

@@ -5,75 +5,109 @@ The region (sx, sy, tx, ty) lies in coordinates of a crop that run from -1 at th
 
     point (i, j)   y = sy·g_i + ty   x = sx·g_j + tx   g from -1 to 1
 
-As y does not depend on j nor x on i, bilinear interpolation is two small products with the crop, Ay·f·Axᵀ,
-where a row of Ay holds the at most two weights of a point's neighbours. Outside of the crop all is zero
-(`padding_mode="zeros"`). A crop is a window of its map, and a mirrored one has its columns numbered from the
-right; both are in the matrices, so no crop is ever copied.
+A point is the weighted sum of the four cells around it, of which those outside of the crop are zero
+(`padding_mode="zeros"`). With channels last a cell is a row of a table, so all points of a batch are one
+look-up with weights, as of an embedding. A crop is a window of its map, and a mirrored one has its columns
+numbered from the right; both are in the numbers of the rows, so no crop is ever copied.
 
-Shapes: M heads, B images, V views, N crops of all views, C×H×W cells of a map, p×q points.
+Shapes: M heads, B images, L = V·H·W cells of all views of an image, C channels, N crops of all views, p×q
+points, P the larger of them. Axes are x, y.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.maps.crops import Crop
 
 
+class Look(NamedTuple):
+    """The cells around each point of some regions."""
+
+    rows: Tensor  # (M·B·N·p·q, 4) of the table
+    weights: Tensor  # (M, B, N, 2, P, 2) of the two cells along each axis, 0 outside of the crop
+    inside: Tensor  # (M, B, N, 2, P, 2)
+
+
 class Transformer(nn.Module):
-    """Samples regions of crops. The crops of a view lie next to each other; each view has equally many."""
+    """Samples regions of crops, which are equally large."""
 
     def __init__(self, crops: Sequence[Crop], map_cells: tuple[int, int], points: tuple[int, int]) -> None:
         super().__init__()
+        (height, width), (_, _, rows, columns) = map_cells, crops[0].box
         self.points = points
-        self.crop_cells = (crops[0].box.height, crops[0].box.width)
-        rows = [_numbers(box.top, box.height, map_cells[0], False) for box, _, _ in crops]
-        columns = [_numbers(box.left, box.width, map_cells[1], mirrored) for box, mirrored, _ in crops]
-        self.register_buffer("rows", torch.stack(rows)[:, None, None], persistent=False)  # (N, 1, 1, H)
-        self.register_buffer("columns", torch.stack(columns)[:, None, None], persistent=False)  # (N, 1, 1, W)
-        self.rows: Tensor
-        self.columns: Tensor
+        firsts = [
+            view * height * width + box.top * width + box.left + (columns - 1 if mirrored else 0)
+            for box, mirrored, view in crops
+        ]
+        steps = [[-1 if crop.mirrored else 1, width] for crop in crops]
+        last = [[columns - 1], [rows - 1]]
+        buffers = {"firsts": torch.tensor(firsts), "steps": torch.tensor(steps), "last": torch.tensor(last)}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+        self.firsts: Tensor  # (N,) the row of each crop's first cell
+        self.steps: Tensor  # (N, 2) rows from a cell to the next
+        self.last: Tensor  # (2, 1) number of the last cell
 
-    def forward(self, maps_BVHCW: Tensor, theta_MBN4: Tensor) -> Tensor:
-        """Sample regions of the crops of maps: (M, B, N, p·C·q). No gradient for the maps."""
-        batch, views, height, channels, width = maps_BVHCW.shape
-        heads, _, crops, _ = theta_MBN4.shape
-        (p, q), dtype = self.points, maps_BVHCW.dtype
-        sx, sy, tx, ty = theta_MBN4.permute(1, 2, 0, 3)[..., None].unbind(3)  # each (B, N, M, 1)
-        y_BNMpH = _weights(sy * _grid(p, sy) + ty, self.rows, self.crop_cells[0])
-        x_BNMqW = _weights(sx * _grid(q, sx) + tx, self.columns, self.crop_cells[1])
-        lines = y_BNMpH.to(dtype).reshape(batch * views, -1, height)  # each view's crops and heads as one
-        sampled = torch.bmm(lines, maps_BVHCW.reshape(batch * views, height, channels * width))
-        points = x_BNMqW.to(dtype).reshape(-1, q, width).transpose(1, 2)
-        sampled = torch.bmm(sampled.view(-1, p * channels, width), points)
-        return sampled.view(batch, crops, heads, -1).permute(2, 0, 1, 3)
+    def forward(self, maps_BLC: Tensor, theta_MBN4: Tensor) -> Tensor:
+        """Sample regions of the crops of maps: (M, B, N, p·q·C). `gradient` is its gradient."""
+        return self.sample(maps_BLC, self.look(theta_MBN4, maps_BLC.shape[1]))
 
-    def whole(self, maps_BVHCW: Tensor) -> Tensor:
-        """Sample each crop as a whole: (B, N, p·C·q)."""
-        region = torch.tensor([1, 1, 0, 0], dtype=maps_BVHCW.dtype, device=maps_BVHCW.device)
-        return self(maps_BVHCW, region.expand(1, len(maps_BVHCW), len(self.rows), 4))[0]
+    def whole(self, maps_BLC: Tensor) -> Tensor:
+        """Sample each crop as a whole: (B, N, p·q·C)."""
+        region = torch.tensor([1, 1, 0, 0], dtype=maps_BLC.dtype, device=maps_BLC.device)
+        return self(maps_BLC, region.expand(1, len(maps_BLC), len(self.firsts), 4))[0]
 
+    def look(self, theta_MBN4: Tensor, cells: int) -> Look:
+        """Find the cells around each point. `cells`: L, of an image."""
+        reach = self._reach(theta_MBN4)
+        places = theta_MBN4[..., :2, None] * reach + (theta_MBN4[..., 2:, None] + 1) * (self.last / 2)
+        lower = places.floor()
+        upper = places - lower
+        numbers = torch.stack([lower, lower + 1], -1)
+        inside = (numbers >= 0) & (numbers <= self.last[..., None])
+        weights = torch.where(inside, torch.stack([1 - upper, upper], -1), 0)
+        x, y = (torch.where(inside, numbers, 0).long() * self.steps[:, :, None, None]).unbind(3)
+        images = torch.arange(len(theta_MBN4[0]), device=x.device)[:, None] * cells + self.firsts  # (B, N)
+        p, q = self.points
+        rows = (y[..., :p, :] + images[..., None, None])[..., None, :, None] + x[..., None, :q, None, :]
+        return Look(rows.view(-1, 4), weights, inside)
 
-def _weights(places: Tensor, numbers: Tensor, cells: int) -> Tensor:
-    """Weights of the map's cells at each point: places (..., points) → (..., points, cells of the map).
+    def sample(self, maps_BLC: Tensor, look: Look) -> Tensor:
+        """Sample the points of a look: (M, B, N, p·q·C)."""
+        shares = self._along(look.weights, 1) * self._along(look.weights, 0)
+        shares, table = shares.view(-1, 4).to(maps_BLC.dtype), maps_BLC.reshape(-1, maps_BLC.shape[-1])
+        sampled = F.embedding_bag(look.rows, table, per_sample_weights=shares, mode="sum")
+        return sampled.view(*look.weights.shape[:3], -1)
 
-    At the very centre of a cell the slope is the one towards the next cell, as in `grid_sample`.
-    """
-    distance = ((places + 1) * ((cells - 1) / 2))[..., None] - numbers
-    towards = torch.where(distance < 0, distance, -distance)
-    return torch.where((distance >= -1) & (distance < 1), 1 + towards, 0)
+    def gradient(self, maps_BLC: Tensor, look: Look, grad: Tensor) -> Tensor:
+        """The gradient of the regions (M, B, N, 4), given that of the samples (M, B, N, p·q·C)."""
+        (p, q), table = self.points, maps_BLC.reshape(-1, maps_BLC.shape[-1])
+        numbers = torch.arange(look.rows.numel(), device=grad.device)
+        shares = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad.view(-1, table.shape[1]), table, look.rows.view(-1), numbers[::4], numbers // 4, 0
+        )
+        weights = look.weights
+        shares = shares.view(*weights.shape[:3], p, q, 2, 2).to(weights.dtype)
+        into = torch.zeros_like(weights)
+        torch.sum(shares * self._along(weights, 0), (4, 6), out=into[..., 1, :p, :])
+        torch.sum(shares * self._along(weights, 1), (3, 5), out=into[..., 0, :q, :])
+        lower, upper = torch.where(look.inside, into, 0).unbind(-1)
+        places = upper - lower
+        size, middle = (places * self._reach(places)).sum(-1), places.sum(-1) * (self.last[:, 0] / 2)
+        return torch.cat([size, middle], -1)
 
+    def _along(self, weights: Tensor, axis: int) -> Tensor:
+        """The weights along an axis, as (M, B, N, p, q, 2, 2) with sides of 1 along the other."""
+        p, q = self.points
+        return weights[..., 0, None, :q, None, :] if axis == 0 else weights[..., 1, :p, None, :, None]
 
-def _numbers(first: int, count: int, cells: int, mirrored: bool) -> Tensor:
-    """Number the cells of the map's side as cells of the crop; infinity, out of any reach, outside of it."""
-    numbers = torch.full((cells,), torch.inf)
-    inside = torch.arange(count, dtype=numbers.dtype)
-    numbers[first : first + count] = inside.flip(0) if mirrored else inside
-    return numbers
-
-
-def _grid(points: int, like: Tensor) -> Tensor:
-    """Place points evenly from edge to edge; a single one lies in the middle, as in `affine_grid`."""
-    edge = 1 if points > 1 else 0
-    return torch.linspace(-edge, edge, points, dtype=like.dtype, device=like.device)
+    def _reach(self, like: Tensor) -> Tensor:
+        """Cells from the middle of a region as large as the crop to its points (2, P): evenly from edge to
+        edge; a single one lies in the middle, as in `affine_grid`."""
+        p, q = self.points
+        edges = [torch.linspace(-(n > 1), n > 1, n, dtype=like.dtype, device=like.device) for n in (q, p)]
+        return torch.stack([F.pad(edge, (0, max(p, q) - len(edge))) for edge in edges]) * (self.last / 2)

@@ -48,7 +48,7 @@ def test_a_box_has_its_centre_where_the_transformer_samples(kind: str) -> None:
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     view = torch.stack([rows, columns]).double() + 0.5  # (C, H, W)
     views = [view, view.flip(-1)][: 1 + max(c.view for c in crops)]
-    maps = torch.stack(views)[None].transpose(2, 3)  # (1, V, H, C, W)
+    maps = torch.stack(views)[None].movedim(2, 4).flatten(1, 3)  # (1, V·H·W, C)
     theta = torch.from_numpy(np.random.default_rng(0).uniform(-0.9, 0.9, (1, 1, len(crops), 4)))
     y, x = Transformer(crops, (height, width), (1, 1)).double()(maps, theta)[0, 0].unbind(1)
     boxes = region_boxes(theta[0, 0, :, None].numpy(), crops, (height, width), image_px)[:, 0]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.attending import LABELS, stack, weights_of
+from support.attending import LABELS, channels_first, stack, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,8 +59,7 @@ def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(start: 
             assert leaf.grad is not None
             mine = ours[m]
             if name == "region_weight":
-                p, q = head.points
-                mine = mine.view(p, -1, q, mine.shape[-1]).transpose(0, 1).reshape(mine.shape)
+                mine = channels_first(mine, head)
             torch.testing.assert_close(mine, leaf.grad, rtol=1e-8, atol=1e-9)
 
 
@@ -112,3 +111,14 @@ def test_a_dropped_gradients_memory_is_written_again_and_none_that_is_in_use() -
     torch.testing.assert_close(kept, first, rtol=0, atol=1e-12)
     head.float()  # other numbers, other memory
     torch.testing.assert_close(gradient(one.float()), first.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pass_can_go_back_again_until_the_next_one_takes_its_memory() -> None:
+    head = stack((2, 5, 4), crops="ten")
+    inputs = head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64))
+    loss = head.losses(inputs, LABELS).sum()
+    once, again = (torch.autograd.grad(loss, head.region_weight, retain_graph=True)[0].clone() for _ in "ab")
+    assert torch.equal(once, again)
+    head.losses(inputs + 1, LABELS).sum().backward()
+    with pytest.raises(RuntimeError, match="a second backward pass"):
+        loss.backward()

@@ -32,6 +32,10 @@ def stack(
 def weights_of(head: RecurrentAttention, m: int) -> dict[str, Tensor]:
     """Head m's weights as they lie, but the first layer's rows in the order C, p, q."""
     found = {name: p[m].detach() for name, p in head.named_parameters()}
+    return {**found, "region_weight": channels_first(found["region_weight"], head)}
+
+
+def channels_first(weight: Tensor, head: RecurrentAttention) -> Tensor:
+    """Rows of the first layer's weight, or of its gradient, in the order C, p, q."""
     p, q = head.points
-    rows = found["region_weight"].view(p, -1, q, len(found["region_bias"])).transpose(0, 1)
-    return {**found, "region_weight": rows.reshape(found["region_weight"].shape)}
+    return weight.view(p * q, -1, weight.shape[-1]).transpose(0, 1).reshape(weight.shape)

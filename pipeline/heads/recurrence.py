@@ -1,0 +1,98 @@
+"""All steps of recurrent attention as one function of autograd. Its parts are in `pipeline.heads.trace`.
+
+What all regions show takes more memory than all else of a step. On a CPU, where large memory that is freed
+goes back to the system and comes back as fresh pages, a pass leaves it to the next one.
+
+Shapes: M heads, B images, R rows (a crop of an image each), S regions, T = S + 1 steps, h width, D numbers of
+a region, L cells of an image.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.heads.trace import Back, Layers, Mask, Trace
+from pipeline.heads.transformer import Transformer
+
+
+class Recurrence:
+    """Looks at one region after another."""
+
+    def __init__(self, transformer: Transformer, fixed: bool) -> None:
+        """`fixed`: whether regions stay where they start."""
+        self.transformer, self.fixed = transformer, fixed
+        self.spare: Tensor | None = None
+        self.passes = 0
+
+    def __call__(
+        self, maps: Tensor, whole: Tensor, layers: Layers, mask: Mask | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Give the regions (M, S, R, 4) that were looked at and the states (M, S, R, h) after them.
+
+        Args:
+            maps: (B, L, C), of which the crops are. No gradient.
+            whole: (R, D), each crop sampled as a whole. No gradient.
+            layers: with gradients.
+            mask: for dropout.
+        """
+        slots = layers.starts.shape[1] + 1 if torch.is_grad_enabled() else 1
+        return _Looks.apply(self, slots, mask, maps, whole, *layers)
+
+    def memory(self, like: Tensor, *shape: int) -> Tensor:
+        """Memory for what regions show: the spare one if it fits, for this pass alone."""
+        spare, self.spare, self.passes = self.spare, None, self.passes + 1
+        if spare is None or (spare.shape, spare.dtype, spare.device) != (shape, like.dtype, like.device):
+            return like.new_empty(shape)
+        return spare
+
+
+class _Looks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        of: Recurrence,
+        slots: int,
+        mask: Mask | None,
+        maps: Tensor,
+        whole: Tensor,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        layers = Layers(*parameters)
+        heads, regions, _ = layers.starts.shape
+        seen = of.memory(whole, heads, slots, *whole.shape)
+        seen[:, 0] = whole
+        trace = Trace(of.transformer, maps, seen, layers)
+        thetas = layers.starts.new_empty(heads, regions, len(whole), 4)
+        for k in range(regions):
+            z, start = trace.step(k, mask), layers.starts[:, k, None]
+            thetas[:, k] = start if of.fixed else torch.baddbmm(start, z, layers.place_weight)
+            trace.look(k + 1, thetas[:, k])
+        trace.step(regions, mask)
+        ctx.of, ctx.trace, ctx.number, ctx.is_done = of, trace, of.passes, False
+        return thetas, trace.states[:, 1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, thetas: Tensor, states: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        of, trace = ctx.of, ctx.trace
+        if ctx.is_done and of.passes != ctx.number:
+            raise RuntimeError("a second backward pass: another pass has taken the memory of the first")
+        back, thetas, regions = Back(trace), thetas.clone(), states.shape[1]
+        for k in range(regions, -1, -1):
+            z = states[:, k - 1] if k else torch.zeros_like(trace.memory)
+            if k < regions and not of.fixed:
+                z = torch.baddbmm(z, thetas[:, k], trace.layers.place_weight.transpose(1, 2))
+            back.step(k, z)
+            if k and not of.fixed:
+                thetas[:, k - 1] += back.look(k)
+        found = back.layers(thetas)
+        if of.fixed:
+            found = found._replace(place_weight=None, starts=None)
+        ctx.is_done = not trace.seen.is_cuda
+        if ctx.is_done:
+            of.spare = trace.seen
+        return None, None, None, None, None, *found
