@@ -70,7 +70,7 @@ class _Looks(torch.autograd.Function):
             thetas[:, k] = start if of.fixed else torch.baddbmm(start, z, layers.place_weight)
             trace.look(k + 1, thetas[:, k])
         trace.step(regions, mask)
-        ctx.of, ctx.trace, ctx.number, ctx.is_done = of, trace, of.passes, False
+        ctx.of, ctx.trace, ctx.left_at = of, trace, None
         return thetas, trace.states[:, 1:]
 
     @staticmethod
@@ -79,7 +79,7 @@ class _Looks(torch.autograd.Function):
         ctx: Any, thetas: Tensor, states: Tensor
     ) -> tuple[Tensor | None, ...]:
         of, trace = ctx.of, ctx.trace
-        if ctx.is_done and of.passes != ctx.number:
+        if ctx.left_at not in (None, of.passes):
             raise RuntimeError("a second backward pass: another pass has taken the memory of the first")
         back, thetas, regions = Back(trace), thetas.clone(), states.shape[1]
         for k in range(regions, -1, -1):
@@ -92,7 +92,6 @@ class _Looks(torch.autograd.Function):
         found = back.layers(thetas)
         if of.fixed:
             found = found._replace(place_weight=None, starts=None)
-        ctx.is_done = not trace.seen.is_cuda
-        if ctx.is_done:
-            of.spare = trace.seen
+        if not trace.seen.is_cuda:
+            of.spare, ctx.left_at = trace.seen, of.passes
         return None, None, None, None, None, *found
