@@ -5,6 +5,7 @@ torchrun ends all ranks when one of them dies: the others' tasks are then begun 
 
 import os
 import pickle
+import re
 import secrets
 import shutil
 import socket
@@ -14,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
@@ -55,11 +57,13 @@ class Ranks:
                 self._start()
             return self._connections[at]
 
-    def lost(self, connection: Connection) -> None:
-        """End what is left of the torchrun that a broken connection belongs to."""
+    def lost(self, connection: Connection) -> bool:
+        """End what is left of the torchrun that a broken connection belongs to; gives whether it is the one
+        that broke first, for which the others were ended."""
         with self._lock:
-            if connection in self._connections.values():
+            if is_first := connection in self._connections.values():
                 self._end()
+            return is_first or self._is_stopped
 
     def stop(self) -> None:
         """End all ranks at once."""
@@ -81,12 +85,18 @@ class Ranks:
                 start_new_session=True,  # an interrupt from the keyboard is for us
             )
             threading.Thread(target=_give_up, args=(place, key, self._torchrun), daemon=True).start()
-            for _ in range(self._count):
-                connection = listener.accept()
-                number = connection.recv()
+            while len(self._connections) < self._count:
+                try:
+                    connection = listener.accept()
+                    number = connection.recv()
+                except (EOFError, OSError, AuthenticationError):
+                    continue  # it died while it introduced itself, of which torchrun will end
                 if number is None or self._is_stopped:
                     self._end()
-                    raise RunError(f"--engine torchrun: its ranks didn't start: {_last_line(log)}")
+                    raise RunError(
+                        f"--engine torchrun: its ranks didn't start: {_reason(log)}; fix that, or run "
+                        "the same command again if something killed them"
+                    )
                 self._connections[number] = connection
 
     def _kill(self) -> None:
@@ -118,8 +128,9 @@ class RankWorker:
                 connection.send_bytes(sent)
                 answer = connection.recv_bytes()
             except (EOFError, OSError):
-                self._ranks.lost(connection)
-                raise WorkerError("its process was killed") from None
+                if self._ranks.lost(connection):
+                    raise WorkerError("its process was killed") from None
+                continue
             if answer != rank.TERMINATED:
                 return pickle.loads(answer)
             self._ranks.lost(connection)
@@ -150,7 +161,9 @@ def _give_up(place: str, key: str, torchrun: "subprocess.Popen[bytes]") -> None:
         Client(place, "AF_UNIX", authkey=key.encode()).send(None)
 
 
-def _last_line(log: Path) -> str:
-    """The last thing that torchrun said."""
+def _reason(log: Path) -> str:
+    """The last error that a rank or torchrun wrote down, or else the last thing that torchrun said."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    said = [line for line in lines if re.search("[A-Za-z]", line)] or ["it said nothing"]
+    errors = [line for line in said if re.match(r"(\[rank\d+\]: )?[\w.]+(Error|Exception): ", line)]
+    return next((line for line in reversed(errors) if "ChildFailedError" not in line), said[-1])

@@ -2,21 +2,26 @@
 
 import contextlib
 import os
+import secrets
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from cache import rows_there, shard_paths
+from pipeline.cli import COMMANDS, main
 from pipeline.config import ExtractConfig
 from pipeline.extraction.stage import extract_shard
 from support.sharing import flags
 
-ROOT = Path(__file__).parents[2]
+MARK = "TENCROP_STARTED_BY"
+"""A variable of the processes that a command starts."""
+SECONDS = 120
+"""How long a command may take, and again what it leaves behind."""
 COUNTING = """
 import os
 import signal
@@ -69,43 +74,115 @@ class Ended(NamedTuple):
     code: int
     said: str
     seconds: float
+    kills: int
+    """How often it came to it."""
 
 
-def run_command(settings: ExtractConfig, kill_after: float | None, draw: Random) -> Ended:
-    """Extract in a process of its own. After so many seconds kill it, or one of the processes below it."""
-    started = time.monotonic()
-    command = [sys.executable, str(ROOT / "extract_features.py"), *flags(settings)]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as running:
-        if kill_after is not None:
-            try:
-                running.wait(kill_after)
-            except subprocess.TimeoutExpired:
-                below = list(descendants(running.pid))
-                with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-                    os.kill(draw.choice([*below, running.pid]), signal.SIGKILL)
-        _, said = running.communicate(timeout=120)  # until the last process below it is gone
-    return Ended(running.returncode, said, time.monotonic() - started)
+Moment = Callable[[], bool]
+"""Whether it has come."""
 
 
-def share_out(settings: ExtractConfig, kill_after: float | None, draw: Random) -> Ended:
-    """Have two forked processes do a share each. After so many seconds kill one of them, or both."""
+def at_any_time(draw: Random, seconds: float) -> Moment:
+    """Within so many seconds from now."""
+    when = time.monotonic() + draw.uniform(0, seconds)
+    return lambda: time.monotonic() > when
+
+
+def in_the_work(draw: Random, images: Path, missing: int) -> Moment:
+    """When some of the images that are missing are computed."""
+    wanted, log = draw.uniform(0, missing), images / "computed"
+    return lambda: log.exists() and sum(map(int, log.read_text().split("\n")[:-1])) >= wanted
+
+
+def run_command(settings: ExtractConfig, moments: Sequence[Moment], draw: Random, folder: Path) -> Ended:
+    """Extract by the command, in a process forked from this one, which is warm, and that works in a folder.
+
+    When a moment comes kill it, or one of the processes that it started, whichever way; then wait until none
+    of them is left.
+    """
+    started, mark, left, kills = time.monotonic(), secrets.token_hex(8), list(moments), 0
+    with (folder / "said").open("w+b") as said:
+        command = _command(settings, folder, mark, said.fileno())
+        while not (ended := os.waitpid(command, os.WNOHANG))[0]:
+            if left and left[0]():
+                del left[0]
+                kills += _killed(draw.choice([command, *_marked(mark)]))
+            if time.monotonic() - started > SECONDS:
+                _refuse_to_wait(mark, f"{settings.engine}: the command goes on for {SECONDS} s")
+            time.sleep(0.005)
+        seconds = time.monotonic() - started
+        while there := _marked(mark):
+            if time.monotonic() - started > 2 * SECONDS:
+                _refuse_to_wait(mark, f"{settings.engine}: {len(there)} processes are left")
+            time.sleep(0.1)
+        said.seek(0)
+        return Ended(os.waitstatus_to_exitcode(ended[1]), said.read().decode(), seconds, kills)
+
+
+def _killed(process: int) -> bool:
+    """Whether it hadn't ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+        return True
+    return False
+
+
+def _command(settings: ExtractConfig, folder: Path, mark: str, said: int) -> int:
+    """A process that runs extract_features.py; what it starts has a mark in the environment."""
+    if pid := os.fork():
+        return pid
+    os.setsid()
+    os.chdir(folder)
+    os.environ[MARK] = mark
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd, to in ((nowhere, 0), (nowhere, 1), (said, 2)):
+        os.dup2(fd, to)
+    code = 1
+    try:
+        sys.argv = ["extract_features.py", *flags(settings)]
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))
+        code = main(*COMMANDS["extract"])
+    except BaseException:  # noqa: BLE001 - this process must not go on as if it were the tests
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _marked(mark: str) -> list[int]:
+    """The processes that a command started, however: but for the helper that cleans up after them all."""
+    wanted, found = f"{MARK}={mark}".encode(), list[int]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_helper = b"resource_tracker" in (folder / "cmdline").read_bytes()
+            if not is_helper and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def _refuse_to_wait(mark: str, problem: str) -> NoReturn:
+    names = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200] for pid in _marked(mark)]
+    for pid in _marked(mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    raise AssertionError(f"{problem}: {names}")
+
+
+def share_out(settings: ExtractConfig, moments: Sequence[Moment], draw: Random) -> Ended:
+    """Have two forked processes do a share each. When the first moment comes kill one of them, or both."""
     started, left = time.monotonic(), {_forked(settings, rank) for rank in range(2)}
     victims = draw.choice([list(left), *([pid] for pid in left)])
-    codes = list[int]()
+    codes, kills, moment = list[int](), 0, next(iter(moments), None)
     while left:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid in left:
             left.discard(pid)
             codes.append(os.waitstatus_to_exitcode(status))
-        elif kill_after is not None and time.monotonic() - started > kill_after:
-            for victim in left.intersection(victims):
-                os.kill(victim, signal.SIGKILL)
-            kill_after = None
+        elif moment and moment():
+            kills, moment = sum(map(_killed, left.intersection(victims))), None
         else:
             time.sleep(0.002)
-    return Ended(min(codes) or max(codes), "", time.monotonic() - started)
+    return Ended(min(codes) or max(codes), "", time.monotonic() - started, kills)
 
 
 def _forked(settings: ExtractConfig, rank: int) -> int:
@@ -118,16 +195,3 @@ def _forked(settings: ExtractConfig, rank: int) -> int:
         code = 0
     finally:
         os._exit(code)
-
-
-def descendants(process: int) -> Iterator[int]:
-    """Every process below another one, but for the helper that cleans up after them all."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            is_helper = b"resource_tracker" in (folder / "cmdline").read_bytes()
-        except (OSError, IndexError):
-            continue
-        if parent == process and not is_helper:
-            yield int(folder.name)
-            yield from descendants(int(folder.name))

@@ -21,9 +21,9 @@ def trunk():
 """
 
 
-def make_images(folder: Path, train: int = 2500, test: int = 40) -> Path:
+def make_images(folder: Path, train: int = 2500, test: int = 40, seed: int = 0) -> Path:
     """Two classes of 8×8 pixels, and `trunk.py` beside them."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("test", test)):
         for at in range(count):
             image = folder / "photos" / split / "ab"[at % 2] / f"{at:05}.png"
