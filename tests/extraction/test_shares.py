@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import shutil
 import subprocess
 import sys
@@ -59,10 +60,20 @@ def test_torchrun_says_who_does_what(images: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "two/train.json") == contents(one / "train.h5")
 
 
-def test_one_process_makes_several_files_if_asked(images: Path, whole: Path, tmp_path: Path) -> None:
-    views = FeatureCache(whole / "train.h5").identity["views"]
-    extract(config(images, tmp_path, views=views, shards=3))
-    assert contents(tmp_path / "train.json") == contents(whole / "train.h5")
+@pytest.mark.parametrize("views", VIEWS[1:])  # plain ones are half of a mirror's
+def test_eight_files_by_one_process_equal_one(views: str, images: Path, tmp_path: Path) -> None:
+    for folder in (images / "photos").glob("*/?"):
+        (more := tmp_path / folder.relative_to(images)).mkdir(parents=True)
+        for path, copy in itertools.product(folder.iterdir(), "123"):
+            (more / f"{copy}{path.name}").hardlink_to(path)
+    shutil.copy(images / "trunk.py", tmp_path)
+    one, eight = (
+        extract(config(tmp_path, tmp_path / name, views=views, **other))
+        for name, other in (("one", {}), ("eight", {"shards": 8}))
+    )
+    assert len(FeatureCache(eight / "train.json").shards) == 8
+    for split in ("train", "test"):
+        assert contents(split_path(eight, split)) == contents(one / f"{split}.h5")
 
 
 def test_more_files_than_workers_are_shared_out(images: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.prediction.stage import predict
 from pipeline.training.stage import train
 from pipeline.training.sweep import sweep
 
-IMAGES = 2200  # three blocks
+IMAGES, EIGHT_BLOCKS = 2200, 7200  # the first are three blocks
 TIMED = ("seconds", "images_per_second")
 
 
@@ -27,16 +27,29 @@ def sharded(folder: Path, views: str, shards: int) -> tuple[Path, Path]:
     return one, many
 
 
-@pytest.mark.parametrize(
-    ("views", "crops"), [("plain", "ten"), ("mirror", "ten-image"), ("augment:3", "full")]
+@pytest.fixture(
+    scope="module", params=[("plain", "ten"), ("mirror", "ten-image"), ("augment:3", "full")], ids=" ".join
 )
-@pytest.mark.parametrize("shards", [1, 2, 3])
-def test_weights_are_equal_whatever_the_files(tmp_path: Path, views: str, crops: str, shards: int) -> None:
-    one, many = (
-        train(toy.config(cache, tmp_path / f"run-{cache.name}", crops=crops, epochs=2, batch=256))
-        for cache in sharded(tmp_path, views, shards)
-    )
-    assert_same(one, many)
+def one_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a cache of eight blocks in one file, and a head trained on it; the crops that it saw."""
+    (views, crops), folder = request.param, tmp_path_factory.mktemp("one")
+    for name in ("train", "test"):
+        images = EIGHT_BLOCKS if name == "train" else 90
+        toy.write_cache(folder / "cache", images, views=views, dtype="float16", split=name)
+    train(toy.config(folder / "cache", folder / "run", crops=crops, epochs=1, batch=256))
+    return folder, crops
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5, 8])
+def test_weights_are_equal_whatever_the_files(
+    one_file: tuple[Path, str], shards: int, tmp_path: Path
+) -> None:
+    (folder, crops), many = one_file, tmp_path / "cache"
+    for name in ("train", "test"):
+        split(folder / f"cache/{name}.h5", many, shards)
+    assert len(FeatureCache(split_path(many, "train")).shards) == shards
+    train(toy.config(many, tmp_path / "run", crops=crops, epochs=1, batch=256))
+    assert_same(folder / "run", tmp_path / "run")
 
 
 @pytest.mark.parametrize("settings", [{"folds": 3}, {"memory_budget_mb": 8}, {"head": "knn"}])
