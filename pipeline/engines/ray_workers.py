@@ -8,8 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
+# `ray start` wants a token once there is one, but whoever gives an address sends it in this mode alone
+os.environ.update(
+    {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    or os.path.exists(os.path.expanduser("~/.ray/auth_token"))
+    else {}
+)
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
@@ -41,10 +48,11 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
         else:
             own = {"num_cpus": cpus * count, "object_store_memory": STORE_BYTES, "include_dashboard": False}
             ray.init("local", **own, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
         raise RunError(
-            f"{ADDRESS}: no cluster of ray answers at {address}; start one with `ray start --head`, or unset "
-            "the variable to work on this machine"
+            f"{ADDRESS}: no cluster of ray answers at {address}, or it wants another token; start one with "
+            "`ray start --head`, copy its ~/.ray/auth_token to this machine, or unset the variable to work "
+            "on this machine alone"
         ) from error
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
