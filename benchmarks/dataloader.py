@@ -4,7 +4,8 @@
 
 512 rows of 256×5×5 float16 at a time, shuffled, from a warm file. The first epoch starts the workers, which
 stay, and compares the batches of all ways; then epochs take turns, in an order drawn each time, and the
-shortest of each is reported: others wait for what else the machine does.
+shortest of each is reported: others wait for what else the machine does. The last row is torch's own part:
+workers that get the row numbers, and send nothing.
 """
 
 import tempfile
@@ -41,6 +42,19 @@ class H5pyRows(Dataset[Any]):
         return self.features[index, 0], self.labels[index]  # type: ignore[index]
 
 
+class Nothing(Dataset[Any]):
+    """As many rows, of which nothing is read."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitems__(self, rows: list[int]) -> list[int]:
+        return rows
+
+
 def run(quick: bool) -> list[dict[str, Any]]:
     """Rows of name, ours, theirs, ratio, target, unit (ms per batch; the ratio is theirs / ours)."""
     rows, epochs = (4 * 1024, 5) if quick else (24 * 1024, 25)
@@ -50,21 +64,32 @@ def run(quick: bool) -> list[dict[str, Any]]:
         for workers in (0, 2):
             ways[f"cache {workers}"] = loader(cache, rows, workers)
             ways[f"h5py {workers}"] = loader(H5pyRows(cache.path, rows), rows, workers)
-        times = race(ways, epochs, rows // BATCH)
+        nothing = loader(Nothing(rows), rows, 2, collate_fn=len)
+        times = race(ways, {"nothing": nothing}, epochs, rows // BATCH)
     unit = "ms per batch"
     return [
         row(f"DataLoader(FeatureCache), {workers} workers, against {name}", ours, times[way], target, unit)
         for workers, ours in ((0, times["cache 0"]), (2, times["cache 2"]))
         for name, way, target in (("take", "take", 0.8), ("rows of h5py", f"h5py {workers}", 20.0))
+    ] + [
+        row(
+            "DataLoader of 2 workers that send nothing, against take",
+            times["nothing"],
+            times["take"],
+            0.8,
+            unit,
+        )
     ]
 
 
-def race(ways: dict[str, Epoch], epochs: int, batches: int) -> dict[str, float]:
-    """Milliseconds per batch in the best epoch of each way, in turns; of h5py, which takes long, of five."""
+def race(ways: dict[str, Epoch], others: dict[str, Epoch], epochs: int, batches: int) -> dict[str, float]:
+    """Milliseconds per batch in the best epoch of each way, in turns; of h5py, which takes long, of five.
+    The batches of `others` aren't compared."""
     for batch in zip(*(epoch() for epoch in ways.values()), strict=True):
         features, labels = (list(map(np.asarray, part)) for part in zip(*batch, strict=True))
         assert all(np.array_equal(features[0], other) for other in features)
         assert all(np.array_equal(labels[0], other) for other in labels)
+    ways = ways | others
     rng, seconds = np.random.default_rng(0), {name: list[float]() for name in ways}
     for turn in range(epochs):
         for name in rng.permutation(list(ways)):
@@ -88,9 +113,9 @@ def taken(cache: FeatureCache) -> Epoch:
     return epoch
 
 
-def loader(data: Dataset[Any], rows: int, workers: int) -> Epoch:
+def loader(data: Dataset[Any], rows: int, workers: int, **given: Any) -> Epoch:
     made = DataLoader(
-        data, BATCH, sampler=shuffled(rows), num_workers=workers, persistent_workers=workers > 0
+        data, BATCH, sampler=shuffled(rows), num_workers=workers, persistent_workers=workers > 0, **given
     )
     return lambda: iter(made)
 

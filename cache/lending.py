@@ -9,6 +9,7 @@ The pieces have no names: the other process opens them by way of /proc, and they
 """
 
 import itertools
+import math
 import mmap
 import os
 from typing import Any, NamedTuple
@@ -41,13 +42,14 @@ class Lender:
         """A piece for an array, and the array, to be filled before the loan is sent; None when all are lent,
         or the system has no memory without a name.
         """
-        nbytes = _BEGIN + int(np.prod(shape)) * dtype.itemsize
+        count = math.prod(shape)
+        nbytes = _BEGIN + count * dtype.itemsize
         free = (piece for piece in self._pieces if not piece[1][0] and len(piece[1]) >= nbytes)
         fd, memory = next(free, None) or self._new(nbytes) or (-1, None)
         if memory is None:
             return None
         memory[0] = 1
-        array = np.frombuffer(memory, dtype, int(np.prod(shape)), _BEGIN).reshape(shape)
+        array = np.frombuffer(memory, dtype, count, _BEGIN).reshape(shape)
         return Loan(os.getpid(), fd, os.fstat(fd).st_ino, shape, dtype.str), array
 
     def take_back(self, loan: Loan) -> None:

@@ -53,7 +53,7 @@ def _read_into(cache: "FeatureCache", rows: NDArray[np.intp], out: Raw) -> None:
 
 
 class Batch(Sequence[Rows]):
-    """Some rows of a cache, read when they are looked at: `batch[0]` is the first row, as of `cache[row]`."""
+    """Some rows of a cache, read when one is looked at: `batch[0]` is the first row, as of `cache[row]`."""
 
     def __init__(self, cache: "FeatureCache", rows: NDArray[np.intp]) -> None:
         self.cache, self.rows = cache, rows
@@ -68,11 +68,24 @@ class Batch(Sequence[Rows]):
     def __getitem__(self, index: slice) -> "Batch": ...
     def __getitem__(self, index: int | slice) -> "Rows | Batch":
         rows = self.rows[index]
-        return Batch(self.cache, rows) if isinstance(index, slice) else self.cache[rows]
+        if isinstance(index, slice):
+            return Batch(self.cache, rows)
+        if _in_worker():  # which reads into memory that it lends
+            return self.cache[rows]
+        features, labels = self._values  # torch looks at the first row, and then collates all
+        return Rows(features[index].copy(), labels[index] if labels.ndim > 1 else int(labels[index]))
 
     def __iter__(self) -> Iterator[Rows]:
-        features, labels = values(self.cache, self.rows)
+        features, labels = self.values()
         return map(Rows, features, labels if labels.ndim > 1 else labels.tolist())
+
+    def values(self) -> Rows:
+        """All rows, as arrays that belong to the caller."""
+        return self.__dict__.pop("_values", None) or values(self.cache, self.rows)
+
+    @cached_property
+    def _values(self) -> Rows:
+        return values(self.cache, self.rows)
 
 
 class Sent:
@@ -121,7 +134,8 @@ def _lent(batch: Batch) -> Loan | None:
     """
     lent = None
     try:
-        kind = values(batch.cache, batch.rows[:0]).features.dtype
+        kind = DTYPES[batch.cache.dtype].raw
+        kind = kind if kind.kind == "f" else np.dtype(np.float32)
         if lent := _lender().lend((len(batch), *batch.cache.shape[2:]), kind):
             _read_into(batch.cache, batch.rows, lent[1])
             return lent[0]
@@ -146,8 +160,12 @@ def _borrower(cache: "FeatureCache") -> Borrower:
 
 
 def _tensors(batch: Batch) -> Rows:
-    torch = sys.modules["torch"]
-    return Rows(*map(torch.from_numpy, values(batch.cache, batch.rows)))
+    return Rows(*map(sys.modules["torch"].from_numpy, batch.values()))
+
+
+def _in_worker() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.utils.data.get_worker_info() is not None
 
 
 def _teach_torch() -> None:
@@ -158,10 +176,8 @@ def _teach_torch() -> None:
 
 def _collate(batch: Sequence[Rows], *, collate_fn_map: Any = None) -> Any:
     """Rows → one pair of tensors, as `default_collate` does."""
-    torch, module = sys.modules["torch"], sys.modules[_COLLATION]
+    module = sys.modules[_COLLATION]
     if not isinstance(batch, Batch):
         columns = zip(*batch, strict=True)
         return Rows(*(module.collate(column, collate_fn_map=collate_fn_map) for column in columns))
-    if torch.utils.data.get_worker_info() is None:
-        return _tensors(batch)
-    return Sent(batch)
+    return Sent(batch) if _in_worker() else _tensors(batch)

@@ -38,9 +38,11 @@ def checked(rows: ArrayLike, count: int, file: str) -> NDArray[np.intp]:
     index = np.asarray(rows)
     if index.shape == (0,):
         return index.astype(np.intp)
-    if index.ndim != 1 or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= count:
-        raise IndexError(f"{file}: rows: expected a list of integers from 0 to {count - 1}")
-    return index.astype(np.intp, copy=False)
+    if index.ndim == 1 and index.dtype.kind in "iu":
+        index = index.astype(np.intp, copy=False)
+        if np.maximum.reduce(index.view(np.uintp)) < count:  # where -1 is the largest number
+            return index
+    raise IndexError(f"{file}: rows: expected a list of integers from 0 to {count - 1}")
 
 
 def indexed(index: Index, count: int, file: str) -> NDArray[np.intp]:

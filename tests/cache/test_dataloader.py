@@ -101,6 +101,15 @@ def test_a_batch_is_a_sequence_of_rows(cache: FeatureCache) -> None:
     assert [row.labels for row in batch[1:]] == [cache[1].labels] * 2
 
 
+def test_what_a_batch_gives_belongs_to_the_caller(cache: FeatureCache) -> None:
+    batch = cache.__getitems__([5, 1, 1])
+    row, (features, _) = batch[0], torch.utils.data.default_collate(batch)  # type: ignore[arg-type]
+    features.zero_()
+    again, _ = torch.utils.data.default_collate(batch)  # type: ignore[arg-type]
+    for found in (row.features, again[0], batch[0].features):
+        assert np.array_equal(found, cache[5].features)
+
+
 def test_a_worker_sends_row_numbers_and_the_batch_is_read_where_it_arrives(cache: FeatureCache) -> None:
     batch = cache.__getitems__(range(256))
     assert isinstance(batch, Batch)
