@@ -66,7 +66,7 @@ def products(precision: str, device: torch.device) -> str:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 products are worth asking for: on a GPU, or a CPU with AVX512-BF16 or AMX."""
     if device.type != "cpu":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

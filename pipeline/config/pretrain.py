@@ -49,9 +49,10 @@ class PretrainConfig(Checked):
     epochs: Count = 24
     """Passes over the training part."""
     batch: Annotated[int, Range(2, 65_536)] = 64
-    """Images per step; the learning rate should grow with it."""
-    lr: Annotated[float, Range(0, 100, above=True)] = 0.05
-    """Peak learning rate (Nesterov SGD, warm-up, linear decay)."""
+    """Images per step: 64 suit a CPU, 512 a GPU."""
+    lr: Annotated[float, Range(0, 100, above=True)] | None = None
+    """Peak learning rate of Nesterov SGD with a warm-up and a linear decay (default: 0.05 for every 64 images
+    of --batch)."""
     weight_decay: Annotated[float, Range(0, 1)] = 1.5e-3
     """Weight decay of the weight matrices; biases and batch norm have none."""
     label_smoothing: Fraction = 0.1
@@ -63,8 +64,12 @@ class PretrainConfig(Checked):
     """Share of each class that becomes the test split, as in extract_features.py, and is not trained on."""
     split_seed: Seed = 0
     """Random seed for drawing that share, as in extract_features.py."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the numbers in the convolutions; auto is bfloat16 where the processor multiplies it fast."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the numbers in the convolutions; auto is bfloat16 where the processor multiplies it fast, and
+    float16 on a GPU that doesn't."""
+    compile: bool = False
+    """Compile the network first (torch.compile), which takes about a minute; where nothing compiles, a line
+    says so."""
     seed: Seed = 0
     """Random seed for the initial weights, the order of the images and the augmentation."""
     device: Device = "auto"
@@ -77,6 +82,11 @@ class PretrainConfig(Checked):
         if len(self.widths) != 3:
             found = " ".join(map(str, self.widths))
             raise self.refused("widths", f"expected three, one for each stage, found {found}")
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate behind --lr."""
+        return 0.05 * self.batch / 64 if self.lr is None else self.lr
 
     @property
     def out_dir(self) -> Path:

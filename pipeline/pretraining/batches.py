@@ -71,7 +71,8 @@ class Batches:
             part = drawn[start : start + self.config.batch]
             part[:, 1:4] = augment.draw(len(part), self.config.train_images, rng)
             if self.config.cutout_px:
-                part[:, 4:] = augment.draw_centres(len(part), *self.images.shape[2:], rng)
+                height, width = self.images.shape[2:]
+                part[:, 4:] = augment.draw_centres(len(part), height, width, rng)
         return drawn
 
     def _send(self, rows: NDArray[np.int64]) -> Tensor:

@@ -52,6 +52,7 @@ def pretrain(config: PretrainConfig) -> Path:
     started_from = load_weights(trunk.module, Path(config.weights)) if config.weights else None
     # now that the flags are known to be good
     facts = {
+        "lr": config.peak_lr,
         "val_fraction": share_drawn(config.val_fraction, split.val_rows),
         "dataset_images": images_digest(image_digests(split, config.decoders)),
         "dataset_labels": hashlib.sha256("\0".join(classes).encode() + labels.data).hexdigest(),
