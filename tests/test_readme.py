@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.scripts import run_scripts
 
 from pipeline.checks import Checked
 from pipeline.cli import parse
@@ -60,7 +61,7 @@ def said(folder: Path) -> list[str]:
     commands = block("sh", section("Your own photos")).splitlines()
     words = [shlex.split(command) for command in commands]
     assert [(first, script) for first, script, *_ in words] == [("python", name) for name in SCRIPTS]
-    return [python(folder, *flags) for _, *flags in words]
+    return run_scripts(folder, [flags for _, *flags in words])
 
 
 def test_three_commands_lead_from_a_folder_of_photos_to_scores(folder: Path, said: list[str]) -> None:

@@ -120,7 +120,7 @@ def whole(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.fault("SIGINT, SIGTERM once the first block is there, the whole process")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [pytest.param(signal.SIGINT, marks=pytest.mark.faults), signal.SIGTERM])
 def test_stopped_and_run_again_ends_with_the_same_bytes(
     stop: signal.Signals, whole: Path, weights: Path, tmp_path: Path
 ) -> None:
