@@ -1,4 +1,4 @@
-"""Scripts as a user calls them, but in one interpreter: importing torch five times is most of what five take."""
+"""Scripts as a user calls them, but in one interpreter: five of their own spend most of their time importing."""
 
 import json
 import os
