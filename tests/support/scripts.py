@@ -1,4 +1,4 @@
-"""Scripts as a user calls them, but in one interpreter: five of their own spend most of their time importing."""
+"""Scripts as a user calls them, but in one interpreter: importing is most of what five short ones take."""
 
 import json
 import os
