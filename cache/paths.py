@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cache.errors import CacheError
 
 _STEP = 1 << 15  # paths that are `str` at the same time
+_PIECE = 1 << 26  # bytes that are looked through at the same time
 _PLAIN = bytes({0, *range(0x20, 0x7F)} - set(b'"\\'))  # stand for themselves in JSON, but for the zero byte
 
 
@@ -57,7 +58,11 @@ class Paths(Sequence[str]):
 
     def _set(self, data: bytes) -> None:
         self.data = data
-        self._ends: NDArray[np.int64] = np.flatnonzero(np.frombuffer(data, np.uint8) == 0)
+        found = (
+            at + np.flatnonzero(np.frombuffer(data, np.uint8, min(_PIECE, len(data) - at), at) == 0)
+            for at in range(0, len(data), _PIECE)
+        )
+        self._ends: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *found])
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -68,7 +68,7 @@ def passport(folders: Sequence[Path]) -> Iterator[Passport]:
 
 @contextmanager
 def _mark(folder: Path) -> Iterator[str]:
-    path = folder / f"{_ours()}{os.getpid()}-{secrets.token_hex(4)}"
+    path = mark_in(folder)
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         clear_marks(folder)
@@ -77,6 +77,11 @@ def _mark(folder: Path) -> Iterator[str]:
         yield str(path)
     finally:
         path.unlink(missing_ok=True)
+
+
+def mark_in(folder: Path) -> Path:
+    """The path of a new file that is there while this command is, which `clear_marks` removes if need be."""
+    return folder / f"{_ours()}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def clear_marks(folder: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.extraction.announce import announce
 from pipeline.extraction.growing import grow
 from pipeline.extraction.in_both import images_in_both
 from pipeline.extraction.jobs import Job
+from pipeline.extraction.listing import listing
 from pipeline.extraction.make import make
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
@@ -53,7 +54,7 @@ def extract(config: ExtractConfig) -> Path:
         if rank or workers == 1 or all(job.is_there for job in work.jobs):
             lines = share(work, *(rank or Rank(0, 1)))
         else:
-            lines = together(config, work.jobs, workers, extract_shard)
+            lines = by_workers(work, workers)
         for line in lines:
             say(line)
         if not rank:
@@ -61,13 +62,22 @@ def extract(config: ExtractConfig) -> Path:
     return config.cache_dir
 
 
-def extract_shard(config: ExtractConfig, rank: int, count: int) -> str:
+def by_workers(work: Work, workers: int) -> Iterator[str]:
+    """Have workers of the engine do it, and yield what they say. Raises: as `together`."""
+    with listing(work.config.cache_dirs[0], work.images) as listed:
+        task = functools.partial(extract_shard, listed=listed)
+        yield from together(work.config, work.jobs, workers, task)
+
+
+def extract_shard(config: ExtractConfig, rank: int, count: int, listed: Path | None = None) -> str:
     """Do a worker's share of an extraction: of each split every file whose number is `rank`, `rank` + `count`
     and so on; gives lines about them. Shows nothing meanwhile.
 
+    listed: a file of `listing`; without it the images are looked for.
+
     Raises: as `extract`.
     """
-    with silent(), opened(config, count) as work:
+    with silent(), opened(config, count, listed) as work:
         return "\n".join(share(work, rank, count))
 
 

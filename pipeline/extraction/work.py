@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,7 @@ from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.datasets.corrections import corrected
 from pipeline.device import pick_device, set_up
 from pipeline.extraction.jobs import Job, plan
+from pipeline.extraction.listing import read_listing
 from pipeline.extraction.scales import scales_for
 from pipeline.extraction.stamp import Files
 from pipeline.images.pool import Decoders
@@ -34,6 +36,8 @@ class Work:
     prepared: PreparedTrunk
     decoders: Decoders
     workers: int
+    images: Mapping[str, ImageSplit]
+    """The splits as they were listed, before any image is left out."""
 
     @property
     def jobs(self) -> list[Job]:
@@ -42,23 +46,21 @@ class Work:
 
 @contextlib.contextmanager
 def opened(
-    config: ExtractConfig, workers: int, *, is_worker: bool = True, grows: bool = False
+    config: ExtractConfig,
+    workers: int,
+    listed: Path | None = None,
+    *,
+    is_worker: bool = True,
+    grows: bool = False,
 ) -> Iterator[Work]:
     """Open images and trunk, and plan what there is to do for so many workers. Raises: as `extract`.
 
-    is_worker: whether images are decoded here, and not by others. grows: see `plan`.
+    listed: the images, from `listing`. is_worker: whether images are decoded here, and not by others. grows:
+    see `plan`.
     """
     # A mistyped model or layer is refused before images are looked for; a short name was checked before.
     early = () if config.trunk in TRUNKS else trunks_of(config)
-    splits = open_dataset(
-        config.dataset,
-        test_fraction=config.test_fraction,
-        seed=config.split_seed,
-        label_separator=config.label_separator,
-        label_column=config.label_column,
-    )
-    if config.labels:
-        splits = corrected(splits, config.labels)
+    splits = (listed and read_listing(listed)) or images_of(config)
     if not (is_worker or config.workers):  # as many as there are GPUs, which wait for their start
         workers = max(1, min(workers, sum(map(len, splits.values())) // WORTH_A_WORKER))
     # A published cache has nothing to decode: it is up to date, or refused.
@@ -84,7 +86,19 @@ def opened(
             ]
             for split in splits.values()
         ]
-        yield Work(config, planned, prepared, decoders, workers)
+        yield Work(config, planned, prepared, decoders, workers, splits)
+
+
+def images_of(config: ExtractConfig) -> dict[str, ImageSplit]:
+    """The splits of the dataset, with the labels that --labels corrects. Raises: ConfigError, DataError."""
+    splits = open_dataset(
+        config.dataset,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+        label_separator=config.label_separator,
+        label_column=config.label_column,
+    )
+    return corrected(splits, config.labels) if config.labels else splits
 
 
 def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
