@@ -82,7 +82,7 @@ class RayWorker:
         try:
             return ray.get(self._reference)
         except RayTaskError as error:  # a task itself raises nothing
-            reason = f"{type(error.cause).__name__}: {error.cause}"
+            reason = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
             raise RunError(
                 f"a worker of ray couldn't begin ({reason}); install this project there, or set PYTHONPATH"
             ) from error

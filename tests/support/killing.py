@@ -18,6 +18,7 @@ from pipeline.config import ExtractConfig
 from pipeline.extraction.stage import extract_shard
 from support.sharing import flags
 
+ROOT = Path(__file__).parents[2]
 MARK = "TENCROP_STARTED_BY"
 """A variable of the processes that a command starts."""
 SECONDS = 120
@@ -141,7 +142,7 @@ def _command(settings: ExtractConfig, folder: Path, mark: str, said: int) -> int
         os.dup2(fd, to)
     code = 1
     try:
-        sys.argv = ["extract_features.py", *flags(settings)]
+        sys.argv = [str(ROOT / "extract_features.py"), *flags(settings)]
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))
         code = main(*COMMANDS["extract"])
     except BaseException:  # noqa: BLE001 - this process must not go on as if it were the tests
