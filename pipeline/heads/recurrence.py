@@ -3,8 +3,8 @@
 What all regions show takes more memory than all else of a step. On a CPU, where large memory that is freed
 goes back to the system and comes back as fresh pages, a pass leaves it to the next one.
 
-Shapes: M heads, B images, R rows (a crop of an image each), S regions, T = S + 1 steps, h width, D numbers of
-a region, L cells of an image.
+Shapes: M heads, B images, R crops of all of them, S regions, T = S + 1 steps, h width, D = p·q·C numbers of a
+region, L rows of C channels of an image.
 """
 
 from typing import Any
@@ -27,18 +27,18 @@ class Recurrence:
         self.passes = 0
 
     def __call__(
-        self, maps: Tensor, whole: Tensor, layers: Layers, mask: Mask | None = None
+        self, rows: Tensor, first: Tensor, layers: Layers, mask: Mask | None = None
     ) -> tuple[Tensor, Tensor]:
         """Give the regions (M, S, R, 4) that were looked at and the states (M, S, R, h) after them.
 
         Args:
-            maps: (B, L, C), of which the crops are. No gradient.
-            whole: (R, D), each crop sampled as a whole. No gradient.
+            rows: (B, L, C), the cells of the maps first. No gradient.
+            first: (R, p·q), which of them, as (B·L, C), each crop shows as a whole.
             layers: with gradients.
             mask: for dropout.
         """
         slots = layers.starts.shape[1] + 1 if torch.is_grad_enabled() else 1
-        return _Looks.apply(self, slots, mask, maps, whole, *layers)
+        return _Looks.apply(self, slots, mask, rows, first, *layers)
 
     def memory(self, like: Tensor, *shape: int) -> Tensor:
         """Memory for what regions show: the spare one if it fits, for this pass alone."""
@@ -55,16 +55,16 @@ class _Looks(torch.autograd.Function):
         of: Recurrence,
         slots: int,
         mask: Mask | None,
-        maps: Tensor,
-        whole: Tensor,
+        rows: Tensor,
+        first: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         layers = Layers(*parameters)
         heads, regions, _ = layers.starts.shape
-        seen = of.memory(whole, heads, slots, *whole.shape)
-        seen[:, 0] = whole
-        trace = Trace(of.transformer, maps, seen, layers)
-        thetas = layers.starts.new_empty(heads, regions, len(whole), 4)
+        seen = of.memory(rows, heads, slots, len(first), layers.region_weight.shape[1])
+        trace = Trace(of.transformer, rows, seen, layers)
+        trace.first(first)
+        thetas = layers.starts.new_empty(heads, regions, len(first), 4)
         for k in range(regions):
             z, start = trace.step(k, mask), layers.starts[:, k, None]
             thetas[:, k] = start if of.fixed else torch.baddbmm(start, z, layers.place_weight)

@@ -24,6 +24,7 @@ instead, half the map at the step's anchor; with `fixed` regions never leave it.
 Shapes: M heads, B images, N crops, R = B·N rows, S regions, h width, K classes, p×q points of a region.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -76,12 +77,13 @@ class RecurrentAttention(Head):
         # A mirrored crop as a whole is the mirror image of the crop: only one of them is prepared.
         plain = list(dict.fromkeys(crop._replace(mirrored=False) for crop in self.crops))
         self.whole = Transformer(plain, cells, self.points)
-        boxes = torch.tensor([plain.index(crop._replace(mirrored=False)) for crop in self.crops])
-        self.register_buffer("boxes", boxes, persistent=False)  # a recorded step can't upload a list
-        self.boxes: Tensor
-        mirrored = torch.tensor([crop.mirrored for crop in self.crops])[:, None, None, None]
-        self.register_buffer("mirrored", mirrored, persistent=False)
-        self.mirrored: Tensor
+        boxes = (torch.arange(len(plain) * math.prod(self.points)) + self.views * height * width).view(
+            -1, *self.points
+        )
+        chosen = [(boxes[plain.index(crop._replace(mirrored=False))], crop.mirrored) for crop in self.crops]
+        first = torch.stack([box.flip(1) if mirrored else box for box, mirrored in chosen])
+        self.register_buffer("first", first.flatten(1), persistent=False)  # (N, p·q) rows of an image
+        self.first: Tensor
         self.localisation, self.constraints = settings.localisation, settings.constraints
         self.dropout_rate, self.recordable = settings.dropout, not settings.dropout
         self._set_up_layers(channels * self.points[0] * self.points[1], hidden, spec.classes)
@@ -126,7 +128,10 @@ class RecurrentAttention(Head):
         starts = self.place_bias.view(heads, -1, 4).expand(-1, self.steps, -1)  # (M, S, 4)
         named = {name: getattr(self, name) for name in Layers._fields if name != "starts"}
         mask = self._mask if self.training and self.dropout_rate else None
-        thetas, states = self.recurrence(*self._unpack(inputs), Layers(**named, starts=starts), mask)
+        rows = inputs.view(batch, -1, self.map_layout[-1])  # cells of maps, and points of whole crops
+        images = torch.arange(batch, device=inputs.device)[:, None, None] * rows.shape[1]
+        first = (self.first + images).flatten(0, 1)  # (R, p·q)
+        thetas, states = self.recurrence(rows, first, Layers(**named, starts=starts), mask)
         scores = torch.baddbmm(self.score_bias[:, None], states.flatten(1, 2), self.score_weight)
         scores = scores.unflatten(1, (self.steps, batch, -1))  # (M, S, B, N, K)
         return Attention(thetas.unflatten(2, (batch, -1)).movedim(1, 3), scores.movedim(1, 3))
@@ -143,18 +148,6 @@ class RecurrentAttention(Head):
         place = None if self.fixed else layer(self.place_weight[0], starts.new_zeros(4))
         cut = Cut(self.crops, self.map_layout[1:3])
         return PlainAttention(cut, self.points, starts, region, gates, state, score, place)
-
-    def _unpack(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `prepare`'s concatenation: (B, V·H·W, C) maps, and (R, p·q·C) crops as a whole."""
-        batch, (views, height, width, channels), (p, q) = len(inputs), self.map_layout, self.points
-        size = views * height * width * channels
-        maps = inputs[:, :size].view(batch, -1, channels)
-        whole = inputs[:, size:].view(batch, -1, p, q, channels)
-        if len(self.crops) > 1:
-            whole = whole.index_select(1, self.boxes)
-        if any(crop.mirrored for crop in self.crops):
-            whole = torch.where(self.mirrored, whole.flip(3), whole)
-        return maps, whole.reshape(batch * len(self.crops), -1)
 
 
 def _points(asked: int | None, crop: Crop) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from pipeline.heads.gradients import empty_gradient
 from pipeline.heads.lstm import Cell, cell, cell_gradient
 from pipeline.heads.transformer import Look, Transformer
 
+AT_ONCE = 1024
+"""Rows of a weight that a CPU multiplies with at once, on the way back."""
 Mask = Callable[[Tensor], Tensor]
 """Draws what values like these are multiplied by: dropout."""
 
@@ -53,6 +55,12 @@ class Trace:
         self.cells: list[Cell] = []
         self.looks: list[Look] = []
         self.masks: list[Tensor] = []  # of x and of the state, in turns
+
+    def first(self, rows: Tensor) -> None:
+        """Let step 0 see these rows of the maps, (R, p·q)."""
+        table = self.maps.flatten(0, 1)
+        torch.index_select(table, 0, rows.flatten(), out=self.seen[0, 0].view(-1, table.shape[1]))
+        self.seen[1:, 0] = self.seen[0, 0]
 
     def look(self, k: int, theta: Tensor) -> None:
         """Let step k see the regions (M, R, 4)."""
@@ -121,25 +129,42 @@ class Back:
     def look(self, k: int) -> Tensor:
         """Go on to the gradient of the regions (M, R, 4) that step k saw."""
         trace = self.trace
-        seen = torch.bmm(self.x[:, k], trace.short.region_weight.transpose(1, 2))
+        seen = _back_through(trace.short.region_weight, self.x[:, k])
         return trace.transformer.gradient(trace.maps, trace.looks[k - 1], seen).flatten(1, 2)
 
     def layers(self, thetas: Tensor) -> Layers:
         """The gradients of all layers, given those of the regions (M, S, R, 4)."""
         trace, of, width = self.trace, self.trace.layers, self.trace.width
         hidden = trace.inputs[:, 1:, :, width:]
-        weights = (
-            _product(trace.seen, self.x, of.region_weight),
-            _product(trace.inputs[:, :-1], self.gates, of.lstm_weight),
-            _product(hidden, self.states, of.state_weight),
+        region, lstm, state, place = (
+            empty_gradient(weight)
+            for weight in (of.region_weight, of.lstm_weight, of.state_weight, of.place_weight)
         )
-        biases = (part.sum((1, 2), dtype=thetas.dtype) for part in (self.x, self.gates, self.states))
-        place = _product(trace.states[:, :-1], thetas, of.place_weight)
-        (region, lstm, state), (to_x, to_gates, to_states) = weights, biases
-        return Layers(region, to_x, lstm, to_gates, state, to_states, place, thetas.sum(2))
+        _product(trace.seen, self.x, region)
+        _product(trace.inputs[:, :-1, :, :width], self.gates, lstm[:, :width])
+        _product(hidden[:, :-1], self.gates[:, 1:], lstm[:, width:])
+        _product(hidden, self.states, state)
+        _product(trace.states[:, :-1], thetas, place)
+        x, gates, states = (
+            part.sum((1, 2), dtype=thetas.dtype) for part in (self.x, self.gates, self.states)
+        )
+        return Layers(region, x, lstm, gates, state, states, place, thetas.sum(2))
 
 
-def _product(inputs: Tensor, grads: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of a weight, given its inputs and the gradients of its outputs at all steps."""
-    out = empty_gradient(weight) if inputs.dtype == weight.dtype else None
-    return torch.bmm(inputs.flatten(1, 2).transpose(1, 2), grads.flatten(1, 2), out=out).to(weight.dtype)
+def _product(inputs: Tensor, grads: Tensor, out: Tensor) -> None:
+    """Write the gradient of a weight, given its inputs and the gradients of its outputs at all steps."""
+    inputs, grads = inputs.flatten(1, 2).transpose(1, 2), grads.flatten(1, 2)
+    if inputs.dtype == out.dtype:
+        torch.bmm(inputs, grads, out=out)
+    else:
+        out.copy_(torch.bmm(inputs, grads))
+
+
+def _back_through(weight: Tensor, grad: Tensor) -> Tensor:
+    """The gradient (M, R, D) of a layer's inputs. On a CPU, few rows of the weight at a time: all at once,
+    they leave the caches before they are used again."""
+    out = grad.new_empty(*grad.shape[:2], weight.shape[1])
+    step = AT_ONCE if grad.device.type == "cpu" else weight.shape[1]
+    for i in range(0, weight.shape[1], step):
+        torch.bmm(grad, weight[:, i : i + step].transpose(1, 2), out=out[:, :, i : i + step])
+    return out

@@ -6,6 +6,7 @@ from support.attending import LABELS, channels_first, stack, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.heads import trace
 from pipeline.heads.gradients import drop_gradient
 from pipeline.heads.recurrent_attention import RecurrentAttention
 
@@ -40,8 +41,11 @@ def by_torch(
     return torch.stack(thetas, 1), torch.stack(scores, 1)
 
 
-@pytest.mark.parametrize("start", ["anchors", "whole"])
-def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(start: str) -> None:
+@pytest.mark.parametrize(("start", "at_once"), [("anchors", 1024), ("whole", 7)])
+def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(
+    start: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "AT_ONCE", at_once)
     head = stack((3, 7, 6), crops="full", region_start=start)
     maps = torch.randn(3, 1, 3, 7, 6, dtype=torch.float64)
     found = head.attention(head.prepare(maps))
