@@ -19,7 +19,7 @@ BENCHMARKS: dict[str, dict[str, str]] = {
     "int8": {"Size": "int8.run", "Random": "int8.read", "": "scale.seconds_per_row"},
     "trunk_forward": {"": "trunk_forward._compare"},
     "trunk_in_the_loop": {"image files": "trunk_in_the_loop.decoding", "": "trunk_in_the_loop.LoopMaps"},
-    "attention": {"": "attention.PlainStep"},
+    "attention": {"": "attention_rivals.PlainStep"},
     "attention_in_the_loop": {"": "attention_in_the_loop.LoopMaps"},
     "decoding": {"torchvision": "decoding.by_torchvision", "": "decoding.by_pillow"},
     "extraction": {"": "extraction.bare_forward"},
@@ -47,6 +47,7 @@ BENCHMARKS: dict[str, dict[str, str]] = {
         "20 epochs of": "on_gpu.twenty_epochs",
         "": "on_gpu.sweep",
     },
+    "gpu_races": {"attention": "gpu_rivals.AttentionNet", "": "gpu_rivals.TenCropNet"},
 }
 
 

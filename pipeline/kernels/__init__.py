@@ -25,16 +25,23 @@ def usable(*tensors: Tensor) -> bool:
 
 @cache
 def triton_works() -> bool:
-    """Whether Triton is installed and compiles, which needs a C compiler. If it fails, a line says why."""
-    if find_spec("triton") is None or torch.cuda.get_device_capability() < OLDEST:
-        return False
+    """Whether Triton is there and compiles for this GPU. If not, a line says why."""
+    if reason := _why_not():
+        print(f"Triton can't be used here ({reason}); heads train by plain torch, slower", file=sys.stderr)
+    return not reason
+
+
+def _why_not() -> str:
+    if find_spec("triton") is None:
+        return "it is not installed"
+    if (capability := torch.cuda.get_device_capability()) < OLDEST:
+        found, least = (".".join(map(str, each)) for each in (capability, OLDEST))
+        return f"the GPU's compute capability is {found}, and {least} the least it takes"
     try:
         _compile_one()
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"Triton can't compile here ({reason}); heads train by plain torch, slower", file=sys.stderr)
-        return False
-    return True
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ""
 
 
 def _compile_one() -> None:

@@ -14,6 +14,7 @@ from pipeline.maps.parts import Part
 from pipeline.maps.source import Source, drawn_views
 from pipeline.runs.tensors import shape_text
 from pipeline.training.memory import memory_for_all
+from pipeline.training.step import why_live
 from pipeline.training.trainer import Plan
 
 MANY = 100
@@ -58,6 +59,8 @@ def announce(
     spec = HeadSpec(config, cache.shape[2:], classes, [0], images * drawn, cache.multi_label)
     if parameters > MANY * spec.examples:
         print(f"{WARNING}{too_many(config.head, spec, parameters)}")
+    if live := why_live(head, source.device):
+        print(f"{WARNING}{live}")
     if "crops" in HEADS[config.head].reads and (alike := too_alike(spec)):
         print(f"{WARNING}{alike}")
 

@@ -40,6 +40,13 @@ def make_step(head: Head, optimizer: Optimizer, memory: Batch, left_out: Tensor 
     return step
 
 
+def why_live(head: Head, device: torch.device) -> str:
+    """Why steps on this device are not recorded, though it could record some; else empty."""
+    if device.type != "cuda" or head.recordable:
+        return ""
+    return "dropout draws random numbers, so steps are launched kernel by kernel instead of replayed: slower"
+
+
 def own_images(batch: Batch, left_out: Tensor | None) -> Tensor | None:
     """(M, B) whether a head learns from an image; None: all from all."""
     if left_out is None or batch.folds is None:

@@ -180,16 +180,29 @@ def test_numbers_of_64_bits_and_tensors_in_ram_are_not_for_the_kernels() -> None
     assert kernels.usable(torch.zeros(1, device=DEVICE)) == (DEVICE.type == "cuda")
 
 
-def test_where_triton_cannot_compile_heads_train_by_torch_and_one_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("installed", "capability", "said"),
+    [
+        (True, (9, 0), "Failed to find C compiler"),
+        (True, (6, 1), "compute capability is 6.1, and 7.0 the least"),
+        (False, (9, 0), "not installed"),
+    ],
+)
+def test_where_triton_cannot_be_used_heads_train_by_torch_and_one_line_says_so(
+    installed: bool,
+    capability: tuple[int, int],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail() -> None:
         raise RuntimeError("Failed to find C compiler\nset CC")
 
     kernels.triton_works.cache_clear()
     monkeypatch.setattr(kernels, "_compile_one", fail)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(kernels, "find_spec", lambda name: name if installed else None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert [kernels.triton_works() for _ in range(2)] == [False, False]
     kernels.triton_works.cache_clear()
     (line,) = capsys.readouterr().err.splitlines()
-    assert "Failed to find C compiler" in line
+    assert said in line

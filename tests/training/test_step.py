@@ -27,7 +27,7 @@ from pipeline.maps.parts import Part
 from pipeline.maps.source import Normaliser, Source
 from pipeline.training import optimizer
 from pipeline.training.optimizer import StackedSGD
-from pipeline.training.step import LIVE_STEPS, RecordedStep, make_step
+from pipeline.training.step import LIVE_STEPS, RecordedStep, make_step, why_live
 
 CPU = torch.device("cpu")
 
@@ -137,8 +137,16 @@ def test_a_batch_in_other_memory_is_done_live(heads: tuple[FullNet, FullNet]) ->
 
 
 @pytest.mark.parametrize(("dropout", "recordable"), [(0.0, True), (0.2, False)])
-def test_steps_that_draw_random_numbers_are_not_recorded(dropout: float, recordable: bool) -> None:
-    assert FullNet(HeadSpec(TrainConfig(dropout=dropout), (2, 5, 5), 3, (0,))).recordable == recordable
+def test_steps_that_draw_random_numbers_are_not_recorded_and_a_gpu_says_so(
+    dropout: float, recordable: bool
+) -> None:
+    head = FullNet(HeadSpec(TrainConfig(dropout=dropout), (2, 5, 5), 3, (0,)))
+    assert head.recordable == recordable
+    assert why_live(head, torch.device("cuda")).startswith(
+        "" if recordable else "dropout draws random numbers"
+    )
+    assert bool(why_live(head, torch.device("cuda"))) != recordable
+    assert not why_live(head, CPU)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
