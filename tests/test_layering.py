@@ -43,6 +43,7 @@ TABLES = {
     "heads/__init__",
     "heads/settings",
     "engines/executors",
+    "runs/trackers",
 }
 ROOMS = {
     "errors": {"cache"},

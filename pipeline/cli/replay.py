@@ -11,7 +11,7 @@ from pipeline.files import read_json
 
 STAGES = {"SweepConfig": "train", "TrainConfig": "train", "PretrainConfig": "pretrain"}
 """The stage that makes runs of a configuration."""
-OF_PLACE = {"out", "stage", "resume", "memory_budget_mb"}
+OF_PLACE = {"out", "stage", "resume", "memory_budget_mb", "log"}
 """Settings of a run that a repetition doesn't take over."""
 EITHER = (("folds", "val_fraction"), ("hidden_shapes", "hidden"))
 """Of two settings that exclude each other a run's config.json may have both; the first counts."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, Seed
 from pipeline.heads import HEADS
 from pipeline.heads.settings import Crops, SharedSettings
+from pipeline.runs.trackers import TRACKER_NAMES
 
 HeadName = Annotated[str, OneOf(HEADS)]
 
@@ -54,6 +55,9 @@ class LearningSettings(SharedSettings):
     """Check the cache's digests when its blocks are first used."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    log: Annotated[str, TRACKER_NAMES] | None = None
+    """Tracker of experiments that is told of each head's settings, curves and scores, one of those below or
+    code of your own, FILE.py:CLASS (default: none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,6 +28,7 @@ from pipeline.metrics import multilabel, single_label
 from pipeline.runs.find_run import find_run
 from pipeline.runs.layout import read_config
 from pipeline.runs.table import number, table
+from pipeline.runs.tracking import track_test
 
 ATTENTION = "recurrent-attention"
 """The head that looks at regions."""
@@ -144,6 +145,8 @@ def score_head(config: EvaluateConfig, folder: Path, attends: bool) -> Scored:
         (out / name).unlink(missing_ok=True)
     found.save(out / "predictions.npz", subject.cache)
     write_json(out / "metrics.json", scores)
+    if subject.is_own:
+        track_test(folder, read_config(folder, "train").get("log"), scores)
     if found.multi_label:
         plot_ap(out / "ap.png", scores["per_class"], scores["map"])
     else:

@@ -19,7 +19,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 """What a file system without locks says, as Lustre by default; the last one is NFS's, of folders."""
 IMMATERIAL = (
     *("out", "cache", "stage", "resume", "verify", "memory_budget_mb", "device", "products", "versions"),
-    *("cache_path", "cache_from_run", "init"),
+    *("cache_path", "cache_from_run", "init", "log"),
     *("dataset", "cache_identity", "map_shape", "multi_label", "train_images", "train_maps"),
 )
 """Settings that don't decide what a run learns, and facts that follow from those below."""

@@ -22,7 +22,7 @@ from pipeline.runs.score import score_in
 NOT_SETTINGS = {
     *("stage", "out", "cache", "cache_path", "cache_from_run", "cache_identity", "class_names", "versions"),
     *("products", "device", "decoders", "workers", "resume", "verify", "memory_budget_mb", "jobs", "groups"),
-    "engine",
+    *("engine", "log"),
     *("labels_sha256", "cache_key", "cache_images", "dataset_images", "dataset_labels", "train_maps"),
     *("dataset", "head", "crops", "trunk"),
 }

@@ -19,6 +19,7 @@ from pipeline.runs.out_of_fold import write_out_of_fold
 from pipeline.runs.score import Draws, few, write_draws
 from pipeline.runs.stack import StackedHead
 from pipeline.runs.thresholds import write_thresholds
+from pipeline.runs.tracking import Tracking, tracking
 from pipeline.training.trainer import Trainer
 from pipeline.training.validation import Answers
 
@@ -49,7 +50,7 @@ def name_of(run_dir: Path) -> str:
     return f"training {run_dir.name}"
 
 
-def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) -> int:
+def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path, tracked: Tracking) -> int:
     """Train to the end, from the checkpoint if there is one; gives how many images the heads were shown.
 
     Raises: RunError when every head diverges.
@@ -60,6 +61,7 @@ def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) ->
     plan, (first, step), checkpoint = trainer.plan, trainer.done, Checkpoint(trainer, path)
     for log in logs:
         keep_lines(log, first)
+    tracked.begin()
     total, done = plan.epochs * plan.rows, first * plan.rows + min(step * plan.batch, plan.rows)
     with Progress(name_of(run_dir), total, "images", done) as progress:
 
@@ -69,8 +71,9 @@ def run_epochs(trainer: Trainer, stack: Sequence[StackedHead], run_dir: Path) ->
 
         for epoch in range(first, plan.epochs):
             lines = trainer.epoch(epoch, on_step)
-            for log, line in zip(logs, lines, strict=True):
+            for m, (log, line) in enumerate(zip(logs, lines, strict=True)):
                 append_line(log, line)
+                tracked.log(m, epoch + 1, line)
             if not any(np.isfinite(line["train_loss"]) for line in lines):
                 how = f"the loss is not finite after {epoch + 1} of {plan.epochs} epochs"
                 raise diverged(run_dir, how, trainer.train.source.verify)
@@ -100,8 +103,28 @@ def train_stack(
     A head that diverged has no weights and no score. Images and seconds in the summaries are this call's; a
     run that was continued took more.
     """
+    with tracking(stack[0].config.log, [head.folder for head in stack]) as tracked:
+        seconds = _train_tracked(trainer, stack, normaliser, run_dir, tracked)
+    if stack[0].folder != run_dir:
+        leaderboard.write(run_dir, summaries(run_dir))
+    elif trainer.val is not None:
+        summary = read_json(run_dir / SUMMARY)
+        epochs = f"{trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
+        print(f"validation {trainer.score.in_words(summary)} after {epochs}", *few(summary), sep="\n")
+    print(f"{run_dir}: trained in {seconds:.1f} s")
+    (run_dir / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _train_tracked(
+    trainer: Trainer,
+    stack: Sequence[StackedHead],
+    normaliser: Normaliser,
+    run_dir: Path,
+    tracked: Tracking,
+) -> float:
+    """Run all epochs, and write all of each head; gives the seconds that the epochs took."""
     started = time.perf_counter()
-    shown = run_epochs(trainer, stack, run_dir)
+    shown = run_epochs(trainer, stack, run_dir, tracked)
     seconds = time.perf_counter() - started
     answers = trainer.answers()
     figures = _figures(trainer, answers)
@@ -126,14 +149,8 @@ def train_stack(
         }
         summary = {**head.facts(), **best, **found, **facts}
         write_json(head.folder / SUMMARY, summary)
-    if stack[0].folder != run_dir:
-        leaderboard.write(run_dir, summaries(run_dir))
-    elif trainer.val is not None:
-        summary = read_json(run_dir / SUMMARY)
-        epochs = f"{trainer.best_epoch[0] + 1} of {trainer.plan.epochs} epochs"
-        print(f"validation {trainer.score.in_words(summary)} after {epochs}", *few(summary), sep="\n")
-    print(f"{run_dir}: trained in {seconds:.1f} s")
-    (run_dir / CHECKPOINT).unlink(missing_ok=True)
+        tracked.end(m, summary)
+    return seconds
 
 
 def _figures(trainer: Trainer, answers: Answers | None) -> list[tuple[dict[str, Any], Draws | None]]:

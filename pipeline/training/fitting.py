@@ -20,6 +20,7 @@ from pipeline.runs.leaderboard import rank
 from pipeline.runs.out_of_fold import LARGEST, write_out_of_fold
 from pipeline.runs.score import Score, few, score_of, write_draws
 from pipeline.runs.thresholds import write_thresholds
+from pipeline.runs.tracking import tracking
 from pipeline.training.validation import Answers, joined, validate
 
 
@@ -65,11 +66,17 @@ def unknown(score: Score) -> dict[str, None]:
 
 
 def fit(
-    head: FittedHead, source: Source, train_part: Part, val_part: Part, run_dir: Path, facts: dict[str, Any]
+    head: FittedHead,
+    source: Source,
+    train_part: Part,
+    val_part: Part,
+    run_dir: Path,
+    facts: dict[str, Any],
+    log: str | None = None,
 ) -> None:
     """Compute the head in the setting that does best on the validation part, and fill the run folder.
 
-    `facts` go into the summary. Raises: CacheError as `compute`.
+    `facts` go into the summary, `log` names a tracker. Raises: CacheError as `compute`.
     """
     started = time.perf_counter()
     lines, best, weights, answers = compute(head, source, train_part, val_part, run_dir.name)
@@ -86,6 +93,9 @@ def fit(
         write_out_of_fold(run_dir, train_part, answers.of(best).first_logits)
         summary |= score.figures(lines[best][score.key], len(answers.labels), draws_R)
     write_json(run_dir / SUMMARY, {**summary, "seconds": round(seconds, 3), "heads_at_once": 1})
+    with tracking(log, [run_dir]) as tracked:
+        tracked.begin()
+        tracked.end(0, summary)
     setting = ", ".join(f"{name} {value:g}" for name, value in lines[best].items() if name not in none)
     said = f"validation {score.in_words(summary)} with " if answers else ""
     print(f"{said}{setting}", *few(summary), f"{run_dir}: computed in {seconds:.1f} s", sep="\n")

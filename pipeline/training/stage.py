@@ -28,6 +28,7 @@ from pipeline.runs.layout import CHECKPOINT
 from pipeline.runs.local_cache import local_split
 from pipeline.runs.members import GRID, begin, members, summaries
 from pipeline.runs.stack import StackedHead, stack_of
+from pipeline.runs.trackers import load_tracker
 from pipeline.training.announce import WARNING, announce
 from pipeline.training.beginning import Beginning, beginning
 from pipeline.training.epochs import train_stack
@@ -46,6 +47,8 @@ def train(config: TrainConfig) -> Path:
     run, an unfinished one and --resume isn't given, or one that trains now; when every head diverges.
     """
     config = config.resolved()
+    if config.log:
+        load_tracker(config.log)
     cache, run_dir = FeatureCache(local_split(config.cache, config.stage, TRAIN)), config.run_dir
     parts = train_part, val_part = parts_of(config, cache)
     heads = members(config)
@@ -88,7 +91,8 @@ def train(config: TrainConfig) -> Path:
         else:
             source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
-            fit(head, source, *parts, run_dir, {"group": config.group_name, "folds": config.folds})
+            facts = {"group": config.group_name, "folds": config.folds}
+            fit(head, source, *parts, run_dir, facts, config.log)
         else:
             trainer = make_trainer(head, source, plan, *parts, stack, config)
             train_stack(trainer, stack, source.normaliser, run_dir)

@@ -11,6 +11,7 @@ from pipeline.runs.find_cache import TRAIN
 from pipeline.runs.layout import write_config
 from pipeline.runs.local_cache import local_split
 from pipeline.runs.members import GRID
+from pipeline.runs.trackers import load_tracker
 from pipeline.training.beginning import beginning
 from pipeline.training.groups import Wanted, train_groups
 from pipeline.training.stage import describe, parts_of, train
@@ -25,6 +26,8 @@ def sweep(config: SweepConfig) -> Path:
     groups, out = config.groups(), config.run_dir
     if len(groups) == 1 and config.engine is None:
         return train(groups[0])
+    if config.log:  # before a group fails for it
+        load_tracker(config.log)
     cache = FeatureCache(local_split(config.cache, config.stage, TRAIN))
     train_part, _ = parts_of(groups[0], cache)
     for group in groups:  # before anything of a sweep that is there is replaced

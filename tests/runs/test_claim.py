@@ -45,7 +45,10 @@ ANOTHER_RUN: dict[str, tuple[str, Any]] = {
 """A head, and a value of the setting other than the one it is trained with here."""
 ANOTHER_HEAD: dict[str, Any] = {"lr": (0.07,), "weight_decay": (1e-3,), "seed": (1,)}
 """Settings by which the heads of one run differ: another value adds a head."""
-SAME_RUN: dict[str, Any] = {"memory_budget_mb": 4000, "verify": False, "resume": True, "device": "auto"}
+SAME_RUN: dict[str, Any] = {
+    **{"memory_budget_mb": 4000, "verify": False, "resume": True, "device": "auto"},
+    "log": "tensorboard",
+}
 """Settings that may change without making another run of it."""
 PLACES = {"cache", "stage", "out", "init"}
 """Folders, of which the contents count: see below for a cache's, and tests/training/test_init.py."""
