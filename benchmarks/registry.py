@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, dict[str, str]] = {
     },
     "photos_to_score": {"": "plain_probe"},
     "prediction": {"": "extraction.extraction"},
+    "pretraining": {"": "pretraining.Rival"},
     "remote": {"loop": "remote.one_by_one", "": "remote.read"},
     "workers": {"sleeping": "workers.on_devices", "": "workers.on_cores"},
     "scale": {

@@ -108,15 +108,16 @@ def test_weights_to_start_from_are_known_by_what_is_in_the_file(
     images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, moved = tmp_path / "first.safetensors", tmp_path / "moved.safetensors"
+    shape: dict[str, Any] = {"widths": (64, 256, 256)}
     shutil.copy(weights, first)
-    pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(first)))
+    pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(first), **shape))
     first.rename(moved)
     capsys.readouterr()
-    pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(moved)))
+    pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(moved), **shape))
     assert "up to date" in capsys.readouterr().out
     tensors = load_file(moved)
     name = min(tensors)
     save_file(tensors | {name: tensors[name] + 1}, first)
     for other in ({"weights": str(first)}, {"weights": None}):
         with pytest.raises(RunError, match=r"made with --weights with the digest [0-9a-f]{12}, not "):
-            pretrain(settings(images, tmp_path / "out", epochs=1, **other))
+            pretrain(settings(images, tmp_path / "out", epochs=1, **shape, **other))

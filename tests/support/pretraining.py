@@ -21,5 +21,6 @@ def dark_and_light(root: Path) -> Path:
 
 
 def settings(images: Path, out: Path, **other: object) -> PretrainConfig:
-    fields = {"epochs": 3, "batch": 16, "lr": 0.02, "decoders": 1, "precision": "float32", **other}
+    small = {"epochs": 3, "batch": 16, "lr": 0.02, "widths": (16, 32, 32), "decoders": 1}
+    fields = {**small, "precision": "float32", **other}
     return PretrainConfig(dataset=f"folder:{images}", out=str(out), **fields)  # type: ignore[arg-type]
