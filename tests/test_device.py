@@ -11,7 +11,7 @@ import torch
 from torch.backends import cudnn
 
 from pipeline import device
-from pipeline.device import fast_products, free_bytes, products
+from pipeline.device import fast_products, free_bytes, products, threads_for
 
 GB = 1 << 30
 CPU = torch.device("cpu")
@@ -87,6 +87,19 @@ def test_training_leaves_a_gpu_s_precision_as_it_found_it() -> None:
         raise KeyError
     assert within == [("high", True, False)]
     assert precisions() == before
+
+
+@pytest.mark.parametrize(("image_px", "count"), [(32, 1), (224, 3)])
+def test_small_images_take_one_thread_and_the_others_are_there_afterwards(image_px: int, count: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with contextlib.suppress(RuntimeError), threads_for(image_px):
+            assert torch.get_num_threads() == count
+            raise RuntimeError("the image is too small for the trunk")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("place", "capability"), [("cpu", (8, 0)), ("cuda", (7, 5)), ("cuda", (9, 0))])

@@ -18,6 +18,7 @@ from cache import (
 )
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit
+from pipeline.device import threads_for
 from pipeline.errors import DataError
 from pipeline.extraction.begun import begun, files_to_mend, shards_of
 from pipeline.extraction.growth import Growth, growth_of, has_grown
@@ -100,8 +101,10 @@ def plan(
             )
     spec = config.views if split.split == "train" or config.views == "mirror" else "plain"
     views = Views(spec, len(split), config.seed)
+    with threads_for(trunk.transform.image_px):
+        map_shape = map_shapes(prepared, trunk.transform.image_px)[layer]
     header = CacheHeader(
-        shape=(len(split), views.per_image, *map_shapes(prepared, trunk.transform.image_px)[layer]),
+        shape=(len(split), views.per_image, *map_shape),
         dtype=config.dtype,
         labels=split.labels,
         paths=split.paths,

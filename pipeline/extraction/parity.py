@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache, Scales
 from pipeline.datasets.base import ImageSplit
+from pipeline.device import threads_for
 from pipeline.errors import CacheError
 from pipeline.images.views import Views
 from pipeline.trunks.base import Trunk, normalise
@@ -32,7 +33,7 @@ def check_parity(path: Path, split: ImageSplit, trunk: Trunk, views: Views, rows
     differences, beyond = list[float](), list[float]()
     for row, maps in zip(chosen.tolist(), stored, strict=True):
         image = torch.from_numpy(trunk.transform.apply(split.images.read(row).pixels))[None]
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(trunk.transform.image_px):
             live = trunk.module(normalise(views.of(image, range(row, row + 1)), trunk.transform)).numpy()
         largest = max(np.abs(live).max(), 1e-6)
         differences.append(np.abs(maps - live).max() / largest)

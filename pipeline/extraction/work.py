@@ -11,7 +11,7 @@ from cache import split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.datasets.corrections import corrected
-from pipeline.device import pick_device, set_up
+from pipeline.device import SMALL_PX, pick_device, set_up, threads_for
 from pipeline.extraction.jobs import Job, plan
 from pipeline.extraction.listing import read_listing
 from pipeline.extraction.scales import scales_for
@@ -68,7 +68,9 @@ def opened(
     to_decode = [split for split in splits.values() if decodes and has_to_be_decoded(split, config)]
     # First of all, so that processes start while the trunk and the device do.
     with Decoders(to_decode, config.decoders) as decoders:
-        trunks, device = early or trunks_of(config), pick_device(config.device)
+        with threads_for(SMALL_PX):  # those of short names are read, and little is computed
+            trunks = early or trunks_of(config)
+        device = pick_device(config.device)
         set_up(device, tf32=False)
         prepared = prepare(trunks, device, config.precision)
         for folder in config.cache_dirs:
@@ -125,4 +127,5 @@ def prepare(trunks: tuple[Trunk, ...], device: torch.device, precision: str) -> 
     """One prepared trunk for all layers of a network, which gives a tuple of maps if there are several."""
     (first, *others) = trunks
     whole = dataclasses.replace(first, module=joint(trunks)) if others else first
-    return PreparedTrunk(whole, device, precision)
+    with threads_for(first.transform.image_px):
+        return PreparedTrunk(whole, device, precision)
