@@ -75,7 +75,7 @@ def on_cores(folder: Path, quick: bool) -> dict[str, Any]:
 
 def on_devices(folder: Path, quick: bool, count: int = 4) -> dict[str, Any]:
     """Processes that wait for a device each: what sharing out itself takes."""
-    images, repeats = (count * 1024, 1) if quick else (4 * count * 1024, 2)
+    images, repeats = count * 1024, 1 if quick else 2
     photos, trunk = make_jpegs(folder / "tiny", images), folder / "sleeping.py"
     trunk.write_text(SLEEPING.format(seconds=0.01))
     config = ExtractConfig(
