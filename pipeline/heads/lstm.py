@@ -34,9 +34,9 @@ class Cell(NamedTuple):
     seen: Tensor  # tanh of the memory after the step
 
     @property
-    def hidden(self) -> Tensor:
-        """The hidden state (M, R, h) after the step."""
-        return self.active[..., -self.seen.shape[2] :] * self.seen
+    def show(self) -> Tensor:
+        """The output gate (M, R, h); times `seen`, it is the hidden state after the step."""
+        return self.active[..., -self.seen.shape[2] :]
 
 
 def cell(gates: Tensor, before: Tensor) -> Cell:
@@ -49,14 +49,17 @@ def cell(gates: Tensor, before: Tensor) -> Cell:
     return Cell(active, before, after, after.tanh())
 
 
-def cell_gradient(step: Cell, hidden: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of gates and memory, given those of the next hidden state and memory."""
+def cell_gradient(step: Cell, hidden: Tensor, after: Tensor, gates: Tensor) -> Tensor:
+    """The gradient of the memory, given those of the next hidden state and memory; that of the gates is
+    written into `gates` (M, R, 4h)."""
     width = step.seen.shape[2]
     take, keep, candidate, show = step.active.split(width, 2)
     after = after + torch.ops.aten.tanh_backward(hidden * show, step.seen)
-    grad = torch.cat([after * candidate, after * step.before, after * take, hidden * step.seen], 2)
-    into = grad.split(width, 2)
+    into = gates.split(width, 2)
+    by = (after, candidate), (after, step.before), (after, take), (hidden, step.seen)
+    for part, (grad, factor) in zip(into, by, strict=True):
+        torch.mul(grad, factor, out=part)
     torch.ops.aten.tanh_backward(into[2], candidate, grad_input=into[2])
     for part, gate in ((into[0], take), (into[1], keep), (into[3], show)):
         torch.ops.aten.sigmoid_backward(part, gate, grad_input=part)
-    return grad, after * keep
+    return after * keep

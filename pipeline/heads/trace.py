@@ -52,6 +52,7 @@ class Trace:
         self.inputs = seen.new_zeros(heads, slots + self.keep, rows, 2 * self.width)
         self.states = layers.starts.new_empty(heads, self.steps, rows, self.width)
         self.memory = layers.starts.new_zeros(heads, rows, self.width)
+        self.ground = transformer.ground(maps, heads, layers.starts.dtype)
         self.cells: list[Cell] = []
         self.looks: list[Look] = []
         self.masks: list[Tensor] = []  # of x and of the state, in turns
@@ -64,7 +65,7 @@ class Trace:
 
     def look(self, k: int, theta: Tensor) -> None:
         """Let step k see the regions (M, R, 4)."""
-        look = self.transformer.look(theta.unflatten(1, (len(self.maps), -1)), self.maps.shape[1])
+        look = self.transformer.look(theta.unflatten(1, (len(self.maps), -1)), self.ground)
         self.seen[:, self._at(k)] = self.transformer.sample(self.maps, look).flatten(1, 2)
         if self.keep:
             self.looks.append(look)
@@ -72,18 +73,18 @@ class Trace:
     def step(self, k: int, mask: Mask | None) -> Tensor:
         """Go from what step k sees to its state (M, R, h)."""
         short, at = self.short, self._at(k)
-        x = torch.baddbmm(short.region_bias[:, None], self.seen[:, at], short.region_weight).relu_()
+        x = self.inputs[:, at, :, : self.width]
+        torch.baddbmm(short.region_bias[:, None], self.seen[:, at], short.region_weight, out=x).relu_()
         if mask:
             self.masks.append(mask(x))
             x.mul_(self.masks[-1])
-        self.inputs[:, at, :, : self.width] = x
         known = self._known(k)
         gates = torch.baddbmm(
             short.lstm_bias[:, None], self.inputs[:, at, :, :known], short.lstm_weight[:, :known]
         )
         step = cell(gates.to(self.memory.dtype), self.memory)
-        hidden = step.hidden.to(x.dtype)
-        self.inputs[:, self._at(k + 1), :, self.width :] = hidden
+        hidden = self.inputs[:, self._at(k + 1), :, self.width :]
+        torch.mul(step.show, step.seen, out=hidden)
         z = torch.baddbmm(short.state_bias[:, None], hidden, short.state_weight).relu_()
         if mask:
             self.masks.append(mask(z))
@@ -116,21 +117,25 @@ class Back:
         """Go back from the gradient of step k's state (M, R, h) to that of x, in `x[:, k]`."""
         trace, short, width = self.trace, self.trace.short, self.trace.width
         z = z * trace.masks[2 * k + 1] if trace.masks else z
-        self.states[:, k] = torch.ops.aten.threshold_backward(z, trace.states[:, k], 0)
+        torch.ops.aten.threshold_backward(z, trace.states[:, k], 0, grad_input=self.states[:, k])
         hidden = torch.bmm(self.states[:, k], short.state_weight.transpose(1, 2))
-        gates, self.memory = cell_gradient(trace.cells[k], self.hidden + hidden, self.memory)
-        self.gates[:, k] = gates
+        gates = self.gates[:, k]
+        out = gates if gates.dtype == self.memory.dtype else torch.empty_like(gates, dtype=self.memory.dtype)
+        self.memory = cell_gradient(trace.cells[k], self.hidden + hidden, self.memory, out)
+        if out is not gates:
+            gates.copy_(out)
         weight = short.lstm_weight[:, : trace._known(k)].transpose(1, 2)
-        x, hidden = torch.bmm(self.gates[:, k], weight).tensor_split([width], 2)
+        x, hidden = torch.bmm(gates, weight).tensor_split([width], 2)
         x = x * trace.masks[2 * k] if trace.masks else x
-        self.x[:, k] = torch.ops.aten.threshold_backward(x, trace.inputs[:, k, :, :width], 0)
+        torch.ops.aten.threshold_backward(x, trace.inputs[:, k, :, :width], 0, grad_input=self.x[:, k])
         self.hidden = hidden.to(self.memory.dtype)
 
     def look(self, k: int) -> Tensor:
         """Go on to the gradient of the regions (M, R, 4) that step k saw."""
         trace = self.trace
         seen = _back_through(trace.short.region_weight, self.x[:, k])
-        return trace.transformer.gradient(trace.maps, trace.looks[k - 1], seen).flatten(1, 2)
+        look = trace.looks[k - 1]
+        return trace.transformer.gradient(trace.maps, look, trace.ground, seen).flatten(1, 2)
 
     def layers(self, thetas: Tensor) -> Layers:
         """The gradients of all layers, given those of the regions (M, S, R, 4)."""

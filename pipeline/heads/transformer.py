@@ -24,12 +24,22 @@ from torch.nn import functional as F
 from pipeline.maps.crops import Crop
 
 
+class Ground(NamedTuple):
+    """What all looks at a batch have in common."""
+
+    half: Tensor  # (2, 1) half of the crop's reach
+    reach: Tensor  # (2, P) cells from the middle of a region as large as the crop to its points
+    images: Tensor  # (B, N) row of each crop's first cell
+    starts: Tensor  # (M·B·N·p·q,) number of each point's first cell among all of them
+    points: Tensor  # (M·B·N·p·q·4,) number of each cell's point
+
+
 class Look(NamedTuple):
     """The cells around each point of some regions."""
 
     rows: Tensor  # (M·B·N·p·q, 4) of the table
     weights: Tensor  # (M, B, N, 2, P, 2) of the two cells along each axis, 0 outside of the crop
-    inside: Tensor  # (M, B, N, 2, P, 2)
+    outside: Tensor  # (M, B, N, 2, P, 2)
 
 
 class Transformer(nn.Module):
@@ -54,27 +64,40 @@ class Transformer(nn.Module):
 
     def forward(self, maps_BLC: Tensor, theta_MBN4: Tensor) -> Tensor:
         """Sample regions of the crops of maps: (M, B, N, p·q·C). `gradient` is its gradient."""
-        return self.sample(maps_BLC, self.look(theta_MBN4, maps_BLC.shape[1]))
+        ground = self.ground(maps_BLC, len(theta_MBN4), theta_MBN4.dtype)
+        return self.sample(maps_BLC, self.look(theta_MBN4, ground))
 
     def whole(self, maps_BLC: Tensor) -> Tensor:
         """Sample each crop as a whole: (B, N, p·q·C)."""
         region = torch.tensor([1, 1, 0, 0], dtype=maps_BLC.dtype, device=maps_BLC.device)
         return self(maps_BLC, region.expand(1, len(maps_BLC), len(self.firsts), 4))[0]
 
-    def look(self, theta_MBN4: Tensor, cells: int) -> Look:
-        """Find the cells around each point. `cells`: L, of an image."""
-        reach = self._reach(theta_MBN4)
-        places = theta_MBN4[..., :2, None] * reach + (theta_MBN4[..., 2:, None] + 1) * (self.last / 2)
+    def ground(self, maps_BLC: Tensor, heads: int, dtype: torch.dtype) -> Ground:
+        """Prepare for looks of M heads at these maps, at regions of this dtype."""
+        (images, cells, _), (p, q), device = maps_BLC.shape, self.points, maps_BLC.device
+        half = self.last.to(dtype) / 2
+        # Evenly from edge to edge; a single point lies in the middle, as in `affine_grid`.
+        edges = [torch.linspace(-(n > 1), n > 1, n, dtype=dtype, device=device) for n in (q, p)]
+        reach = torch.stack([F.pad(edge, (0, max(p, q) - len(edge))) for edge in edges]) * half
+        firsts = torch.arange(images, device=device)[:, None] * cells + self.firsts
+        numbers = torch.arange(heads * firsts.numel() * p * q * 4, device=device)
+        return Ground(half, reach, firsts, numbers[::4], numbers // 4)
+
+    def look(self, theta_MBN4: Tensor, ground: Ground) -> Look:
+        """Find the cells around each point."""
+        middle = torch.addcmul(ground.half, theta_MBN4[..., 2:, None], ground.half)
+        places = torch.addcmul(middle, theta_MBN4[..., :2, None], ground.reach)
         lower = places.floor()
         upper = places - lower
         numbers = torch.stack([lower, lower + 1], -1)
-        inside = (numbers >= 0) & (numbers <= self.last[..., None])
-        weights = torch.where(inside, torch.stack([1 - upper, upper], -1), 0)
-        x, y = (torch.where(inside, numbers, 0).long() * self.steps[:, :, None, None]).unbind(3)
-        images = torch.arange(len(theta_MBN4[0]), device=x.device)[:, None] * cells + self.firsts  # (B, N)
+        outside = ((numbers >= 0) & (numbers <= self.last[..., None])).logical_not_()  # also of what is NaN
+        weights = torch.stack([1 - upper, upper], -1).masked_fill_(outside, 0)
+        x, y = (numbers.masked_fill_(outside, 0).long() * self.steps[:, :, None, None]).unbind(3)
         p, q = self.points
-        rows = (y[..., :p, :] + images[..., None, None])[..., None, :, None] + x[..., None, :q, None, :]
-        return Look(rows.view(-1, 4), weights, inside)
+        rows = (y[..., :p, :] + ground.images[..., None, None])[..., None, :, None] + x[
+            ..., None, :q, None, :
+        ]
+        return Look(rows.view(-1, 4), weights, outside)
 
     def sample(self, maps_BLC: Tensor, look: Look) -> Tensor:
         """Sample the points of a look: (M, B, N, p·q·C)."""
@@ -83,31 +106,23 @@ class Transformer(nn.Module):
         sampled = F.embedding_bag(look.rows, table, per_sample_weights=shares, mode="sum")
         return sampled.view(*look.weights.shape[:3], -1)
 
-    def gradient(self, maps_BLC: Tensor, look: Look, grad: Tensor) -> Tensor:
+    def gradient(self, maps_BLC: Tensor, look: Look, ground: Ground, grad: Tensor) -> Tensor:
         """The gradient of the regions (M, B, N, 4), given that of the samples (M, B, N, p·q·C)."""
-        (p, q), table = self.points, maps_BLC.reshape(-1, maps_BLC.shape[-1])
-        numbers = torch.arange(look.rows.numel(), device=grad.device)
+        (p, q), table, weights = self.points, maps_BLC.reshape(-1, maps_BLC.shape[-1]), look.weights
+        grad = grad.view(-1, table.shape[1])
         shares = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            grad.view(-1, table.shape[1]), table, look.rows.view(-1), numbers[::4], numbers // 4, 0
+            grad, table, look.rows.view(-1), ground.starts, ground.points, 0
         )
-        weights = look.weights
         shares = shares.view(*weights.shape[:3], p, q, 2, 2).to(weights.dtype)
         into = torch.zeros_like(weights)
         torch.sum(shares * self._along(weights, 0), (4, 6), out=into[..., 1, :p, :])
         torch.sum(shares * self._along(weights, 1), (3, 5), out=into[..., 0, :q, :])
-        lower, upper = torch.where(look.inside, into, 0).unbind(-1)
+        lower, upper = into.masked_fill_(look.outside, 0).unbind(-1)
         places = upper - lower
-        size, middle = (places * self._reach(places)).sum(-1), places.sum(-1) * (self.last[:, 0] / 2)
+        size, middle = (places * ground.reach).sum(-1), places.sum(-1) * ground.half[:, 0]
         return torch.cat([size, middle], -1)
 
     def _along(self, weights: Tensor, axis: int) -> Tensor:
         """The weights along an axis, as (M, B, N, p, q, 2, 2) with sides of 1 along the other."""
         p, q = self.points
         return weights[..., 0, None, :q, None, :] if axis == 0 else weights[..., 1, :p, None, :, None]
-
-    def _reach(self, like: Tensor) -> Tensor:
-        """Cells from the middle of a region as large as the crop to its points (2, P): evenly from edge to
-        edge; a single one lies in the middle, as in `affine_grid`."""
-        p, q = self.points
-        edges = [torch.linspace(-(n > 1), n > 1, n, dtype=like.dtype, device=like.device) for n in (q, p)]
-        return torch.stack([F.pad(edge, (0, max(p, q) - len(edge))) for edge in edges]) * (self.last / 2)

@@ -7,6 +7,8 @@ from support.attending import CLASSES, LABELS, stack
 from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.recurrent_attention import RecurrentAttention
+from pipeline.heads.transformer import Transformer
+from pipeline.maps.crops import crops_of
 
 
 def test_regions_start_as_the_whole_map_or_as_half_of_it_each_at_its_anchor() -> None:
@@ -34,3 +36,11 @@ def test_fixed_regions_neither_depend_on_the_image_nor_learn() -> None:
     head.losses(inputs, LABELS).sum().backward()
     idle = {name for name, p in head.named_parameters() if p.grad is None}
     assert idle == {"place_weight", "place_bias"}
+
+
+def test_a_region_far_off_or_not_a_number_shows_zeros() -> None:
+    """A head that diverges must not look up cells that no map has."""
+    transformer = Transformer(crops_of("ten", (5, 6), (4, 4)), (5, 6), (2, 3))
+    theta = torch.ones(1, 1, 10, 4)
+    theta[..., 2] = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30, -1e30]).repeat(2)
+    assert torch.equal(transformer(torch.ones(1, 30, 2), theta), torch.zeros(1, 1, 10, 12))
