@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, dict[str, str]] = {
     "shards": {"array": "shards.array_each", "": "read_cache.race"},
     "internet_scale": {"": "internet_scale.measure"},
     "startup": {"": "startup.work"},
+    "ledger": {"loop": "ledger.plain_loop", "": "ledger.scores_of"},
     "on_gpu": {
         "trunk": "on_gpu.trunk_forward",
         "extraction": "on_gpu.extraction",

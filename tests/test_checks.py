@@ -19,7 +19,7 @@ from pipeline import config as stages
 from pipeline.checks import AnyPath, Checked, OneOf, Range, flag, kinds, texts
 from pipeline.cli import main, parse
 from pipeline.config import EvaluateConfig
-from pipeline.config.extract import name_of_dataset
+from pipeline.datasets import name_of_dataset
 from pipeline.errors import ConfigError
 
 STAGES = [getattr(stages, name) for name in stages.__all__] + [CropsConfig, AttentionConfig]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, short, slug
-from pipeline.datasets import DATASETS
+from pipeline.datasets import DATASETS, name_of_dataset
 from pipeline.engines.executors import ENGINES
 from pipeline.trunks import SOURCES, TRUNK_NAMES
 from pipeline.trunks.spec import ASK, parse
@@ -166,17 +166,6 @@ class ExtractConfig(MapSettings):
         if self.shard != "env" and not (share and int(share[1]) < int(share[2])):
             expected = "R/N with R from 0 to N - 1, or env"
             raise self.refused("shard", f"expected {expected}, found {short(self.shard)}")
-
-
-def name_of_dataset(spec: str) -> str:
-    """A dataset in the name of a folder: `folder:../photos` → photos, `coco:coco2017` → coco-coco2017.
-
-    Of a path it has the last name only, so that it stays when the data move; of a CSV file, which is often
-    called labels.csv, the folder's name as well.
-    """
-    kind, _, path = spec.removesuffix(".csv").partition(":")
-    parts = Path(os.path.abspath(path)).parts[1:] if path else ()
-    return slug("" if kind == "folder" else kind, *parts[-2 if kind == "csv" else -1 :])
 
 
 def view_count(views: str) -> int:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
-from pipeline.config.extract import Dataset, name_of_dataset
+from pipeline.config.extract import Dataset
+from pipeline.datasets import name_of_dataset
 from pipeline.trunks import TRUNKS
 
 TRAINABLE = {name: trunk for name, trunk in TRUNKS.items() if trunk.untrained}

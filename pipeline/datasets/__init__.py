@@ -1,8 +1,12 @@
 """A dataset's name and path → two splits of labelled images. A new dataset is a file and an entry here."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
+
+from pipeline.checks import slug
 
 if TYPE_CHECKING:
     from pipeline.datasets.base import ImageSplit
@@ -75,3 +79,14 @@ DATASETS: dict[str, DatasetInfo] = {
     ),
 }
 """Name → entry; `pipeline.datasets.base.open_dataset` opens one."""
+
+
+def name_of_dataset(spec: str) -> str:
+    """A dataset in the name of a folder: `folder:../photos` → photos, `coco:coco2017` → coco-coco2017.
+
+    Of a path it has the last name only, so that it stays when the data move; of a CSV file, which is often
+    called labels.csv, the folder's name as well.
+    """
+    kind, _, path = spec.removesuffix(".csv").partition(":")
+    parts = Path(os.path.abspath(path)).parts[1:] if path else ()
+    return slug("" if kind == "folder" else kind, *parts[-2 if kind == "csv" else -1 :])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import __version__
-from pipeline.config.extract import name_of_dataset
+from pipeline.datasets import name_of_dataset
 from pipeline.errors import RunError
 from pipeline.report.collect import word
 from pipeline.report.markup import Markup, element, name

@@ -38,8 +38,12 @@ def read_config(run_dir: Path, *stages: str) -> dict[str, Any]:
 
     Raises: RunError when it is damaged, of another format or of none of these stages.
     """
+    return checked_config(run_dir, read_json(run_dir / CONFIG), *stages)
+
+
+def checked_config(run_dir: Path, found: Mapping[str, Any], *stages: str) -> dict[str, Any]:
+    """What was read from config.json, without its format. Raises: RunError as `read_config`."""
     path = run_dir / CONFIG
-    found = read_json(path)
     for name, expected in (("format", (FORMAT,)), ("stage", stages)):
         if (value := found.get(name)) not in expected:
             known = " or ".join(map(str, expected))

@@ -11,8 +11,9 @@ from pipeline.errors import RunError
 from pipeline.files import read_json, write_json
 from pipeline.metrics.bootstrap import Interval
 from pipeline.metrics.intervals import middle
+from pipeline.runs.draws import Draws, read_draws
 from pipeline.runs.layout import HEAD, LEADERBOARD, SUMMARY
-from pipeline.runs.score import MAP, TOP1, Draws, few, read_draws, score_in
+from pipeline.runs.score import MAP, TOP1, few, score_in
 from pipeline.runs.stack import Setting
 from pipeline.runs.table import number, table
 

@@ -10,13 +10,14 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.config.extract import name_of_dataset
+from pipeline.datasets import name_of_dataset
 from pipeline.errors import RunError
 from pipeline.files import read_bytes, read_json
-from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, METRICS, SUMMARY, read_config
+from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, METRICS, SUMMARY, checked_config
 from pipeline.runs.score import score_in
 
 NOT_SETTINGS = {
@@ -59,8 +60,8 @@ def entries(folder: Path) -> Iterator[Entry]:
                 inside += 1
                 yield entry
     # a sweep and a stack are listed by their heads, until they have some
-    if is_run and (SUMMARY in names or not inside) and not _is_other(folder):
-        yield entry_of(folder)
+    if is_run and (SUMMARY in names or not inside) and (entry := _entry(folder)):
+        yield entry
 
 
 def _tolerant(folder: Path) -> Iterator[Entry]:
@@ -68,14 +69,6 @@ def _tolerant(folder: Path) -> Iterator[Entry]:
         yield from entries(folder)
     except RunError as error:
         yield Entry(folder, "broken", {"problem": str(error)}, {})
-
-
-def _is_other(folder: Path) -> bool:
-    """Whether config.json is somebody else's: a JSON object, but with nothing of ours in it."""
-    try:
-        return "stage" not in read_json(folder / CONFIG)
-    except RunError:
-        return False
 
 
 def run_in(folder: Path) -> Entry:
@@ -87,8 +80,17 @@ def run_in(folder: Path) -> Entry:
 
 def entry_of(folder: Path) -> Entry:
     """What is known of one run."""
+    return _entry(folder) or Entry(folder, "broken", {"problem": f"{folder / CONFIG}: not a run's"}, {})
+
+
+def _entry(folder: Path) -> Entry | None:
+    """What is known of one run; None where config.json is somebody else's: a JSON object, but with nothing of
+    ours in it."""
     try:
-        config = read_config(folder, "train", "pretrain")
+        found = read_json(folder / CONFIG)
+        if "stage" not in found:
+            return None
+        config = checked_config(folder, found, "train", "pretrain")
         summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else {}
         facts = {**_made_from(config), **_scored(folder, summary)}
     except (RunError, TypeError, AttributeError, KeyError, ValueError) as error:
@@ -127,9 +129,15 @@ def _scored(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "images": summary.get("val_images"),
         "loss": _number(summary.get("val_loss")),
         "test": test,
-        "mb": round((folder / HEAD).stat().st_size / 1e6, 3) if (folder / HEAD).exists() else None,
+        "mb": _megabytes(folder / HEAD),
         "seconds": _number(summary.get("seconds")),
     }
+
+
+def _megabytes(path: Path) -> float | None:
+    with suppress(OSError):
+        return round(path.stat().st_size / 1e6, 3)
+    return None
 
 
 def _number(value: Any) -> float | None:

@@ -91,11 +91,10 @@ def plain(value: Any) -> str:
 
 def differing(found: Sequence[Entry]) -> list[str]:
     """The settings in which some runs that have them differ, in the order of their names."""
-    values: dict[str, set[str]] = {}
+    first: dict[str, Any] = {}
     for entry in found:
-        for name, value in entry.settings.items():
-            values.setdefault(name, set()).add(json.dumps(value))
-    return sorted(name for name, different in values.items() if len(different) > 1)
+        first = entry.settings | first
+    return sorted({n for entry in found for n, value in entry.settings.items() if value != first[n]})
 
 
 def listing(found: Sequence[Entry], form: str) -> str:
@@ -103,7 +102,7 @@ def listing(found: Sequence[Entry], form: str) -> str:
     settings = differing(found)
     names = [*COLUMNS, *settings, *FIGURES]
     if form == "json":
-        rows = [{name: fields_of(entry).get(name) for name in (*names, "problem")} for entry in found]
+        rows = [{n: fields.get(n) for n in (*names, "problem")} for fields in map(fields_of, found)]
         return json.dumps(rows, indent=1)
     if form == "csv":
         text = io.StringIO()
@@ -114,7 +113,7 @@ def listing(found: Sequence[Entry], form: str) -> str:
             writer.writerow([_exact(fields.get(name)) for name in (*names, "problem")])
         return text.getvalue().rstrip("\n")
     header = [TITLES.get(name, name) for name in names]
-    rows = [[_cell(fields_of(entry), name) for name in names] for entry in found]
+    rows = [[_cell(fields, name) for name in names] for fields in map(fields_of, found)]
     if form == "markdown":
         lines = [header, ["---"] * len(names), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -17,12 +17,12 @@ from pipeline.errors import RunError
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import FACTS, IMMATERIAL, held
+from pipeline.runs.draws import DRAWS
 from pipeline.runs.find_cache import find_cache, places_of
 from pipeline.runs.layout import HEAD, SUMMARY, read_config, write_config
 from pipeline.runs.ledger import entries
 from pipeline.runs.members import GRID, STACK, own_name
 from pipeline.runs.ranking import SAME
-from pipeline.runs.score import DRAWS
 
 SHARED = ("cache_key", *SAME)
 """What the runs of a leaderboard have in common: their maps, and the images that they were validated on."""

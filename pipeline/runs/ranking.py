@@ -11,9 +11,9 @@ import numpy as np
 from pipeline.errors import RunError
 from pipeline.metrics.bootstrap import Interval
 from pipeline.metrics.intervals import middle
+from pipeline.runs.draws import Draws, read_draws
 from pipeline.runs.layout import read_config
 from pipeline.runs.ledger import Entry
-from pipeline.runs.score import Draws, read_draws
 
 SAME = ("cache_images", "labels_sha256", "class_names", "data_seed", "per_class", "val_fraction", "folds")
 """What decides which images a head was validated on."""

@@ -1,26 +1,14 @@
 """The score by which validation chooses: top-1, or mAP where an image has several labels; and how sure it is.
 
-Beside a head's score lies its score on 1,000 draws of the validation images, fewer where there are very many.
-The draws are the same for every head of the same images, so the draws of a difference are differences.
+Without numpy, so that a list of runs is there at once.
 """
 
 import math
-from io import BytesIO
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.datasets.holdout import Labels
-from pipeline.errors import RunError
-from pipeline.files import read_bytes, replacing
-from pipeline.metrics.intervals import middle, wilson
-
-Draws = NDArray[np.float32]
-"""(R,) scores in per cent, one on each draw."""
-DRAWS = "validation.npy"
-"""The file with them in a head's folder."""
+if TYPE_CHECKING:
+    from pipeline.datasets.holdout import Labels
+    from pipeline.runs.draws import Draws
 
 FEW = 100
 """Validation images below which a warning is due."""
@@ -32,11 +20,13 @@ class Score(NamedTuple):
     key: str
     title: str
 
-    def figures(self, value: float, images: int = 0, draws_R: Draws | None = None) -> dict[str, Any]:
+    def figures(self, value: float, images: int = 0, draws_R: "Draws | None" = None) -> dict[str, Any]:
         """A score with the ends of its 95 % interval and the number of images; the ends are None where there
         are no images, or the head diverged and has no score."""
         low = high = None
         if draws_R is not None and math.isfinite(value):
+            from pipeline.metrics.intervals import middle, wilson
+
             low, high = wilson(value, images) if self.key == TOP1.key else middle(draws_R)
         score = value if math.isfinite(value) else None
         return {self.key: score, f"{self.key}_low": low, f"{self.key}_high": high, "val_images": images}
@@ -50,7 +40,7 @@ class Score(NamedTuple):
 TOP1, MAP = Score("val_top1", "top-1"), Score("val_map", "mAP")
 
 
-def score_of(labels: Labels) -> Score:
+def score_of(labels: "Labels") -> Score:
     """The score that suits labels: top-1 for (N,), mAP for (N, K)."""
     return TOP1 if labels.ndim == 1 else MAP
 
@@ -69,22 +59,3 @@ def few(entry: dict[str, Any]) -> list[str]:
         "more images" if entry.get("folds") else "--folds 5 and another --out, which validates on all images"
     )
     return [f"only {images} validation images: each counts for {100 / images:.1f} points; give {more}"]
-
-
-def write_draws(folder: Path, draws_R: Draws) -> None:
-    """Write a head's scores on draws of its validation images."""
-    with replacing(folder / DRAWS) as part, part.open("wb") as file:
-        np.save(file, draws_R)
-
-
-def read_draws(folder: Path) -> Draws:
-    """A head's scores on draws of its validation images, (R,). Raises: RunError when they are damaged."""
-    path = folder / DRAWS
-    try:
-        draws = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
-        raise RunError(f"{path}: can't be read ({error}); train the head again with another --out") from error
-    if not isinstance(draws, np.ndarray) or draws.dtype != np.float32 or draws.ndim != 1:
-        found = f"{draws.shape} {draws.dtype}" if isinstance(draws, np.ndarray) else "an archive"
-        raise RunError(f"{path}: expected a list of float32, found {found}")
-    return draws

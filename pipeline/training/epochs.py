@@ -12,11 +12,12 @@ from pipeline.files import append_line, keep_lines, read_json, write_json
 from pipeline.maps.source import Normaliser
 from pipeline.progress import Progress
 from pipeline.runs import leaderboard
+from pipeline.runs.draws import Draws, write_draws
 from pipeline.runs.folder import write_head
 from pipeline.runs.layout import CHECKPOINT, HEAD, METRICS, SUMMARY
 from pipeline.runs.members import summaries
 from pipeline.runs.out_of_fold import write_out_of_fold
-from pipeline.runs.score import Draws, few, write_draws
+from pipeline.runs.score import few
 from pipeline.runs.stack import StackedHead
 from pipeline.runs.thresholds import write_thresholds
 from pipeline.runs.tracking import Tracking, tracking

@@ -14,11 +14,12 @@ from pipeline.maps.batches import MapsInMemory
 from pipeline.maps.parts import Part
 from pipeline.maps.source import Source, damaged, drawn_views
 from pipeline.progress import Progress, over
+from pipeline.runs.draws import write_draws
 from pipeline.runs.folder import write_head
 from pipeline.runs.layout import METRICS, SUMMARY
 from pipeline.runs.leaderboard import rank
 from pipeline.runs.out_of_fold import LARGEST, write_out_of_fold
-from pipeline.runs.score import Score, few, score_of, write_draws
+from pipeline.runs.score import Score, few, score_of
 from pipeline.runs.thresholds import write_thresholds
 from pipeline.runs.tracking import tracking
 from pipeline.training.validation import Answers, joined, validate

@@ -15,8 +15,9 @@ from pipeline.config import SweepConfig
 from pipeline.errors import RunError
 from pipeline.metrics.bootstrap import top1_interval
 from pipeline.runs import leaderboard
+from pipeline.runs.draws import DRAWS, read_draws, write_draws
 from pipeline.runs.folder import load_head
-from pipeline.runs.score import DRAWS, TOP1, read_draws, write_draws
+from pipeline.runs.score import TOP1
 from pipeline.training.stage import parts_of, train
 from pipeline.training.sweep import sweep
 

@@ -212,8 +212,8 @@ def test_names_are_shown_without_their_control_characters(
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_a_list_needs_no_torch(runs: Path) -> None:
+def test_a_list_needs_neither_torch_nor_numpy(runs: Path) -> None:
     code = "import sys; from pipeline.runs.__main__ import main; main(sys.argv[1:]); print(*sys.modules)"
     command = [sys.executable, "-c", code, str(runs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "torch" not in done.stdout.splitlines()[-1].split()
+    assert not {"torch", "numpy", "h5py"} & set(done.stdout.splitlines()[-1].split())

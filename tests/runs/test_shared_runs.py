@@ -15,8 +15,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation.stage import evaluate
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
+from pipeline.runs.draws import read_draws
 from pipeline.runs.folder import load_head
-from pipeline.runs.score import read_draws
 from pipeline.runs.tensors import read_tensors
 from pipeline.training import epochs
 from pipeline.training.trainer import Trainer

@@ -64,6 +64,8 @@ def read_mlflow(run: Path) -> tuple[Curves, dict[str, Any], str]:
     found = client.get_run(read_json(run / "mlflow.json")["run_id"])
     histories = {name: client.get_metric_history(found.info.run_id, name) for name in found.data.metrics}
     curves = {name: [(one.step, one.value) for one in points] for name, points in histories.items()}
+    runs = client.search_runs([found.info.experiment_id])
+    assert [one.info.run_name for one in runs].count(str(run)) == 1
     return curves, found.data.params, found.info.status
 
 
