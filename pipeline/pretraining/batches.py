@@ -49,7 +49,7 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of this epoch, the same in every call."""
         drawn = self._draw(epoch)
-        of_all = torch.from_numpy(drawn).to(self.device)
+        of_all = self._send(torch.from_numpy(drawn))
         for start in self.starts:
             part = slice(start, start + self.config.batch)
             which, moves, centres = of_all[part].split([1, 3, 2], dim=1)
@@ -57,7 +57,7 @@ class Batches:
             if self.images_are_here:
                 inputs = augment.apply(self.images, moves, which)
             else:
-                inputs = augment.apply(self._send(drawn[part, 0]), moves)
+                inputs = augment.apply(self._send(self.images[torch.from_numpy(drawn[part, 0])]), moves)
             if self.config.cutout_px:
                 inputs = augment.cut_out(inputs, centres, self.config.cutout_px, self.grey)
             yield inputs, self.labels[which]
@@ -75,12 +75,11 @@ class Batches:
                 part[:, 4:] = augment.draw_centres(len(part), height, width, rng)
         return drawn
 
-    def _send(self, rows: NDArray[np.int64]) -> Tensor:
-        """These images on the device, while it computes with those before."""
-        batch = self.images[torch.from_numpy(rows)]
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True)
+    def _send(self, values: Tensor) -> Tensor:
+        """The same on the device, which computes meanwhile."""
+        return (values.pin_memory() if self.device.type == "cuda" else values).to(
+            self.device, non_blocking=True
+        )
 
 
 def _placed(images: Tensor, device: torch.device) -> Tensor:

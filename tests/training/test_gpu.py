@@ -15,9 +15,12 @@ from cache import FeatureCache
 from pipeline.config import PretrainConfig
 from pipeline.extraction.stage import extract
 from pipeline.heads import HEADS
+from pipeline.pretraining.loop import PretrainingLoop
+from pipeline.pretraining.network import Network
 from pipeline.pretraining.stage import pretrain
 from pipeline.training import stage
 from pipeline.training.stage import train
+from pipeline.trunks.alexnet_cifar import untrained
 
 GPU = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -81,9 +84,33 @@ def figures(run: Path) -> tuple[float, list[float]]:
     return float(np.mean([each.get("val_top1", each.get("val_map")) for each in found])), losses.tolist()
 
 
-def test_a_network_is_trained_on_a_gpu(photos: Path, tmp_path: Path) -> None:
-    run = PretrainConfig(
-        dataset=f"folder:{photos}", out=str(tmp_path), epochs=2, batch=16, device=GPU, decoders=1
-    )
-    assert pretrain(run).is_file()
-    assert all(np.isfinite(line["loss"]) for line in lines(tmp_path))
+@pytest.mark.parametrize(
+    "other", [{}, {"precision": "float32"}, {"precision": "float16"}, {"compile": True}], ids=str
+)
+def test_a_network_learns_on_a_gpu_what_it_learns_on_a_cpu(
+    other: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    fields = {"dataset": f"folder:{photos}", "epochs": 2, "batch": 16, "lr": 0.01, "decoders": 1}
+    here = {"precision": "float32", "device": "cpu"}
+    for name, given in (("cpu", here), ("gpu", {"device": GPU, **other})):
+        out = str(tmp_path / name)
+        assert pretrain(PretrainConfig(out=out, **fields, **given)).is_file()  # type: ignore[arg-type]
+    expected, found = ([line["loss"] for line in lines(tmp_path / name)] for name in ("cpu", "gpu"))
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("images_are_here", [True, False])
+def test_a_pass_over_the_images_never_waits_for_the_gpu(precision: str, images_are_here: bool) -> None:
+    network = Network(untrained((8, 16, 16), 2), classes=2, hidden=8).to(GPU)
+    given = PretrainConfig(batch=16, precision=precision)  # type: ignore[arg-type]
+    images = torch.randint(256, (70, 3, 32, 32), dtype=torch.uint8)
+    loop = PretrainingLoop(network, given, images, torch.arange(70) % 2, np.arange(70))
+    if not images_are_here:
+        loop.batches.images, loop.batches.images_are_here = images, False
+    loop.epoch(0)  # libraries set themselves up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loop._pass_over(1, lambda images: None)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
