@@ -64,8 +64,8 @@ def test_images_are_ranked_as_cleanlab_ranks_them_and_planted_errors_come_first(
     theirs = cleanlab.find_label_issues(
         given,
         probabilities,
-        return_indices_ranked_by="normalized_margin",
-        filter_by="confident_learning",
+        return_indices_ranked_by="self_confidence",
+        filter_by="prune_by_noise_rate",
         n_jobs=1,
     )
     paths = [cache.paths[int(row)] for row in found.rows[theirs]]
@@ -77,7 +77,7 @@ def test_images_are_ranked_as_cleanlab_ranks_them_and_planted_errors_come_first(
     own = [float(probabilities[row[line["image"]], CLASSES.index(line["label"])]) for line in table]
     np.testing.assert_allclose([float(line["p_label"]) for line in table], own, atol=1e-4)
     planted = {cache.paths[int(r)] for r in wrong_rows()}
-    assert len(planted & {line["image"] for line in table[:WRONG]}) >= 0.8 * WRONG
+    assert len(planted & {line["image"] for line in table[:WRONG]}) >= 0.7 * WRONG
     right = [line for line in table if line["image"] in planted and line["issue"] == "yes"]
     assert sum(line["suggested"] == line["image"].split("/")[1] for line in right) >= 0.8 * len(right) > 0
     said = capsys.readouterr().out
@@ -96,8 +96,7 @@ def test_test_images_are_judged_by_the_run_s_own_head(
     scored, table = predictions(run), lines(file)
     shares = torch.from_numpy(scored.logits).double().softmax(1).numpy()
     own = shares[np.arange(len(shares)), scored.labels]
-    rest = np.where(np.eye(len(CLASSES), dtype=bool)[scored.labels], -1, shares)
-    score = dict(zip(scored.paths, (own - rest.max(1) + 1) / 2, strict=True))
+    score = dict(zip(scored.paths, own, strict=True))
     np.testing.assert_allclose(
         [float(x["score"]) for x in table], [score[x["image"]] for x in table], atol=1e-4
     )
@@ -127,7 +126,7 @@ def test_of_several_labels_each_entry_is_judged(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = several.find_multilabel_issues_per_class(
-            lists, probabilities[counted, k : k + 1], filter_by="confident_learning", n_jobs=1
+            lists, probabilities[counted, k : k + 1], filter_by="prune_by_noise_rate", n_jobs=1
         )[:, 0]
     paths = np.array(list(data.paths))[counted][theirs]
     name = toy.CLASSES[k]
