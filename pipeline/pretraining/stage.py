@@ -18,6 +18,7 @@ from pipeline.config import PretrainConfig
 from pipeline.datasets.holdout import share_drawn
 from pipeline.datasets.summary import lines
 from pipeline.device import pick_device
+from pipeline.errors import ConfigError
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
@@ -26,7 +27,7 @@ from pipeline.runs.claim import claim
 from pipeline.runs.layout import CHECKPOINT, METRICS
 from pipeline.runs.tensors import shape_text, write_tensors
 from pipeline.trunks import TRUNKS
-from pipeline.trunks.base import normalise
+from pipeline.trunks.base import Trunk, normalise
 from pipeline.trunks.weights import load_weights
 from pipeline.trunks.whitening import Whitening
 
@@ -41,7 +42,8 @@ def pretrain(config: PretrainConfig) -> Path:
     evaluate.py scores the whole network. All images are read first: a trunk of other images, labels or
     weights to start from is never "up to date".
 
-    Raises: DataError; ConfigError on a multi-label dataset; RunError when OUT holds another run.
+    Raises: DataError; WeightsError; ConfigError on a multi-label dataset or weights of another shape;
+    RunError when OUT holds another run.
     """
     out, device = config.out_dir, pick_device(config.device)
     weights = out / "trunk.safetensors"
@@ -49,7 +51,7 @@ def pretrain(config: PretrainConfig) -> Path:
     torch.manual_seed(config.seed)
     trunk = TRUNKS[config.trunk].load_untrained(config.widths, config.stage_layers)
     network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
-    started_from = load_weights(trunk.module, Path(config.weights)) if config.weights else None
+    started_from = _start_from(config.weights, config, trunk) if config.weights else None
     # now that the flags are known to be good
     facts = {
         "lr": config.peak_lr,
@@ -99,6 +101,19 @@ def pretrain(config: PretrainConfig) -> Path:
     (out / CHECKPOINT).unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
+
+
+def _start_from(weights: str, config: PretrainConfig, trunk: Trunk) -> str:
+    """Fill the trunk with weights; gives their digest. Raises: WeightsError; ConfigError on another shape."""
+    found = TRUNKS[config.trunk].load(Path(weights)).facts
+    if found != trunk.facts:
+        usual = {"widths": PretrainConfig.widths, "stage_layers": PretrainConfig.stage_layers, **found}
+        widths = " ".join(map(str, usual["widths"]))
+        raise ConfigError(
+            f"--weights: {weights}: holds a trunk of another shape; "
+            f"give --widths {widths} --stage-layers {usual['stage_layers']}"
+        )
+    return load_weights(trunk.module, Path(weights))
 
 
 def _parameters(module: nn.Module) -> int:

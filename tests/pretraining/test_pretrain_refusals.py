@@ -111,6 +111,9 @@ def test_weights_to_start_from_are_known_by_what_is_in_the_file(
     shape: dict[str, Any] = {"widths": (64, 256, 256)}
     shutil.copy(weights, first)
     pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(first), **shape))
+    say = r"^--weights: .*first\.safetensors: holds a trunk of another shape; give --widths 64 256 256 --st"
+    with pytest.raises(UserError, match=say + r"age-layers 2$"):
+        pretrain(settings(images, tmp_path / "other", epochs=1, weights=str(first)))
     first.rename(moved)
     capsys.readouterr()
     pretrain(settings(images, tmp_path / "out", epochs=1, weights=str(moved), **shape))
