@@ -100,7 +100,7 @@ def tencrop() -> int:
         print("usage: tencrop COMMAND [--FLAG VALUE ...]\n\ncommands:")
         for command, (config_class, *_) in COMMANDS.items():
             print(f"  {command:15}{about(config_class).splitlines()[0]}")
-        print("  runs           List, compare, repeat and remove runs.")
+        print("  runs           List, compare, merge, repeat and remove runs.")
         print("  cache          Check caches and say what they hold.")
         print("  where          Say which folder a command would write: tencrop where COMMAND [--FLAG ...]")
         print("\ntencrop COMMAND --help lists the flags of a command, tencrop --version prints the version.")

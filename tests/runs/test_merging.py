@@ -22,7 +22,7 @@ OF_TIME = {"seconds", "images_per_second", "heads_at_once"}
 
 
 def train(cache: Path, out: Path, *heads: str, **changed: Any) -> Path:
-    small: dict[str, Any] = {"epochs": 3, "batch": 32, "device": "cpu", "val_fraction": 0.2}
+    small: dict[str, Any] = {"epochs": 1, "batch": 32, "device": "cpu", "val_fraction": 0.2}
     return sweep(SweepConfig(cache=str(cache), out=str(out), head=heads, **{**small, **changed}))
 
 
@@ -142,7 +142,7 @@ def test_runs_that_cant_be_compared_are_refused_by_name(
     head(write_cache(runs / "cache2", image="other"), runs / "d", head="linear")
     said = refusal(capsys, runs, "one", "d")
     assert f"{runs / 'd'}: can't be compared with {runs / 'one'}, which has other images" in said
-    train(runs / "cache", runs / "e", "linear", lr=(0.3,), epochs=4)
+    train(runs / "cache", runs / "e", "linear", lr=(0.3,), epochs=2)
     said = refusal(capsys, runs, "one", "e")
     assert f"{runs / 'e'}: is another linear than {runs / 'one'}, which has other --epochs" in said
 
