@@ -1,6 +1,7 @@
 """The LSTM's cell without its matrix product: gates, memory and hidden state, with a gradient in few passes.
 
-Gates lie in the order of `torch.nn.LSTMCell`: input, forget, candidate, output.
+Gates lie in the order of `torch.nn.LSTMCell`: input, forget, candidate, output. On a GPU each way is one
+launch of a custom kernel.
 
 Shapes: M heads, R rows, h width.
 """
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline import kernels
 from pipeline.heads.base import Head
 
 
@@ -33,33 +35,43 @@ class Cell(NamedTuple):
     after: Tensor
     seen: Tensor  # tanh of the memory after the step
 
-    @property
-    def show(self) -> Tensor:
-        """The output gate (M, R, h); times `seen`, it is the hidden state after the step."""
-        return self.active[..., -self.seen.shape[2] :]
 
+def cell(gates: Tensor, before: Tensor, hidden: Tensor) -> Cell:
+    """Take a step, from gates (M, R, 4h) before their activation and memory (M, R, h). The hidden state is
+    written into `hidden` (M, R, h)."""
+    if kernels.usable(gates, before, hidden):
+        from pipeline.kernels import lstm
 
-def cell(gates: Tensor, before: Tensor) -> Cell:
-    """Take a step, from gates (M, R, 4h) before their activation and memory (M, R, h)."""
-    width = before.shape[2]
+        active, after, seen = lstm.cell(gates, before, hidden)
+        return Cell(active, before, after, seen)
+    width, gates = before.shape[2], gates.to(before.dtype)
     active = gates.sigmoid()
-    take, keep, candidate, _ = active.split(width, 2)
+    take, keep, candidate, show = active.split(width, 2)
     torch.tanh(gates[..., 2 * width : 3 * width], out=candidate)
     after = torch.addcmul(keep * before, take, candidate)
-    return Cell(active, before, after, after.tanh())
+    seen = after.tanh()
+    torch.mul(show, seen, out=hidden)
+    return Cell(active, before, after, seen)
 
 
 def cell_gradient(step: Cell, hidden: Tensor, after: Tensor, gates: Tensor) -> Tensor:
     """The gradient of the memory, given those of the next hidden state and memory; that of the gates is
     written into `gates` (M, R, 4h)."""
-    width = step.seen.shape[2]
-    take, keep, candidate, show = step.active.split(width, 2)
-    after = after + torch.ops.aten.tanh_backward(hidden * show, step.seen)
-    into = gates.split(width, 2)
-    by = (after, candidate), (after, step.before), (after, take), (hidden, step.seen)
+    active, before, _, seen = step
+    if kernels.usable(active, hidden, gates):
+        from pipeline.kernels import lstm
+
+        return lstm.cell_gradient(active, before, seen, hidden, after, gates)
+    take, keep, candidate, show = active.split(seen.shape[2], 2)
+    after = after + torch.ops.aten.tanh_backward(hidden * show, seen)
+    out = gates if gates.dtype == after.dtype else torch.empty_like(active)
+    into = out.split(seen.shape[2], 2)
+    by = (after, candidate), (after, before), (after, take), (hidden, seen)
     for part, (grad, factor) in zip(into, by, strict=True):
         torch.mul(grad, factor, out=part)
     torch.ops.aten.tanh_backward(into[2], candidate, grad_input=into[2])
     for part, gate in ((into[0], take), (into[1], keep), (into[3], show)):
         torch.ops.aten.sigmoid_backward(part, gate, grad_input=part)
+    if out is not gates:
+        gates.copy_(out)
     return after * keep

@@ -64,14 +64,14 @@ class _Looks(torch.autograd.Function):
         seen = of.memory(rows, heads, slots, len(first), layers.region_weight.shape[1])
         trace = Trace(of.transformer, rows, seen, layers)
         trace.first(first)
-        thetas = layers.starts.new_empty(heads, regions, len(first), 4)
+        thetas: list[Tensor] = []  # not parts of what is returned, which would keep this pass alive for ever
         for k in range(regions):
-            z, start = trace.step(k, mask), layers.starts[:, k, None]
-            thetas[:, k] = start if of.fixed else torch.baddbmm(start, z, layers.place_weight)
-            trace.look(k + 1, thetas[:, k])
+            z, start = trace.step(k, mask), layers.starts[:, k, None].expand(-1, len(first), -1)
+            thetas.append(start if of.fixed else torch.baddbmm(start, z, layers.place_weight))
+            trace.look(k + 1, thetas[-1])
         trace.step(regions, mask)
         ctx.of, ctx.trace, ctx.left_at = of, trace, None
-        return thetas, trace.states[:, 1:]
+        return torch.stack(thetas, 1), trace.states[:, 1:]
 
     @staticmethod
     @once_differentiable

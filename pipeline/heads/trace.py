@@ -82,9 +82,8 @@ class Trace:
         gates = torch.baddbmm(
             short.lstm_bias[:, None], self.inputs[:, at, :, :known], short.lstm_weight[:, :known]
         )
-        step = cell(gates.to(self.memory.dtype), self.memory)
         hidden = self.inputs[:, self._at(k + 1), :, self.width :]
-        torch.mul(step.show, step.seen, out=hidden)
+        step = cell(gates, self.memory, hidden)
         z = torch.baddbmm(short.state_bias[:, None], hidden, short.state_weight).relu_()
         if mask:
             self.masks.append(mask(z))
@@ -120,10 +119,7 @@ class Back:
         torch.ops.aten.threshold_backward(z, trace.states[:, k], 0, grad_input=self.states[:, k])
         hidden = torch.bmm(self.states[:, k], short.state_weight.transpose(1, 2))
         gates = self.gates[:, k]
-        out = gates if gates.dtype == self.memory.dtype else torch.empty_like(gates, dtype=self.memory.dtype)
-        self.memory = cell_gradient(trace.cells[k], self.hidden + hidden, self.memory, out)
-        if out is not gates:
-            gates.copy_(out)
+        self.memory = cell_gradient(trace.cells[k], self.hidden + hidden, self.memory, gates)
         weight = short.lstm_weight[:, : trace._known(k)].transpose(1, 2)
         x, hidden = torch.bmm(gates, weight).tensor_split([width], 2)
         x = x * trace.masks[2 * k] if trace.masks else x

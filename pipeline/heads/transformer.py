@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline import kernels
 from pipeline.maps.crops import Crop
 
 
@@ -37,9 +38,11 @@ class Ground(NamedTuple):
 class Look(NamedTuple):
     """The cells around each point of some regions."""
 
+    theta: Tensor  # (M, B, N, 4)
     rows: Tensor  # (M·B·N·p·q, 4) of the table
-    weights: Tensor  # (M, B, N, 2, P, 2) of the two cells along each axis, 0 outside of the crop
-    outside: Tensor  # (M, B, N, 2, P, 2)
+    shares: Tensor  # (M·B·N·p·q, 4) weights of these rows, 0 outside of the crop
+    weights: Tensor | None = None  # (M, B, N, 2, P, 2) of the two cells along each axis
+    outside: Tensor | None = None  # (M, B, N, 2, P, 2)
 
 
 class Transformer(nn.Module):
@@ -85,8 +88,14 @@ class Transformer(nn.Module):
 
     def look(self, theta_MBN4: Tensor, ground: Ground) -> Look:
         """Find the cells around each point."""
-        middle = torch.addcmul(ground.half, theta_MBN4[..., 2:, None], ground.half)
-        places = torch.addcmul(middle, theta_MBN4[..., :2, None], ground.reach)
+        half, reach, images = ground[:3]
+        if kernels.usable(theta_MBN4):
+            from pipeline.kernels import looks
+
+            own = (self.last, self.steps, images, self.points, theta_MBN4.dtype)
+            return Look(theta_MBN4, *looks.look(theta_MBN4, reach, half, *own))
+        middle = torch.addcmul(half, theta_MBN4[..., 2:, None], half)
+        places = torch.addcmul(middle, theta_MBN4[..., :2, None], reach)
         lower = places.floor()
         upper = places - lower
         numbers = torch.stack([lower, lower + 1], -1)
@@ -94,17 +103,15 @@ class Transformer(nn.Module):
         weights = torch.stack([1 - upper, upper], -1).masked_fill_(outside, 0)
         x, y = (numbers.masked_fill_(outside, 0).long() * self.steps[:, :, None, None]).unbind(3)
         p, q = self.points
-        rows = (y[..., :p, :] + ground.images[..., None, None])[..., None, :, None] + x[
-            ..., None, :q, None, :
-        ]
-        return Look(rows.view(-1, 4), weights, outside)
+        rows = (y[..., :p, :] + images[..., None, None])[..., None, :, None] + x[..., None, :q, None, :]
+        shares = self._along(weights, 1) * self._along(weights, 0)
+        return Look(theta_MBN4, rows.view(-1, 4), shares.view(-1, 4), weights, outside)
 
     def sample(self, maps_BLC: Tensor, look: Look) -> Tensor:
         """Sample the points of a look: (M, B, N, p·q·C)."""
-        shares = self._along(look.weights, 1) * self._along(look.weights, 0)
-        shares, table = shares.view(-1, 4).to(maps_BLC.dtype), maps_BLC.reshape(-1, maps_BLC.shape[-1])
+        shares, table = look.shares.to(maps_BLC.dtype), maps_BLC.reshape(-1, maps_BLC.shape[-1])
         sampled = F.embedding_bag(look.rows, table, per_sample_weights=shares, mode="sum")
-        return sampled.view(*look.weights.shape[:3], -1)
+        return sampled.view(*look.theta.shape[:3], -1)
 
     def gradient(self, maps_BLC: Tensor, look: Look, ground: Ground, grad: Tensor) -> Tensor:
         """The gradient of the regions (M, B, N, 4), given that of the samples (M, B, N, p·q·C)."""
@@ -113,6 +120,11 @@ class Transformer(nn.Module):
         shares = torch.ops.aten._embedding_bag_per_sample_weights_backward(
             grad, table, look.rows.view(-1), ground.starts, ground.points, 0
         )
+        if weights is None or look.outside is None:
+            from pipeline.kernels import looks
+
+            own = (ground.reach, ground.half, self.last)
+            return looks.look_gradient(look.theta, *own, shares, self.points)
         shares = shares.view(*weights.shape[:3], p, q, 2, 2).to(weights.dtype)
         into = torch.zeros_like(weights)
         torch.sum(shares * self._along(weights, 0), (4, 6), out=into[..., 1, :p, :])

@@ -1,5 +1,7 @@
 """Gradients of recurrent attention against torch's own and against differences, and their memory."""
 
+import gc
+
 import pytest
 import torch
 from support.attending import LABELS, channels_first, stack, weights_of
@@ -126,3 +128,14 @@ def test_a_pass_can_go_back_again_until_the_next_one_takes_its_memory() -> None:
     head.losses(inputs + 1, LABELS).sum().backward()
     with pytest.raises(RuntimeError, match="a second backward pass"):
         loss.backward()
+
+
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_a_pass_leaves_nothing_for_the_garbage_collector(goes_back: bool) -> None:
+    gc.collect()  # what other tests left
+    head = stack((2, 5, 4), crops="full")
+    loss = head.losses(head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)), LABELS).sum()
+    if goes_back:
+        loss.backward()
+    del loss
+    assert not [each for each in gc.get_objects() if type(each) is trace.Trace]
