@@ -80,8 +80,8 @@ def make_runs(folder: Path, count: int) -> Path:
             digests = np.zeros((len(rows), 16), np.uint8)
             writer.write(rows, maps[rows.start : rows.stop].astype(np.float32), digests)
         writer.publish()
-    where = {"cache": str(folder / "cache"), "out": str(folder / "one"), "device": "cpu"}
-    first = train(TrainConfig(**where, head="linear", epochs=2))
+    place = {"cache": str(folder / "cache"), "out": str(folder / "one")}
+    first = train(TrainConfig.from_json({**place, "head": "linear", "epochs": 2, "device": "cpu"}))
     config, summary = read_json(first / "config.json"), read_json(first / "summary.json")
     for number in range(count):
         run = folder / f"runs/sweep{number // 100}/run{number}"
