@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from matplotlib.font_manager import findfont, fontManager
+from matplotlib.font_manager import findfont, findSystemFonts, fontManager
 from matplotlib.ft2font import FT2Font
 
 USUAL = "DejaVu Sans"
@@ -30,6 +30,7 @@ def quietly() -> Iterator[None]:
             log.setLevel(level)
 
 
+@quietly()
 def fonts_for(text: str) -> tuple[list[str], set[str]]:
     """The fewest font families, the one with most letters first, that have what the usual one lacks; and the
     letters that no installed font has.
@@ -37,6 +38,8 @@ def fonts_for(text: str) -> tuple[list[str], set[str]]:
     Letters that are never seen by themselves (joiners, variants, what isn't printable) are left out.
     """
     missing = {ord(letter) for letter in text if _is_seen(letter)} - _letters(findfont(USUAL))
+    if missing:
+        _add_new()
     chosen: list[str] = []
     known = {family: missing & letters for family, letters in _installed()} if missing else {}
     plain_first = sorted(known, key=lambda family: ("Sans" not in family, family))
@@ -51,6 +54,13 @@ def fonts_for(text: str) -> tuple[list[str], set[str]]:
 
 def _is_seen(letter: str) -> bool:
     return letter.isprintable() and not unicodedata.name(letter, "").startswith("VARIATION SELECTOR")
+
+
+def _add_new() -> None:
+    """Add the fonts that were installed since matplotlib made its list, which it keeps for ever."""
+    for file in sorted({*findSystemFonts()} - {font.fname for font in fontManager.ttflist}):
+        with contextlib.suppress(OSError, RuntimeError, NotImplementedError):  # of bitmaps, or damaged
+            fontManager.addfont(file)
 
 
 def _installed() -> Iterable[tuple[str, frozenset[int]]]:

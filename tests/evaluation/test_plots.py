@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from pipeline.evaluation import plots
+from pipeline.evaluation import fonts, plots
 from pipeline.evaluation.class_names import drawn_names, shortened
 from pipeline.evaluation.confusion import SHADES, SPREAD, TICKS, plot_confusion
 from pipeline.evaluation.fonts import fonts_for
@@ -99,6 +100,7 @@ def _fonts_of_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has besides."""
     own = [font for font in fontManager.ttflist if "mpl-data" in font.fname]
     monkeypatch.setattr(fontManager, "ttflist", own)
+    monkeypatch.setattr(fonts, "findSystemFonts", list)
 
 
 @pytest.fixture
@@ -122,6 +124,7 @@ def new_font(tmp_path: Path) -> Iterator[str]:
     builder.setupPost()
     builder.save(tmp_path / "probe.ttf")
     fontManager.addfont(tmp_path / "probe.ttf")
+    fontManager.ttflist[-1] = dataclasses.replace(fontManager.ttflist[-1], weight=380)  # which is logged
     yield family
     without(family)
 
@@ -132,15 +135,21 @@ def without(family: str) -> None:
 
 
 def test_letters_that_the_usual_font_lacks_are_taken_from_one_that_is_installed(
-    new_font: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    new_font: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert fonts_for("cat Füchse ю") == ([], set())
     assert fonts_for("猫 and 狗, مر, 🐱, ภ") == ([new_font], set())
     plot_confusion(tmp_path / "c.png", sparse(np.eye(2, dtype=int)), ["猫", "狗"])
-    assert capfd.readouterr().err == ""
+    assert (capfd.readouterr().err, caplog.text) == ("", "")
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".ttf"] == ["c.png"]
     without(new_font)
     assert fonts_for("猫") == ([], {"猫"})
+    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(tmp_path / "probe.ttf")])
+    assert fonts_for("猫") == ([new_font], set())  # installed since matplotlib made its list
 
 
 @pytest.mark.filterwarnings("error")  # of matplotlib, when it draws a box for a letter
