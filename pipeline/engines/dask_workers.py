@@ -35,7 +35,12 @@ def open_workers(count: int) -> Iterator[list["DaskWorker"]]:
             own = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.daemon": False}
             stack.enter_context(dask.config.set(own))
             quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
-            cluster = LocalCluster(n_workers=count, threads_per_worker=1, **quiet)
+            try:
+                cluster = LocalCluster(n_workers=count, threads_per_worker=1, **quiet)
+            except (RuntimeError, OSError, TimeoutError) as error:
+                raise RunError(
+                    f"--engine dask: its workers didn't start: {error}; run the same command again"
+                ) from error
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
         else:

@@ -5,25 +5,32 @@ import pickle
 import signal
 import socket
 import threading
+from datetime import timedelta
 from multiprocessing.connection import Client, Connection
 from queue import SimpleQueue
 
 PLACE, KEY = "TENCROP_SOCKET", "TENCROP_SOCKET_KEY"
 """Variables with the path of the socket where tasks come from, and its key."""
+SECONDS = 300
+"""How long all ranks may take to start."""
 TERMINATED = b"terminated"
 """The answer of a rank that torchrun ends because another one died."""
 
 
 def main() -> None:
     """Do tasks, one after the other, until nobody gives any more."""
+    connected = threading.Event()
+    threading.Thread(target=_end_with, args=(os.getppid(), connected), daemon=True).start()
     import torch.distributed
 
-    torch.distributed.init_process_group("gloo")  # all ranks are there, or none
+    # all ranks are there, or none
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=SECONDS))
     number = torch.distributed.get_rank()
     torch.distributed.barrier()
     if torch.cuda.device_count() > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
     connection = Client(os.environ.pop(PLACE), "AF_UNIX", authkey=os.environ.pop(KEY).encode())
+    connected.set()
     _tell_when_terminated(connection)
     connection.send(number)
     tasks = SimpleQueue[bytes]()
@@ -31,6 +38,13 @@ def main() -> None:
     while True:
         outcome = pickle.loads(tasks.get())()
         connection.send_bytes(pickle.dumps(outcome))
+
+
+def _end_with(torchrun: int, connected: threading.Event) -> None:
+    """End this process when torchrun is killed while the ranks wait for each other: nothing else would."""
+    while not connected.wait(0.5):
+        if os.getppid() != torchrun:
+            os._exit(1)
 
 
 def _receive(connection: Connection, tasks: SimpleQueue[bytes]) -> None:

@@ -16,7 +16,7 @@ os.environ.update(
     else {}
 )
 import ray
-from ray.exceptions import AuthenticationError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
@@ -48,19 +48,27 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
         else:
             own = {"num_cpus": cpus * count, "object_store_memory": STORE_BYTES, "include_dashboard": False}
             ray.init("local", **own, **quiet)
-    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
-        raise RunError(
-            f"{ADDRESS}: no cluster of ray answers at {address}, or it wants another token; start one with "
-            "`ray start --head`, copy its ~/.ray/auth_token to this machine, or unset the variable to work "
-            "on this machine alone"
-        ) from error
-    try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    except Exception as error:  # ray raises that class itself
+        ray.shutdown()
+        raise RunError(_problem(address, error)) from error
+    try:
         call = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_run)
         shared = None if address else share_of(count)
         yield [RayWorker(call, shared) for _ in range(count)]
     finally:
         ray.shutdown()
+
+
+def _problem(address: str | None, error: Exception) -> str:
+    if address is None:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        return f"--engine ray: no cluster could be started: {reason}; run the same command again"
+    return (
+        f"{ADDRESS}: no cluster of ray answers at {address}, or it wants another token; start one with "
+        "`ray start --head`, copy its ~/.ray/auth_token to this machine, or unset the variable to work on "
+        "this machine alone"
+    )
 
 
 def _refuse_silence(address: str) -> None:

@@ -25,9 +25,6 @@ from pipeline.engines.pool import WorkerError
 from pipeline.engines.sharing import module_paths, share_of
 from pipeline.errors import RunError
 
-SECONDS = 300
-"""How long all ranks may take to start."""
-
 
 @contextmanager
 def open_workers(count: int) -> Iterator[list["RankWorker"]]:
@@ -156,7 +153,7 @@ def _hang_up(connection: Connection) -> None:
 def _give_up(place: str, key: str, torchrun: "subprocess.Popen[bytes]") -> None:
     """Wake the one who waits for ranks when torchrun has ended, or takes too long."""
     with suppress(subprocess.TimeoutExpired):
-        torchrun.wait(SECONDS)
+        torchrun.wait(rank.SECONDS)
     with suppress(OSError, EOFError):
         Client(place, "AF_UNIX", authkey=key.encode()).send(None)
 
@@ -164,6 +161,8 @@ def _give_up(place: str, key: str, torchrun: "subprocess.Popen[bytes]") -> None:
 def _reason(log: Path) -> str:
     """The last error that a rank or torchrun wrote down, or else the last thing that torchrun said."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    said = [line for line in lines if re.search("[A-Za-z]", line)] or ["it said nothing"]
+    said = [line for line in lines if re.search("[A-Za-z]", line)] or [
+        "it said nothing, as when it is killed"
+    ]
     errors = [line for line in said if re.match(r"(\[rank\d+\]: )?[\w.]+(Error|Exception): ", line)]
     return next((line for line in reversed(errors) if "ChildFailedError" not in line), said[-1])

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -34,14 +34,16 @@ def listing(folder: Path, splits: Mapping[str, ImageSplit]) -> Iterator[Path | N
         return
     path = mark_in(folder.absolute())
     about = [
-        {name: getattr(split, name) for name in FIELDS} | {"base": reader.base} for split, reader in files
+        {"base": reader.base, "bytes": len(split.paths.data)}
+        | {name: getattr(split, name) for name in FIELDS}
+        for split, reader in files
     ]
     try:
         with path.open("xb") as file:
-            np.save(file, np.frombuffer(json.dumps(about).encode(), np.uint8))
+            file.write(json.dumps(about).encode() + b"\n")
             for split, reader in files:
-                paths = np.frombuffer(split.paths.data, np.uint8)
-                for array in (paths, split.sizes, split.labels, reader.statuses()):
+                file.write(split.paths.data)
+                for array in (split.sizes, split.labels, reader.statuses()):
                     np.save(file, array)
         yield path
     finally:
@@ -58,10 +60,10 @@ def read_listing(path: Path) -> dict[str, ImageSplit] | None:
 
 
 def _splits(file: BinaryIO) -> Iterator[ImageSplit]:
-    for about in json.loads(np.load(file).tobytes()):
-        data, sizes, labels, statuses = (np.load(file) for _ in range(4))
-        paths, base = Paths.stored(data.tobytes()), about.pop("base")
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in about.items()}
+    for about in json.loads(file.readline()):
+        base, paths = about.pop("base"), Paths.stored(file.read(about.pop("bytes")))
+        sizes, labels, statuses = (np.load(file) for _ in range(3))
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
         yield ImageSplit(
             **fields, paths=paths, sizes=sizes, labels=labels, images=FileReader(base, paths, statuses)
         )

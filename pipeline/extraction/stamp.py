@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
 from cache import FeatureCache, Paths
 from cache.identity import canonical
@@ -47,8 +47,10 @@ class Stamp:
     """Key and images digest of the cache that the images were compared with."""
 
     def to_bytes(self) -> bytes:
-        content = self.head + b"\n" + self.statuses.astype("<i8").tobytes()
-        return MARK + xxh3_128_digest(content) + content
+        head, statuses = self.head + b"\n", np.ascontiguousarray(self.statuses, "<i8").data
+        digest = xxh3_128(head)
+        digest.update(statuses)
+        return b"".join([MARK, digest.digest(), head, statuses])
 
     @property
     def head(self) -> bytes:
@@ -63,14 +65,12 @@ def read(path: Path) -> Stamp | None:
         data = path.read_bytes()
     except OSError:
         return None
-    content = data[len(MARK) + 16 :]
-    if data[: len(MARK) + 16] != MARK + xxh3_128_digest(content):
+    begin = len(MARK) + 16
+    if data[:begin] != MARK + xxh3_128_digest(memoryview(data)[begin:]):
         return None
-    head, _, statuses = content.partition(b"\n")
-    fields = json.loads(head)
-    return Stamp(
-        **fields | {"bad": dict(fields["bad"])}, statuses=np.frombuffer(statuses, "<i8").reshape(-1, 3)
-    )
+    end = data.index(b"\n", begin)
+    fields, statuses = json.loads(data[begin:end]), np.frombuffer(data, "<i8", offset=end + 1)
+    return Stamp(**fields | {"bad": dict(fields["bad"])}, statuses=statuses.reshape(-1, 3))
 
 
 @dataclass(eq=False)
@@ -103,7 +103,7 @@ class Files:
         if statuses is None:
             return cls(path, None, None, nothing)
         is_fresh = statuses[:, 2:] > time.time_ns() - FRESH_NS
-        now = Stamp(split.paths.sha256, np.where(is_fresh, -1, statuses))
+        now = Stamp(split.paths.sha256, np.where(is_fresh, -1, statuses) if is_fresh.any() else statuses)
         before = None if rehash else read(path)
         if before is None or before.paths != now.paths:
             return cls(path, now, None, nothing, statuses, before)

@@ -186,8 +186,10 @@ def kill_until_done(
         last = ended.said.strip().rpartition("\n")[2]
         print(f"{asked.engine}: {ended.kills} killed, {computed} computed of {missing}: {last}", flush=True)
         with tally(f"SIGKILL of a process of an extraction by two workers, {asked.engine}", ended.kills):
-            assert ended.code in (0, 2, -signal.SIGKILL), ended.said
-            assert "Traceback" not in ended.said, ended.said
+            # ray itself ends a process whose cluster has lost its raylet
+            assert ended.code in (0, 2, -signal.SIGKILL, *[1] * (asked.engine == "ray")), ended.said
+            # of a killed command only what it had begun to start still speaks
+            assert ended.code == -signal.SIGKILL or "Traceback" not in ended.said, ended.said
             assert "run the same command again" in ended.said or ended.code != 2, ended.said
             assert computed <= missing + begun_again
             assert ended.code or computed >= missing
