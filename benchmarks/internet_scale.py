@@ -42,6 +42,8 @@ GIVEN: dict[str, float] = {
     "path_bytes": 40,
     "scan_us": 5.5,  # to list a file of a folder on a local disk, by benchmarks/startup.py
 }
+LISTED_BYTES = 65
+"""What a worker holds of an image beside its path: where it ends, label, size, status; 1.06 GB at 1e7."""
 SECONDS, MEGABYTES = 2.0, 1000
 """What opening may take."""
 
@@ -143,8 +145,8 @@ def plan(given: dict[str, float], measured: dict[str, float]) -> list[tuple[str,
         ("maps, float16 / int8", f"{maps / 1e12:.2f} / {maps / 2e12:.2f} TB"),
         ("files", f"{SHARDS:,} of {maps / SHARDS / 1e6:.0f} MB, {SHARDS / gpus:.0f} for each GPU"),
         ("labels, paths and image digests in them", f"{header / 1e9:.1f} GB"),
-        ("to list the photos, each worker", _minutes(IMAGES * given["scan_us"] / 1e6)),
-        ("paths and labels in a worker's memory", f"{IMAGES * (given['path_bytes'] + 17) / 1e9:.1f} GB"),
+        ("to list the photos, once", _minutes(IMAGES * given["scan_us"] / 1e6)),
+        ("the list in each worker's memory", f"{IMAGES * (given['path_bytes'] + LISTED_BYTES) / 1e9:.1f} GB"),
         *((f"extraction, if {name} were all", _minutes(time)) for name, time in seconds.items()),
         ("to open the split", f"{measured['open_s']:.1f} s, {measured['open_mb']:.0f} MB"),
         ("to read all labels, one process", f"{_minutes(SHARDS * measured['header_s'])}, 0.8 GB"),

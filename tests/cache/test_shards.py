@@ -1,6 +1,8 @@
 """A split of several files against the same split in one file."""
 
+import dataclasses
 import pickle
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,6 +36,17 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(f"shards-{request.param}")
     one = extract(tmp_path_factory.mktemp("one") / "train.h5", made)
     return one, extract_shards(folder / "train.json", made, request.param)
+
+
+def test_a_manifest_is_written_with_the_arrays_of_one_file_at_a_time(tmp_path: Path) -> None:
+    made = header(12 * 1024)
+    made = dataclasses.replace(made, paths=Paths(f"{path:160}" for path in made.paths))
+    path = extract_shards(tmp_path / "train.json", made, 12)
+    tracemalloc.start()
+    write_manifest(path, made, shard_paths(path, 12))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(Paths.of(made.paths).data)
 
 
 @given(rows=st.integers(1, 200_000), count=st.integers(1, 300))
