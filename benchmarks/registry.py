@@ -49,7 +49,11 @@ BENCHMARKS: dict[str, dict[str, str]] = {
         "20 epochs of": "on_gpu.twenty_epochs",
         "": "on_gpu.sweep",
     },
-    "gpu_races": {"attention": "gpu_rivals.AttentionNet", "": "gpu_rivals.TenCropNet"},
+    "gpu_races": {
+        "attention": "gpu_rivals.AttentionNet",
+        "of the engine": "gpu_races.fullnet",
+        "": "gpu_rivals.TenCropNet",
+    },
 }
 
 
