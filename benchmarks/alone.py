@@ -31,6 +31,8 @@ def leave(name: str, file: Path) -> int:
     """Run a benchmark by name and write `rows` or `error`. Returns the exit code."""
     try:
         found = {"rows": main(importlib.import_module(f"benchmarks.{name}").run)}
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:  # noqa: BLE001 - whatever it raises is its result
         traceback.print_exc()
         found = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}

@@ -64,8 +64,10 @@ def _of_one_label(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.in
     suggested = others.argmax(1)
     highest = others[np.arange(len(labels_N)), suggested]
     is_issue = np.zeros(len(labels_N), np.bool_)
+    ends = np.cumsum(np.bincount(labels_N, minlength=probabilities_NK.shape[1]))
+    rows_of = np.split(np.argsort(labels_N, kind="stable"), ends[:-1])
     for label, other, count in zip(*_noise(probabilities_NK, labels_N), strict=True):
-        rows = np.flatnonzero(labels_N == label)
+        rows = rows_of[label]
         lead = probabilities_NK[rows, other] - own[rows]
         is_issue[rows[np.argsort(-lead, kind="stable")[:count]]] = True
     return LabelQuality(own, is_issue & (highest > own + EPSILON), suggested)
