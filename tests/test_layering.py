@@ -167,7 +167,7 @@ def test_rooms_import_in_the_direction_of_the_data() -> None:
 
 def test_every_room_has_its_place_and_few_files_lie_outside_a_room() -> None:
     assert {room(path) for path in sources("pipeline").values()} == set(ROOMS)
-    assert len([path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]) <= 6
+    assert len([path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]) <= 7
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cache").rglob("*.py")), ids=lambda path: path.name)
