@@ -292,6 +292,7 @@ def test_tencrop_lists_its_commands() -> None:
     done = run("-X", "importtime", "-c", "from pipeline.cli import tencrop; tencrop()", "--help")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
     assert listed == [
+        "run",
         "extract",
         "train",
         "evaluate",
@@ -331,7 +332,7 @@ def test_where_says_what_a_command_would_write() -> None:
     [
         (
             ["extrct"],
-            "tencrop: expected one of extract, train, evaluate, ",
+            "tencrop: expected one of run, extract, train, evaluate, ",
         ),
         (["extrct"], "found 'extrct'; did you mean extract?; see tencrop --help\n"),
         (["where"], "tencrop where: expected one of extract, train, pretrain, found ''\n"),
