@@ -1,7 +1,7 @@
 """One command leaves what the three commands leave, and goes on wherever it was stopped."""
 
+import contextlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +60,27 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def seen_from(folder: Path, photos: Path) -> Path:
+    """A folder with the photos and the trunk in it."""
+    (folder / "photos").symlink_to(photos / "photos")
+    (folder / "mine.py").write_text(CODE)
+    return folder
+
+
 @pytest.fixture
-def place(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Go to a new folder, from which photos and the trunk are seen."""
+def place(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Such a folder, which the test works in."""
+    monkeypatch.chdir(tmp_path)
+    return seen_from(tmp_path, photos)
 
-    def go(name: str) -> Path:
-        (folder := tmp_path / name).mkdir()
-        (folder / "photos").symlink_to(photos / "photos")
-        (folder / "mine.py").write_text(CODE)
-        monkeypatch.chdir(folder)
-        return folder
 
-    return go
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one command leaves."""
+    folder = seen_from(tmp_path_factory.mktemp("whole"), photos)
+    with contextlib.chdir(folder):
+        run(RunConfig(**SETTINGS, **HEADS))
+    return left(folder)
 
 
 def without_place(value: Any) -> Any:
@@ -105,37 +114,33 @@ def three(**heads: Any) -> Path:
     return evaluate(EvaluateConfig(run=(str(train_heads(SweepConfig(cache=str(cache), **heads))),)))
 
 
-@pytest.mark.parametrize("heads", [HEADS, {"head": ("logistic",)}], ids=["two heads", "one"])
-def test_one_command_leaves_the_files_of_three(place: Callable[[str], Path], heads: dict[str, Any]) -> None:
-    apart = place("apart")
-    scores = three(**heads)
-    whole = place("whole")
-    assert run(RunConfig(**SETTINGS, **heads)) == scores
-    expected = left(apart)
+def test_one_command_leaves_the_files_of_three(place: Path, whole: dict[str, Any]) -> None:
+    three(**HEADS)
     names = {"train.h5", "test.h5", "head.safetensors", "predictions.npz", "confusion.png"}
-    assert {Path(name).name for name in expected} >= names
-    assert left(whole) == expected
+    assert {Path(name).name for name in whole} >= names
+    assert left(place) == whole
 
 
-def test_what_is_done_is_not_done_again(
-    place: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = place("again")
+def test_a_single_head_is_where_the_three_look_for_it(place: Path) -> None:
+    """And all of them find done what one command did."""
+    scores = run(RunConfig(**SETTINGS, head=("logistic",)))
+    before = left(place)
+    assert three(head=("logistic",)) == scores
+    assert left(place) == before
+
+
+def test_what_is_done_is_not_done_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = RunConfig(**SETTINGS, **HEADS)
     run(config)
-    before = left(folder)
+    before = left(place)
     Path("batches").unlink()
-    times = {
-        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".h5", ".safetensors")
-    }
+    made = [path for path in place.rglob("*") if path.suffix in (".h5", ".safetensors")]
+    times = [path.stat().st_mtime_ns for path in made]
     capsys.readouterr()
     run(config)
-    assert left(folder) == before
-    assert times == {path: path.stat().st_mtime_ns for path in times}
-    assert set(Path("batches").read_text().split()) <= {
-        "1",
-        "2",
-    }  # to see the shape, and that it was prepared
+    assert left(place) == before
+    assert times == [path.stat().st_mtime_ns for path in made]
+    assert set(Path("batches").read_text().split()) <= {"1", "2"}  # to prepare it, and to see the shape
     assert capsys.readouterr().out.count("up to date") == 4  # two splits, two heads
 
 
@@ -149,12 +154,9 @@ def interrupt(*_: Any, **__: Any) -> Any:
     ["extracting", "pipeline.training.trainer:Trainer.epoch", "pipeline.evaluation.stage:plot_confusion"],
 )
 def test_the_same_command_goes_on_where_it_was_stopped(
-    place: Callable[[str], Path], stopped: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, whole: dict[str, Any], stopped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RunConfig(**SETTINGS, **HEADS)
-    expected = place("whole")
-    run(config)
-    folder = place("stopped")
     with monkeypatch.context() as patch:
         if stopped == "extracting":
             Path("stop").touch()
@@ -163,9 +165,9 @@ def test_the_same_command_goes_on_where_it_was_stopped(
             patch.setattr(f"{module}.{name}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(config)
-    assert left(folder) != left(expected)
+    assert left(place) != whole
     run(config)
-    assert left(folder) == left(expected)
+    assert left(place) == whole
 
 
 def test_a_flag_that_two_stages_have_is_the_head_s() -> None:
