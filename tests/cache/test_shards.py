@@ -49,6 +49,16 @@ def test_a_manifest_is_written_with_the_arrays_of_one_file_at_a_time(tmp_path: P
     assert peak < len(Paths.of(made.paths).data)
 
 
+def test_images_that_were_renamed_need_no_new_shards(tmp_path: Path) -> None:
+    made = header(2048)
+    path = extract_shards(tmp_path / "train.json", made, 2)
+    renamed = dataclasses.replace(made, paths=Paths(f"new/{name}" for name in made.paths))
+    before = FeatureCache(path).take(range(2048))
+    write_manifest(path, renamed, shard_paths(path, 2))
+    assert FeatureCache(path).paths == renamed.paths
+    assert np.array_equal(FeatureCache(path).take(range(2048)), before)
+
+
 @given(rows=st.integers(1, 200_000), count=st.integers(1, 300))
 def test_shards_hold_whole_blocks_and_all_rows_once(rows: int, count: int) -> None:
     ranges = shard_ranges(rows, count)
