@@ -101,7 +101,7 @@ ablate-attention: setup  ## does attention help on several labels? every head, 1
 verify: setup  ## check every block of CACHE against its digest
 	$(PY) -m cache verify '$(CACHE)' $(ARGS)
 
-bench: setup  ## benchmarks: one table, JSON beside it
+bench: setup  ## benchmarks: a table and artifacts/bench.json; goes on when run again; ARGS=--page makes docs/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
 
 test: setup  ## the tests, in three processes; records which lines they reach
