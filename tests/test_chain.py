@@ -151,7 +151,7 @@ def interrupt(*_: Any, **__: Any) -> Any:
 @pytest.mark.fault("Ctrl-C in each stage of a single command")
 @pytest.mark.parametrize(
     "stopped",
-    ["extracting", "pipeline.training.trainer:Trainer.epoch", "pipeline.evaluation.stage:plot_confusion"],
+    ["extracting", "pipeline.training.epochs:_figures", "pipeline.evaluation.stage:plot_confusion"],
 )
 def test_the_same_command_goes_on_where_it_was_stopped(
     place: Path, whole: dict[str, Any], stopped: str, monkeypatch: pytest.MonkeyPatch
@@ -163,6 +163,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(
         else:
             module, _, name = stopped.partition(":")
             patch.setattr(f"{module}.{name}", interrupt)
+            patch.setattr("pipeline.training.epochs.CHECKPOINT_SECONDS", -1)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     assert left(place) != whole
