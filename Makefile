@@ -21,7 +21,7 @@ INSTALLED := .venv/.installed
 # three, for many tests wait; their scripts find compiled modules, whatever the shell says
 TESTS := PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 3 --dist worksteal --cov --cov-report=
 
-.PHONY: help setup demo demo-multilabel demo-photos test faults mutants pretrain extract train-head eval predict export-model compare-trunks report ablate ablate-attention verify check format lock bench clean clean-artifacts
+.PHONY: help setup demo demo-multilabel demo-photos test faults mutants pretrain run extract train-head eval predict export-model compare-trunks report ablate ablate-attention verify check format lock bench clean clean-artifacts
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,9 @@ artifacts/photos/$(CELLS): $(INSTALLED)  # 91 MB of photographs, CC BY-NC-SA 4.0
 
 pretrain: setup  ## train the trunk as a whole network (DATASET=cifar10)
 	$(PY) pretrain_trunk.py --dataset '$(DATASET)' --trunk '$(TRUNK)' $(ARGS)
+
+run: setup  ## all three stages in one process: images -> CACHE -> RUN -> scores
+	$(PY) run.py $(EXTRACTED) --cache '$(CACHE)' --head $(HEAD) --crops $(CROPS) --out '$(RUN)' $(ARGS)
 
 extract: setup  ## stage one: images -> trunk -> CACHE
 	$(PY) extract_features.py $(EXTRACTED) --cache '$(CACHE)' $(ARGS)

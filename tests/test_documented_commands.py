@@ -40,7 +40,7 @@ CONFIGS: dict[str, type[Checked]] = {
 }
 SCRIPT = "|".join(map(re.escape, CONFIGS))
 TARGETS = (
-    *("demo", "demo-multilabel", "demo-photos", "pretrain", "extract"),
+    *("demo", "demo-multilabel", "demo-photos", "pretrain", "run", "extract"),
     *("train-head", "eval", "predict", "export-model", "ablate", "ablate-attention"),
 )
 PLACEHOLDERS = {"D": "digits", "T": "alexnet-cifar", "H": "fullnet"}
