@@ -105,10 +105,11 @@ def measure(name: str, like: Result) -> Result:
 def time_left(names: list[str], known: dict[str, float]) -> str:
     """How long the first and all of some benchmarks take, by what they took before; one that was never run
     takes the mean of the others."""
-    took = [seconds for seconds in known.values() if seconds]
+    took = [seconds for seconds in known.values() if seconds is not None]
     if not took:
         return ""
-    expected = [known.get(name) or sum(took) / len(took) for name in names]
+    mean = sum(took) / len(took)
+    expected = [mean if known.get(name) is None else known[name] for name in names]
     return f": about {duration(expected[0])}, all that is left {duration(sum(expected))}"
 
 

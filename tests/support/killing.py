@@ -36,6 +36,8 @@ HERE = Path(__file__).parent
 
 
 class Counting(nn.Sequential):
+    batches = 0
+
     def forward(self, images):
         if len(images) > 2:  # one at a time is the comparison with the live trunk, two its shape
             time.sleep(0.02)
@@ -43,7 +45,8 @@ class Counting(nn.Sequential):
                 log.write(f"{len(images)}\\n")
             while (HERE / "hold").exists():
                 time.sleep(0.05)
-            if (HERE / "kill").exists() and len((HERE / "computed").read_text().split()) > 20:
+            self.batches += 1
+            if self.batches > 20 and (HERE / "kill").exists():
                 (HERE / "kill").unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(images)
@@ -54,7 +57,7 @@ def trunk():
     return Counting(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
 """
 """A trunk that takes its time and writes down how many images it computes; where a file `kill` is, it kills
-its process in the middle, and where a file `hold` is, it waits until it is gone."""
+its process at its 21st batch, and where a file `hold` is, it waits until it is gone."""
 
 
 def count_computed(images: Path) -> int:
