@@ -119,7 +119,7 @@ mutants: setup  ## break the code in one place at a time and see that a test not
 check: setup .coverage  ## lint, types, and line coverage of the last tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pyright
+	$(PY) -m pyright --threads 2
 	$(PY) -m coverage report --include='cache/*' --fail-under=95
 	$(PY) -m coverage report --include='pipeline/*' --fail-under=85
 

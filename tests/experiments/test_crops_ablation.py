@@ -136,7 +136,7 @@ def test_every_head_is_trained_and_scored_once(tmp_path: Path, capsys: pytest.Ca
     assert "trained in" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.faults), 2])
 def test_where_all_images_are_used_the_first_seed_chooses_and_a_tenth_validates(
     seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,13 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(
-    params=["work.trunk_of", "stage.make", pytest.param("stage.check_parity", marks=pytest.mark.faults)]
+    params=[
+        "stage.make",
+        *(
+            pytest.param(moment, marks=pytest.mark.faults)
+            for moment in ("work.trunk_of", "stage.check_parity")
+        ),
+    ]
 )
 def program(
     request: pytest.FixtureRequest, photos: Path, weights: Path, tmp_path: Path
