@@ -5,8 +5,12 @@
 
 After its first steps, work that takes a minute or more says how long: "training: about 24 min in all". The
 very first step doesn't count there, for libraries set themselves up in it.
+
+Here is also what happens to output that can't be written: it is lost, and the work goes on.
 """
 
+import io
+import os
 import sys
 import threading
 import time
@@ -14,8 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar
-
-from pipeline.output import is_terminal, secure_output
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ class Progress:
         self._warm: tuple[float, float] | None = None
         self._latest = (self._started, self.done)
         if _report is None and not _silent.get():
-            if is_terminal():
+            if _is_terminal():
                 self._bar = _new_bar(self)
                 _bars.append(self._bar)
             self._watcher.start()
@@ -166,7 +168,7 @@ def silent() -> Iterator[None]:
 
 def on_terminal() -> bool:
     """Whether a library may draw a bar of its own on the standard error."""
-    return _report is None and is_terminal()
+    return _report is None and _is_terminal()
 
 
 def report_to(report: Callable[[str, float], object] = lambda what, share: None) -> None:
@@ -191,6 +193,57 @@ def speed(rate: float, unit: str) -> str:
         if rate * seconds >= 1:
             return f"{rate * seconds:,.{0 if rate * seconds >= 10 else 1}f} {unit}/{name}"
     return f"{rate * 3600:,.1f} {unit}/h"
+
+
+class Lossy(io.FileIO):
+    """A file descriptor to which writing never fails. What can't be written is lost; `error` is the first."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or len(data)
+        except OSError as error:
+            self.error = self.error or error
+            return len(data)
+
+
+def secure_output() -> None:
+    """Let nothing that is printed stop this process: what a closed, full or abandoned standard output or
+    error doesn't take is lost. A closed descriptor becomes /dev/null, or the next file that is opened, a
+    cache say, would get the number and what libraries print.
+    """
+    if sys.stderr is sys.__stderr__ and not _is_terminal():
+        os.environ.setdefault(
+            "TQDM_DISABLE", "1"
+        )  # bars of libraries, which would fill a log with one endless line
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest number that is free
+        os.set_inheritable(null, True)
+    os.close(null)
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):  # neither secured before nor a test's
+            with suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+            encoding = getattr(stream, "encoding", None) or "utf-8"
+            buffer = io.BufferedWriter(Lossy(fd, "w", closefd=False))
+            # a terminal without UTF-8 stops no stage; in a log the lines of both are in their order
+            secured = io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True)
+            setattr(sys, name, secured)
+
+
+def lost(stream: Any) -> OSError | None:
+    """Why some of what was printed on a stream got lost: a full disk. A reader who left wanted no more."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    error = raw.error if isinstance(raw, Lossy) else None
+    return None if isinstance(error, BrokenPipeError) else error
+
+
+def _is_terminal() -> bool:
+    with suppress(AttributeError, OSError, ValueError):  # no standard error, or one that is closed
+        # in one without a size, as some containers have, a bar has no place
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
+    return False
 
 
 def _new_bar(progress: Progress) -> Any:

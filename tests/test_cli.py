@@ -223,7 +223,7 @@ def test_a_process_without_streams_has_none_that_fail() -> None:
     """As under pythonw: the streams are None from the start."""
     program = (
         "import sys; sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = None\n"
-        "from pipeline.output import *\nfrom pipeline.progress import *\n"
+        "from pipeline.progress import *\n"
         "for _ in over(range(3), 'work', 'steps'): pass\n"
         "say('line'); secure_output(); print('seen', file=sys.stderr)"
     )

@@ -37,7 +37,7 @@ from pipeline.config import (
     SweepConfig,
 )
 from pipeline.errors import ConfigError, UserError, out_of_memory
-from pipeline.output import lost, secure_output
+from pipeline.progress import lost, secure_output
 
 AGAIN = "run the same command again"
 SMALLER = "give a smaller --batch, then run the same command again"

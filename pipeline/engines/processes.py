@@ -11,7 +11,7 @@ from multiprocessing import resource_tracker
 
 from pipeline.checks import short
 from pipeline.errors import ConfigError
-from pipeline.output import secure_output
+from pipeline.progress import secure_output
 
 
 def cores() -> int:

@@ -78,7 +78,7 @@ PRINTS = """
 import sys
 from pathlib import Path
 from pipeline.engines.processes import processes
-from pipeline.output import secure_output
+from pipeline.progress import secure_output
 
 def start():
     print("a line of a library", flush=True)
