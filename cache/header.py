@@ -54,8 +54,8 @@ class CacheHeader:
         self.shape = _checked_shape(self.shape)
         if self.dtype not in DTYPES:
             _refuse(f"dtype: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
-        self.paths = _checked_paths(self.paths, self.shape[0])
-        self.classes = _checked_classes(self.classes)
+        self.paths = checked_paths(self.paths, self.shape[0])
+        self.classes = checked_classes(self.classes)
         self.labels = _checked_labels(self.labels, self.shape[0], self.classes)
         self.identity = _checked_json("identity", self.identity)
         self.notes = _checked_json("notes", self.notes)
@@ -153,7 +153,8 @@ def _checked_scales(scales: Any, dtype: str, channels: int) -> Scales | None:
     return checked
 
 
-def _checked_paths(given: Sequence[str], images: int) -> Paths:
+def checked_paths(given: Sequence[str], images: int) -> Paths:
+    """Raises: CacheError when they aren't so many, or one is empty, too long, or stands there twice."""
     paths = Paths.of(given)
     if len(paths) != images:
         _refuse(f"paths: expected {images}, one for each image, found {len(paths)}")
@@ -168,7 +169,8 @@ def _checked_paths(given: Sequence[str], images: int) -> Paths:
     return paths
 
 
-def _checked_classes(given: Sequence[str]) -> tuple[str, ...]:
+def checked_classes(given: Sequence[str]) -> tuple[str, ...]:
+    """Raises: CacheError when there are none, or a name stands there twice or can't be stored."""
     classes = tuple(given)
     if not classes:
         _refuse("classes: expected at least one, found none")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cache.contents import opened
 from cache.disk import read_all
 from cache.errors import CacheError
-from cache.header import Labels
+from cache.header import Labels, checked_paths
 from cache.manifest import IndexArray, Manifest
 from cache.paths import Paths
 
@@ -27,8 +27,9 @@ class IndexFile:
         self.path = manifest_path
         if index := manifest.index:
             self.path = manifest_path.with_name(index.file)
-            if self.path.is_symlink():
-                raise self._damaged("it is a link; expected the file itself")
+            if self.path.is_symlink() or not self.path.is_file():
+                there = os.path.lexists(self.path)
+                raise self._damaged(f"expected a file, found {'a link, folder or pipe' if there else 'none'}")
             with opened(self.path) as fd:
                 if (size := os.fstat(fd).st_size) != index.nbytes:
                     raise self._damaged(f"expected {index.nbytes:,} bytes, found {size:,}")
@@ -66,6 +67,13 @@ class IndexFile:
         try:
             return Paths.stored(self._read(index.paths))
         except ValueError as error:
+            raise self._damaged(str(error)) from None
+
+    def refuse_unusable(self, paths: Paths) -> None:
+        """Raises: CacheError when these can't be the paths of a split."""
+        try:
+            checked_paths(paths, len(paths))
+        except CacheError as error:
             raise self._damaged(str(error)) from None
 
     def refuse_other_paths(self, count: int, sha256: str) -> None:

@@ -1,6 +1,7 @@
 """Read a manifest, and refuse what FORMAT.md §7 forbids before any of its files is looked at."""
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -11,11 +12,14 @@ from cache.disk import read_all
 from cache.dtypes import DTYPES
 from cache.errors import CacheError
 from cache.format import DIGEST_BYTES, IMAGES_DIGEST_BYTES
+from cache.header import checked_classes
 from cache.identity import canonical
 from cache.manifest import MANIFEST, IndexArray, Manifest, RowIndex, Shard, digest_of, key_of
 from cache.scales import Scales, scales_of, scales_problem
 
 MAX_BYTES = 256 << 20
+MAX_VALUES = 1 << 23
+"""Of JSON. As many as fit into the bytes would take gigabytes of memory, and minutes."""
 MAX_SHARDS = 65_536
 FIELDS = {"classes", "digest", "dtype", "format", "identity", "images", "index", "key", "labels", "notes"} | {
     "paths",
@@ -37,9 +41,13 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
         size = os.fstat(fd).st_size
         if size > MAX_BYTES:
             raise CacheError(
-                f"{path}: no usable manifest: expected at most {MAX_BYTES:,} bytes, found {size:,}"
+                f"{path}: no usable manifest: expected at most {MAX_BYTES:,} bytes, found {size:,}; {_REMEDY}"
             )
         data = bytes(read_all(fd, size, 0))
+    if (values := sum(map(data.count, (b"[", b"{", b",")))) > MAX_VALUES:
+        raise CacheError(
+            f"{path}: no usable manifest: expected at most {MAX_VALUES:,} values, found {values:,}; {_REMEDY}"
+        )
     try:
         return _parsed(data), data
     except (CacheError, ValueError, RecursionError) as error:
@@ -67,9 +75,9 @@ def _parsed(data: bytes) -> Manifest:
     shape = tuple(_whole("shape", n, 1) for n in _list("shape", fields["shape"]))
     if len(shape) != 5:
         _refuse("shape", "five sizes (N, V, C, H, W)", str(list(shape)))
-    if fields["dtype"] not in DTYPES:
+    if fields["dtype"] not in [*DTYPES]:
         _refuse("dtype", f"one of {', '.join(DTYPES)}", repr(fields["dtype"])[:60])
-    if fields["labels"] not in LABEL_ITEMS:
+    if fields["labels"] not in [*LABEL_ITEMS]:
         _refuse("labels", "'int64' or 'int8'", repr(fields["labels"])[:60])
     classes = _classes(fields["classes"])
     for name in ("identity", "notes"):
@@ -82,7 +90,7 @@ def _parsed(data: bytes) -> Manifest:
     scales = _scales(fields["scales"], fields["dtype"], shape[2])
     if key_of(shape, fields["dtype"], paths, fields["identity"], scales) != _hex("key", fields["key"], 64):
         _refuse("key", "that of its identity, shape, dtype, paths and scales", "another")
-    shards = _shards(fields["shards"])
+    shards = _shards(fields["shards"], math.prod(shape[1:]) * DTYPES[fields["dtype"]].raw.itemsize)
     index = _index(fields["index"], shape[0], len(classes), fields["labels"])
     if (index is None or index.rows is None) and shards[-1].rows.stop != shape[0]:
         _refuse(
@@ -117,7 +125,7 @@ def _scales(given: Any, dtype: str, channels: int) -> Scales | None:
     return scales
 
 
-def _shards(given: Any) -> tuple[Shard, ...]:
+def _shards(given: Any, row_bytes: int) -> tuple[Shard, ...]:
     if not 1 <= len(listed := _list("shards", given)) <= MAX_SHARDS:
         _refuse("shards", f"1 to {MAX_SHARDS:,}", f"{len(listed):,}")
     found, seen, end = list[Shard](), set[str](), 0
@@ -136,12 +144,14 @@ def _shards(given: Any) -> tuple[Shard, ...]:
         if rows[0] != end:
             kind = "a gap" if rows[0] > end else "an overlap"
             _refuse(what, f"rows from {end:,} on", f"rows from {rows[0]:,} on: {kind}")
-        end = rows[1]
+        end, nbytes = rows[1], _whole(f"{what}: bytes", fields["bytes"], 1)
+        if nbytes < (least := len(range(*rows)) * row_bytes):
+            _refuse(what, f"{least:,} bytes or more, which its rows take", f"{nbytes:,}")
         found.append(
             Shard(
                 file=file,
                 rows=range(rows[0], rows[1]),
-                nbytes=_whole(f"{what}: bytes", fields["bytes"], 1),
+                nbytes=nbytes,
                 key=_hex(f"{what}: key", fields["key"], 64),
                 header=bytes.fromhex(_hex(f"{what}: header", fields["header"], _HEADER_HEX)),
                 header_at=_whole(f"{what}: header_at", fields["header_at"], 0),
@@ -190,9 +200,9 @@ def plain_name(what: str, name: Any) -> str:
 
 def _classes(given: Any) -> tuple[str, ...]:
     names = _list("classes", given)
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        _refuse("classes", "one name or more, each once", repr(names)[:60])
-    return tuple(names)
+    if not all(isinstance(name, str) for name in names):
+        _refuse("classes", "names", repr(names)[:60])
+    return checked_classes(names)
 
 
 def _exactly(what: str, fields: Any, wanted: set[str]) -> None:

@@ -40,6 +40,7 @@ class WholeHeader:
         if paths is None:
             paths = Paths.stored(b"".join(Paths.of(file.header().paths).data for file in self._files))
         self._index.refuse_other_paths(len(paths), paths.sha256)
+        self._index.refuse_unusable(paths)
         return paths
 
     def check(self) -> None:

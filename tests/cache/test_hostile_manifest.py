@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 from support.samples import extract, header
 from support.sharded import extract_shards
 
-from cache import CacheError, FeatureCache
+from cache import CacheError, FeatureCache, write_manifest
 from cache.identity import canonical
-from cache.manifest import digest_of
+from cache.manifest import digest_of, key_of
+from cache.paths import Paths
 
 pytestmark = pytest.mark.fault("hostile manifest")
 
@@ -51,6 +53,17 @@ def swap(fields: Fields) -> None:
     """The files of the first two shards take each other's place; they have as many rows."""
     one, two = fields["shards"][:2]
     one["file"], two["file"] = two["file"], one["file"]
+
+
+def reshaped(*shape: int) -> Callable[[Fields], object]:
+    """Another shape, and all that follows from it."""
+
+    def change(fields: Fields) -> None:
+        fields["shards"][-1]["rows"][1] = shape[0]
+        fields["key"] = key_of(shape, fields["dtype"], fields["paths"], fields["identity"], None)
+        fields["shape"] = list(shape)
+
+    return change
 
 
 def without(number: int) -> Callable[[Fields], object]:
@@ -92,6 +105,11 @@ MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "three numbers of rows": (shard(rows=[1024, 2048, 1]), f"shard {SECOND}: expected rows from FIRST"),
     "rows that are a number": (shard(rows=5), f"shard {SECOND}: rows: expected an array, found int"),
     "half a row": (shard(0, rows=[0, 1024.5]), f"shard {FIRST}: rows: expected an integer"),
+    "more rows than its bytes can hold": (
+        reshaped(1 << 40, 1, 2, 2, 2),
+        "shard train-00002-of-00003.h5: expected 17,592,186,011,648 bytes or more, which its rows take",
+    ),
+    "maps beyond all numbers": (reshaped(2500, 1, 1 << 61, 1 << 61, 4), f"shard {FIRST}: expected .* bytes"),
     "true for a row": (shard(0, rows=[0, True]), f"shard {FIRST}: rows: expected an integer"),
     "the last shard left out": (without(2), r"shards: expected 2,500 rows in all, found 2,048"),
     "a shard in the middle left out": (
@@ -105,7 +123,7 @@ MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "a shard that is a text": (field(shards=["a.h5"]), "shard 0: expected an object, found str"),
     # which files
     "swapped shards": (swap, r"train-0000[01]-of-00003\.h5: no shard of this cache"),
-    "another size": (shard(bytes=5), rf"{SECOND}: no shard of this cache: expected 5 bytes, found"),
+    "another size": (shard(bytes=70_000), rf"{SECOND}: no shard of this cache: expected 70,000 bytes"),
     "another header": (shard(header="00" * 48), f"{SECOND}: no shard of this cache: it isn't the file"),
     "a header beyond the end": (shard(header_at=1 << 40), f"{SECOND}: no shard of this cache"),
     "a header at a negative place": (shard(header_at=-1), "header_at: expected an integer of at least 0"),
@@ -127,8 +145,13 @@ MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "a shape of four sizes": (field(shape=[2500, 2, 2, 2]), "shape: expected five sizes"),
     "a shape with a zero": (field(shape=[2500, 1, 0, 2, 2]), "shape: expected an integer of at least 1"),
     "another dtype": (field(dtype="float8"), "dtype: expected one of float16"),
-    "no classes": (field(classes=[]), "classes: expected one name or more"),
-    "a class twice": (field(classes=["cat", "cat"]), "classes: expected one name or more, each once"),
+    "a dtype that is a list": (field(dtype=[]), r"dtype: expected one of float16, .*, found \[\]"),
+    "a kind of labels that is an object": (field(labels={}), "labels: expected 'int64' or 'int8', found {}"),
+    "no classes": (field(classes=[]), "classes: expected at least one"),
+    "a class twice": (field(classes=["cat", "cat"]), "classes: 'cat' stands there twice"),
+    "a number for a class": (field(classes=["cat", 7]), "classes: expected names"),
+    "a class with a NUL": (field(classes=["c\0t"]), "classes: class 0, .* holds a NUL character"),
+    "half a character as a class": (field(classes=["\ud800"]), "classes: class 0, .* is not valid Unicode"),
     "fewer classes": (field(classes=["cat", "dog"]), r"\.h5: no shard of this cache: it has other classes"),
     "another kind of labels": (field(labels="int8"), r"\.h5: no shard of this cache: it has other classes"),
     "labels of no kind": (field(labels="text"), "labels: expected 'int64' or 'int8'"),
@@ -136,7 +159,7 @@ MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "varying fields twice": (field(varying=["a", "a"]), "varying: expected names in ascending order"),
     "an identity that is a list": (field(identity=[]), "identity: expected an object"),
     # the row index
-    "an index that isn't there": (field(index=INDEX), r"train\.index-0: can't be opened"),
+    "an index that isn't there": (field(index=INDEX), r"train\.index-0: .* expected a file, found none"),
     "an index of another size": (
         field(index={**INDEX, "rows": {**ARRAY, "bytes": 8}}),
         "index: rows: expected 20,000 bytes, found 8",
@@ -190,6 +213,10 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a field twice": (twice, "expected canonical JSON"),
     "white space": (lambda path: path.write_bytes(path.read_bytes() + b" "), "expected canonical JSON"),
     "edited by hand": (edited, "digest: expected that of the other fields"),
+    "of too many values": (
+        lambda path: path.write_bytes(b"[" * (8 << 20) + b"["),
+        "expected at most 8,388,608",
+    ),
     "too large": (lambda path: os.truncate(path, (256 << 20) + 1), "expected at most 268,435,456 bytes"),
 }
 
@@ -249,6 +276,23 @@ def test_shards_that_aren_t_the_manifest_s_are_refused_on_opening(
     spoil(tmp_path / SECOND)
     with pytest.raises(CacheError, match=rf"{SECOND}: .*{problem}"):
         FeatureCache(tmp_path / "train.json")
+
+
+def test_an_index_with_a_path_twice_is_refused_by_name(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path, dirs_exist_ok=True)
+    renamed = header(paths=[f"{row:04}" for row in range(2500)])
+    path = write_manifest(tmp_path / "train.json", renamed, sorted(tmp_path.glob("*.h5")))
+    (index,) = tmp_path.glob("train.index-*")
+    index.write_bytes(data := index.read_bytes().replace(b"0001\0", b"0000\0"))
+
+    def with_its_digests(fields: Fields) -> None:
+        fields["index"]["paths"]["digest"] = xxhash.xxh3_128_hexdigest(data)
+        fields["paths"] = Paths.stored(data).sha256
+        fields["key"] = key_of(fields["shape"], fields["dtype"], fields["paths"], fields["identity"], None)
+
+    rewrite(tmp_path, with_its_digests)
+    with pytest.raises(CacheError, match=rf"{index.name}: .* paths: '0000' stands there twice"):
+        _ = FeatureCache(path).paths
 
 
 def test_the_unchanged_manifest_is_accepted(good: Path, tmp_path: Path) -> None:
