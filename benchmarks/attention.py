@@ -83,8 +83,8 @@ class Ours:
     def gradients(self) -> dict[str, Tensor]:
         p, q = self.head.points
         found = {name: x.grad[0] for name, x in self.head.named_parameters() if x.grad is not None}
-        rows = found["region_weight"].view(p * q, MAP[0], -1).transpose(0, 1)
-        return {**found, "region_weight": rows.flatten(0, 1)}
+        rows = found["look_weight"].view(p * q, MAP[0], -1).transpose(0, 1)
+        return {**found, "look_weight": rows.flatten(0, 1)}
 
     def __call__(self) -> None:
         self.loss().backward()

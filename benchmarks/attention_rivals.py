@@ -21,8 +21,8 @@ class Plain(nn.Module):
         super().__init__()
         width, (p, q) = head.state_bias.shape[1], head.points
         self.steps, self.points, self.width = head.steps, head.points, width
-        size = head.region_weight.shape[1]
-        self.region, self.state = nn.Linear(size, width), nn.Linear(width, width)
+        size = head.look_weight.shape[1]
+        self.look, self.state = nn.Linear(size, width), nn.Linear(width, width)
         self.score, self.place, self.cell = (
             nn.Linear(width, CLASSES),
             nn.Linear(width, 4),
@@ -32,12 +32,12 @@ class Plain(nn.Module):
         self.register_buffer("anchors", torch.tensor(ANCHORS[: self.steps]))
         self.whole: Tensor
         self.anchors: Tensor
-        rows = head.region_weight[0].view(p * q, -1, width).transpose(0, 1)
+        rows = head.look_weight[0].view(p * q, -1, width).transpose(0, 1)
         with torch.no_grad():
-            self.region.weight.copy_(rows.flatten(0, 1).t())
+            self.look.weight.copy_(rows.flatten(0, 1).t())
             for name in ("state", "score", "place"):
                 getattr(self, name).weight.copy_(getattr(head, f"{name}_weight")[0].t())
-            for name in ("region", "state", "score", "place"):
+            for name in ("look", "state", "score", "place"):
                 getattr(self, name).bias.copy_(getattr(head, f"{name}_bias")[0])
             self.cell.weight_ih.copy_(head.lstm_weight[0, :width].t())
             self.cell.weight_hh.copy_(head.lstm_weight[0, width:].t())
@@ -57,7 +57,7 @@ class Plain(nn.Module):
                 matrix.view(-1, 2, 3), [batch, channels, *self.points], align_corners=True
             ).to(maps.dtype)
             region = F.grid_sample(maps, grid, align_corners=True)
-            state = self.cell(self.region(region.flatten(1)).relu(), state)
+            state = self.cell(self.look(region.flatten(1)).relu(), state)
             z = self.state(state[0]).relu()
             if k > 0:
                 scores.append(self.score(z))

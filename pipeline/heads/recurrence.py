@@ -61,7 +61,7 @@ class _Looks(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         layers = Layers(*parameters)
         heads, regions, _ = layers.starts.shape
-        seen = of.memory(rows, heads, slots, len(first), layers.region_weight.shape[1])
+        seen = of.memory(rows, heads, slots, len(first), layers.look_weight.shape[1])
         trace = Trace(of.transformer, rows, seen, layers)
         trace.first(first)
         thetas: list[Tensor] = []  # not parts of what is returned, which would keep this pass alive for ever

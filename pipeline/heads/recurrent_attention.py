@@ -90,8 +90,9 @@ class RecurrentAttention(Head):
         self._set_up_places(hidden, settings.region_start != "whole")
 
     def _set_up_layers(self, size: int, width: int, classes: int) -> None:
-        self.region_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)  # rows in the order p, q, C
-        self.region_bias = self.new_bias(width)
+        # Rows in the order p, q, C. In files that name it region_weight they are in another.
+        self.look_weight = self.new_weight(size, width, std=(2 / size) ** 0.5)
+        self.look_bias = self.new_bias(width)
         self.lstm_weight, self.lstm_bias = lstm_weight(self, width)
         self.state_weight = self.new_weight(width, width, std=(2 / width) ** 0.5)
         self.state_bias = self.new_bias(width)
@@ -140,7 +141,7 @@ class RecurrentAttention(Head):
         return self.dropout(torch.ones_like(like), self.dropout_rate)
 
     def plain(self) -> nn.Module:
-        names = ("region", "lstm", "state", "score")
+        names = ("look", "lstm", "state", "score")
         region, gates, state, score = (
             layer(self.get_parameter(f"{n}_weight")[0], self.get_parameter(f"{n}_bias")[0]) for n in names
         )

@@ -27,8 +27,8 @@ Mask = Callable[[Tensor], Tensor]
 class Layers(NamedTuple):
     """Weights (M, inputs, outputs) and biases (M, outputs), and where regions start (M, S, 4)."""
 
-    region_weight: Tensor
-    region_bias: Tensor
+    look_weight: Tensor
+    look_bias: Tensor
     lstm_weight: Tensor
     lstm_bias: Tensor
     state_weight: Tensor
@@ -46,7 +46,7 @@ class Trace:
         self.transformer, self.maps, self.seen, self.layers = transformer, maps, seen, layers
         self.short = Layers(*(part.to(maps.dtype) for part in layers))
         heads, slots, rows, _ = seen.shape
-        self.width, self.keep = layers.region_weight.shape[2], slots > 1
+        self.width, self.keep = layers.look_weight.shape[2], slots > 1
         self.steps = layers.starts.shape[1] + 1
         # [x, hidden] of each step, and a last one for what is hidden after all of them.
         self.inputs = seen.new_zeros(heads, slots + self.keep, rows, 2 * self.width)
@@ -74,7 +74,7 @@ class Trace:
         """Go from what step k sees to its state (M, R, h)."""
         short, at = self.short, self._at(k)
         x = self.inputs[:, at, :, : self.width]
-        torch.baddbmm(short.region_bias[:, None], self.seen[:, at], short.region_weight, out=x).relu_()
+        torch.baddbmm(short.look_bias[:, None], self.seen[:, at], short.look_weight, out=x).relu_()
         if mask:
             self.masks.append(mask(x))
             x.mul_(self.masks[-1])
@@ -129,7 +129,7 @@ class Back:
     def look(self, k: int) -> Tensor:
         """Go on to the gradient of the regions (M, R, 4) that step k saw."""
         trace = self.trace
-        seen = _back_through(trace.short.region_weight, self.x[:, k])
+        seen = _back_through(trace.short.look_weight, self.x[:, k])
         look = trace.looks[k - 1]
         return trace.transformer.gradient(trace.maps, look, trace.ground, seen).flatten(1, 2)
 
@@ -139,7 +139,7 @@ class Back:
         hidden = trace.inputs[:, 1:, :, width:]
         region, lstm, state, place = (
             empty_gradient(weight)
-            for weight in (of.region_weight, of.lstm_weight, of.state_weight, of.place_weight)
+            for weight in (of.look_weight, of.lstm_weight, of.state_weight, of.place_weight)
         )
         _product(trace.seen, self.x, region)
         _product(trace.inputs[:, :-1, :, :width], self.gates, lstm[:, :width])

@@ -57,7 +57,10 @@ def copy_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, T
     for name in sorted(wanted.keys() | found.keys()):
         expected, there = (shape_text(t[name].shape) if name in t else "none" for t in (wanted, found))
         if expected != there:
-            raise WeightsError(f"{path}: {name}: expected {expected}, found {there}; train the head again")
+            raise WeightsError(
+                f"{path}: {name}: expected {expected}, found {there}: no weights of this version and these "
+                "settings; train the head again"
+            )
     for name, tensor in wanted.items():
         tensor.copy_(found[name])
 

@@ -17,7 +17,7 @@ def by_torch(
     head: RecurrentAttention, m: int, maps: Tensor, leaves: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Regions (B, S, 4) and step scores (B, S, K) of whole maps, by grid_sample and LSTMCell."""
-    width, (p, q) = len(leaves["region_bias"]), head.points
+    width, (p, q) = len(leaves["look_bias"]), head.points
     cell = nn.LSTMCell(width, width).double()
     split = {"weight_ih": leaves["lstm_weight"][:width].t(), "weight_hh": leaves["lstm_weight"][width:].t()}
     split |= {"bias_ih": leaves["lstm_bias"], "bias_hh": torch.zeros(4 * width, dtype=torch.float64)}
@@ -31,7 +31,7 @@ def by_torch(
         )
         grid = F.affine_grid(matrix, [len(maps), maps.shape[1], p, q], align_corners=True)
         region = F.grid_sample(maps, grid, "bilinear", "zeros", align_corners=True)
-        x = (region.flatten(1) @ leaves["region_weight"] + leaves["region_bias"]).relu()
+        x = (region.flatten(1) @ leaves["look_weight"] + leaves["look_bias"]).relu()
         state = torch.func.functional_call(cell, split, (x, state))
         z = (state[0] @ leaves["state_weight"] + leaves["state_bias"]).relu()
         if k:
@@ -64,7 +64,7 @@ def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(
             assert ours is not None
             assert leaf.grad is not None
             mine = ours[m]
-            if name == "region_weight":
+            if name == "look_weight":
                 mine = channels_first(mine, head)
             torch.testing.assert_close(mine, leaf.grad, rtol=1e-8, atol=1e-9)
 
@@ -96,7 +96,7 @@ class _Losses(nn.Module):
 def test_a_dropped_gradients_memory_is_written_again_and_none_that_is_in_use() -> None:
     head = stack((2, 5, 4), crops="ten")
     one, other = (head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)) for _ in range(2))
-    weight = head.region_weight
+    weight = head.look_weight
 
     def gradient(*batches: Tensor) -> Tensor:
         torch.stack([head.losses(inputs, LABELS).sum() for inputs in batches]).sum().backward()
@@ -123,7 +123,7 @@ def test_a_pass_can_go_back_again_until_the_next_one_takes_its_memory() -> None:
     head = stack((2, 5, 4), crops="ten")
     inputs = head.prepare(torch.randn(3, 1, 2, 5, 4, dtype=torch.float64))
     loss = head.losses(inputs, LABELS).sum()
-    once, again = (torch.autograd.grad(loss, head.region_weight, retain_graph=True)[0].clone() for _ in "ab")
+    once, again = (torch.autograd.grad(loss, head.look_weight, retain_graph=True)[0].clone() for _ in "ab")
     assert torch.equal(once, again)
     head.losses(inputs + 1, LABELS).sum().backward()
     with pytest.raises(RuntimeError, match="a second backward pass"):

@@ -64,6 +64,14 @@ def test_damaged_weights_are_refused_by_file(tmp_path: Path, cache: Path, damage
         load_head(run)
 
 
+def test_attention_weights_in_an_older_order_are_refused(tmp_path: Path, cache: Path) -> None:
+    run = train(config(cache, tmp_path / "run", head="recurrent-attention", epochs=1))
+    then = {name.replace("look_", "region_"): tensor for name, tensor in weights(run).items()}
+    save_file(then, run / "head.safetensors")
+    with pytest.raises(WeightsError, match=r"head\.safetensors: head\.look_bias: .*; train the head again"):
+        load_head(run)
+
+
 def test_maps_of_another_shape_are_refused(tmp_path: Path, cache: Path) -> None:
     loaded = load_head(train(config(cache, tmp_path / "run")))
     with pytest.raises(RunError, match="expected maps of 4×5×5 in 1 views, as in training, found 4×6×5"):

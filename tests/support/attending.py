@@ -24,7 +24,7 @@ def stack(
             draw = torch.Generator().manual_seed(seed)
             for name, parameter in head.named_parameters():
                 noise = torch.randn(parameter[m].shape, generator=draw, dtype=torch.float64)
-                if name != "region_weight":
+                if name != "look_weight":
                     parameter[m] += 0.4 * noise
     return head
 
@@ -32,7 +32,7 @@ def stack(
 def weights_of(head: RecurrentAttention, m: int) -> dict[str, Tensor]:
     """Head m's weights as they lie, but the first layer's rows in the order C, p, q."""
     found = {name: p[m].detach() for name, p in head.named_parameters()}
-    return {**found, "region_weight": channels_first(found["region_weight"], head)}
+    return {**found, "look_weight": channels_first(found["look_weight"], head)}
 
 
 def channels_first(weight: Tensor, head: RecurrentAttention) -> Tensor:

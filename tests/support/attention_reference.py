@@ -43,7 +43,7 @@ def look(
     theta, thetas, scores = np.array([1.0, 1.0, 0.0, 0.0]), [], []
     for k in range(steps + 1):
         region = sample(crop_CHW, tuple(theta), rows, columns)
-        x = np.maximum(region.ravel() @ weights["region_weight"] + weights["region_bias"], 0)
+        x = np.maximum(region.ravel() @ weights["look_weight"] + weights["look_bias"], 0)
         gates = x @ weights["lstm_weight"][:width] + hidden @ weights["lstm_weight"][width:]
         take, keep, candidate, show = np.split(gates + weights["lstm_bias"], 4)
         memory = _sigmoid(keep) * memory + _sigmoid(take) * np.tanh(candidate)
