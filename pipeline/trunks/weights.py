@@ -1,6 +1,7 @@
 """Read files of weights, .safetensors or .pth: nothing that a file says is executed."""
 
 import hashlib
+import re
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.errors import WeightsError, cant_open
+from pipeline.trunks.checkpoints import state_dict_in, without_prefix
 
 
 def load_weights(
@@ -30,6 +32,7 @@ def load_weights(
     if rename and [t.shape for t in tensors.values()] == [t.shape for t in expected.values()]:
         tensors = dict(zip(expected, tensors.values(), strict=True))
     needed = expected.keys() if used is None else expected.keys() & set(used)
+    tensors = without_prefix(tensors, needed, path)
     for name in sorted(expected.keys() | tensors.keys()):
         if name in expected and name not in needed:
             continue  # of a classifier, say, that has other classes
@@ -61,7 +64,8 @@ def weights_digest(module: nn.Module, used: Collection[str] | None = None) -> st
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors in a .safetensors or .pth file, by name. Raises: WeightsError as `load_weights`."""
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; check --weights, or make one with make pretrain")
+        found = "expected a file of weights, found a folder" if path.is_dir() else "no such file"
+        raise WeightsError(f"{path}: {found}; check --weights")
     try:
         path.open("rb").close()  # for safetensors, a file that may not be read isn't there
         if path.suffix == ".safetensors":
@@ -75,10 +79,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(cant_open(path, error)) from error
     except Exception as error:  # both loaders check little, and stumble in many ways over damaged files
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if objects := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            reason = f"holds a {objects[1]}, and making one may execute anything"
         raise WeightsError(
             f"{path}: not a readable file of weights ({reason}); expected .safetensors, or a .pth that holds "
-            "nothing but tensors"
+            "nothing but tensors: save network.state_dict()"
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise WeightsError(f"{path}: expected a dict of tensors; save network.state_dict()")
-    return tensors
+    return state_dict_in(tensors, path)

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,44 @@ def test_one_digest_whatever_the_file_format(tmp_path: Path) -> None:
     assert len(digests) == 1
     save_file(network(add=1e-3).state_dict(), tmp_path / "w.safetensors")
     assert load_weights(network(), tmp_path / "w.safetensors") not in digests
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.backbone."])
+@pytest.mark.parametrize("key", ["", "state_dict", "model"])
+def test_a_checkpoint_of_a_program_that_trains_is_the_network_in_it(
+    key: str, prefix: str, tmp_path: Path
+) -> None:
+    plain = network().state_dict()
+    saved: dict[str, Any] = {prefix + name: tensor for name, tensor in plain.items()}
+    if prefix.startswith("model."):
+        saved["model.head.weight"] = torch.zeros(2, 4)
+    if key:
+        saved = {"epoch": 3, key: saved, "optimizer": {"lr": 0.1}}
+    torch.save(saved, tmp_path / "w.pth")
+    torch.save(plain, tmp_path / "plain.pth")
+    empty = network(add=1)
+    assert load_weights(empty, tmp_path / "w.pth") == load_weights(network(), tmp_path / "plain.pth")
+    torch.testing.assert_close(empty.state_dict(), plain)
+
+
+def test_a_checkpoint_of_several_networks_is_refused_with_their_names(tmp_path: Path) -> None:
+    plain = network().state_dict()
+    torch.save({"student": plain, "teacher": plain}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="found several: 'student', 'teacher'; save one alone: ") as caught:
+        load_weights(network(), tmp_path / "w.pth")
+    advice = str(caught.value).split("alone: ")[1].replace("'w", f"'{tmp_path}/w")
+    exec(advice, {"torch": torch})
+    load_weights(network(), tmp_path / "weights.pth")
+    both = {f"{part}.{name}": t for name, t in plain.items() for part in ("student", "teacher")}
+    torch.save(both, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"found several: under 'student\.', 'teacher\.'"):
+        load_weights(network(), tmp_path / "w.pth")
+
+
+def test_a_whole_module_is_refused_with_what_to_save(tmp_path: Path) -> None:
+    torch.save(network(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"holds a torch\.nn\.\S+Sequential, .* save network\.state_dict"):
+        load_weights(network(), tmp_path / "w.pth")
 
 
 class Bomb:
