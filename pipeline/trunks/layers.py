@@ -1,14 +1,6 @@
-"""The layers of a network, what each gives, and a module that runs as far as some of them.
-
-    (B, C, H, W)          a map
-    (B, H, W, C)          a map with its channels last (Swin)
-    (B, p + H·W, C)       tokens of H×W patches after p of class and registers (ViT), which are left out
-
-Legend: B images of S×S, of which H×W cells of C channels are made; square, so H = W.
-"""
+"""The layers of a network, the shape of what each gives, and a module that runs as far as some of them."""
 
 import dataclasses
-import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from pipeline.trunks.outputs import to_map
 
 Shape = tuple[int, int, int]
 
@@ -36,27 +30,6 @@ class Layer:
 
 class Reached(Exception):  # noqa: N818 - no error: the rest of the network is not needed
     """The last layer that was asked for has given its maps."""
-
-
-def to_map(output: Any, prefix_tokens: int) -> Tensor | None:
-    """What a layer gave as (B, C, H, W); None if it is no map."""
-    if isinstance(output, tuple | list):
-        output = output[0] if output else None
-    if hasattr(output, "last_hidden_state"):
-        output = output.last_hidden_state
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        return None
-    if output.ndim == 4:
-        _, a, b, c = output.shape
-        if b == c:
-            return output
-        return output.permute(0, 3, 1, 2) if a == b else None
-    if output.ndim == 3:
-        for prefix in dict.fromkeys((prefix_tokens, 0)):
-            side = math.isqrt(max(output.shape[1] - prefix, 0))
-            if side and side**2 == output.shape[1] - prefix:
-                return output[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
-    return None
 
 
 def layers_of(module: nn.Module, image_px: int, prefix_tokens: int) -> list[Layer]:

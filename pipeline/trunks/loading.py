@@ -93,13 +93,18 @@ def _look(
     side = transform.image_px
     try:
         layers = layers_of(network.module, side, network.prefix_tokens)
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        if out_of_memory(error) or side == network.transform.image_px:
+    except Exception as error:  # whatever a network does
+        if out_of_memory(error):
             raise
+        if side == network.transform.image_px:
+            raise ConfigError(
+                f"--trunk: {spec.name} can't take an image of {side} pixels: {type(error).__name__}: "
+                f"{(str(error).splitlines() or [''])[0]}"
+            ) from error
         try:  # a model of fixed side may be had for another
             network = _as_network(_open(open_it, weights, side))
             layers = layers_of(network.module, side, network.prefix_tokens)
-        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as again:
+        except Exception as again:
             if out_of_memory(again):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.trunks import load_trunk, trunk_of_identity
 
 CODE = """
@@ -70,3 +70,54 @@ def test_the_ten_lines_of_the_documents_are_a_trunk(tmp_path: Path, monkeypatch:
         assert torch.equal(trunk.module(images), plain.eval()(images))
     assert (trunk.transform.image_px, trunk.transform.mean) == (64, (0.5, 0.5, 0.5))
     assert trunk.transform.std == (0.25, 0.25, 0.25)
+
+
+PYRAMID = """
+from torch import nn
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.deep, self.fine = nn.Conv2d(4, 6, 3, 2), nn.Conv2d(3, 4, 3, 2)
+    def forward(self, images):
+        fine = self.fine(images)
+        deep = self.deep(fine).relu()
+        return OUTPUT
+def trunk():
+    network = Network()
+    network.image_px = 32
+    return network
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "cells"),
+    [
+        ("fine, deep", 7),
+        ("[fine, deep]", 7),
+        ("{'loss': 0, 'features': deep}", 7),
+        ("deep, fine.flatten(2).transpose(1, 2) @ fine.flatten(2)", 7),  # attention between cells
+        ("fine, deep.mean((2, 3), keepdim=True)", 15),
+    ],
+)
+def test_of_several_outputs_the_deepest_map_is_taken(
+    output: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(PYRAMID.replace("OUTPUT", output))
+    module = load_trunk("mine.py:trunk").module
+    images = torch.randn(2, 3, 32, 32)
+    network = module.network
+    assert isinstance(network, nn.Module)
+    fine = network.get_submodule("fine")(images)
+    expected = network.get_submodule("deep")(fine).relu() if cells == 7 else fine
+    assert expected.shape[-1] == cells
+    torch.testing.assert_close(module(images), expected)
+
+
+def test_what_a_network_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for raised in ("RuntimeError('mine\\nmore')", "NotImplementedError('mine')", "KeyError('mine')"):
+        (tmp_path / "mine.py").write_text(PYRAMID.replace("return OUTPUT", f"raise {raised}"))
+        line = rf"mine\.py:trunk can't take an image of 32 pixels: {raised[:5]}\w+: '?mine'?$"
+        with pytest.raises(ConfigError, match=line):
+            load_trunk("mine.py:trunk")
