@@ -1,5 +1,6 @@
 """What `python -m cache info` and `verify` say of a cache, and which caches a folder holds."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,12 +36,17 @@ def info(path: Path) -> str:
 
 
 def caches_in(path: Path) -> list[Path]:
-    """The caches of a folder, files that aren't shards among them; or the one file. Raises: CacheError."""
+    """The caches of a folder, files that aren't shards among them; or the one file. Raises: CacheError.
+
+    Files that a split beside them listed before it grew, or was divided anew, are no caches of their own.
+    """
     if not path.is_dir():
         return [path]
     manifests = [file for file in path.glob(f"*{SUFFIX}") if is_manifest(file) and not was(file)]
     shards = {shard.file for manifest in manifests for shard in read_manifest(manifest)[0].shards}
-    alone = [file for file in path.glob("*.h5") if file.name not in shards]
+    names = "|".join(re.escape(manifest.stem) for manifest in manifests)
+    left = re.compile(rf"({names})-([0-9a-f]{{12}}|\d{{5,}}-of-\d{{5,}})\.h5")
+    alone = [file for file in path.glob("*.h5") if file.name not in shards and not left.fullmatch(file.name)]
     if not (files := sorted([*manifests, *alone])):
         parts = ", ".join(part.name for part in sorted(path.glob("*.h5.part")))
         raise CacheError(

@@ -3,7 +3,9 @@
 Interrupted anywhere, the same call goes on where it stopped; what it reads is never changed.
 """
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cache.errors import CacheError
@@ -11,7 +13,6 @@ from cache.header import CacheHeader
 from cache.manifest_writing import write_manifest
 from cache.reader import FeatureCache
 from cache.sharding import shard_header, shard_paths, shard_ranges
-from cache.splits import CACHE_SUFFIXES
 from cache.writer import CacheWriter
 
 Watch = Callable[[float], object]
@@ -22,7 +23,8 @@ def join(path: Path, folder: Path, watch: Watch = lambda share: None) -> Path:
 
     Raises: CacheError when it is damaged, another cache stands there, or the disk fails.
     """
-    cache, target = FeatureCache(path), _target(path, folder, ".h5")
+    cache, target = FeatureCache(path), folder / f"{path.stem}.h5"
+    _refuse_others(target, [target])
     header = header_of(cache)
     if CacheWriter.status(target, header) != "complete":
         _copy(cache, target, header, range(len(cache)), watch)
@@ -34,9 +36,10 @@ def split(path: Path, folder: Path, shards: int, watch: Watch = lambda share: No
 
     Raises: as `join`.
     """
-    cache, target = FeatureCache(path), _target(path, folder, ".json")
+    cache, target = FeatureCache(path), folder / f"{path.stem}.json"
     whole, ranges = header_of(cache), shard_ranges(len(cache), shards)
     paths = shard_paths(target, len(ranges))
+    _refuse_others(target, [target, *paths])
     for shard, rows in zip(paths, ranges, strict=True):
         header = shard_header(whole, rows)
         if CacheWriter.status(shard, header) != "complete":
@@ -58,13 +61,14 @@ def header_of(cache: FeatureCache) -> CacheHeader:
     )
 
 
-def _target(path: Path, folder: Path, suffix: str) -> Path:
-    """The file to write. Raises: CacheError where the folder would have two caches of one split then."""
-    target = folder / f"{path.stem}{suffix}"
-    others = [folder / f"{path.stem}{other}" for other in CACHE_SUFFIXES if other != suffix]
-    if there := [other for other in others if other.exists()]:
-        raise CacheError(f"{target}: {there[0].name} is there, another cache of the split; give another --to")
-    return target
+def _refuse_others(target: Path, own: Sequence[Path]) -> None:
+    """Raises: CacheError where the folder would have two caches of one split, or files of two."""
+    of_split = re.compile(re.escape(target.stem) + r"(-\d{5,}-of-\d{5,})?\.(h5|json)(\.part)?")
+    names = {path.name for path in own}
+    found = os.listdir(target.parent) if target.parent.is_dir() else []
+    for there in sorted(found, key=lambda name: (len(name), name)):
+        if of_split.fullmatch(there) and there.removesuffix(".part") not in names:
+            raise CacheError(f"{target}: {there} is there, another cache of the split; give another --to")
 
 
 def _copy(cache: FeatureCache, path: Path, header: CacheHeader, rows: range, watch: Watch) -> None:

@@ -75,6 +75,24 @@ def test_a_cache_in_the_way_is_kept(tmp_path: Path) -> None:
     assert (contents(tmp_path / "a"), contents(tmp_path / "b")) == before
 
 
+def test_no_folder_gets_files_of_two_divisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They would be taken for caches of their own."""
+    one = extract(tmp_path / "a" / "train.h5", header())
+    split(one, tmp_path / "b", 3)
+    before = contents(tmp_path / "b")
+    for path in (one, tmp_path / "b" / "train.json"):
+        with pytest.raises(
+            CacheError, match=r"train-00000-of-00003\.h5 is there, another cache .* another --to"
+        ):
+            split(path, tmp_path / "b", 2)
+    assert contents(tmp_path / "b") == before
+    split(one, tmp_path / "b", 3)
+    extract(tmp_path / "b" / "train-0123456789ab.h5", header(5))  # as one that an earlier manifest lists
+    assert main(["join", str(tmp_path / "b"), "--to", str(tmp_path / "c")]) == 0
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["train.h5"]
+    assert not capsys.readouterr().err
+
+
 def test_damage_is_not_copied(tmp_path: Path) -> None:
     many = extract_shards(tmp_path / "many" / "train.json", header(), 2)
     shard = tmp_path / "many" / "train-00001-of-00002.h5"
