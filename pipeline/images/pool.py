@@ -5,13 +5,15 @@ threads would mostly wait for that lock, above all with small images. Processes 
 start. Hence threads for up to four workers or few images, and processes for the rest.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pipeline.datasets.base import ImageSplit
+from pipeline.engines.handing_back import ResultFile, call
 from pipeline.engines.processes import cores, processes
 from pipeline.errors import DataError
 from pipeline.images.pillow import hush
@@ -44,15 +46,21 @@ class Decoders:
         if not self.are_processes:
             self.count = min(self.count, THREADS)
         self._pool: Executor | None = None
+        self._results: ResultFile | None = None
 
     def __enter__(self) -> Self:
-        if self.count > 1:
-            self._pool = processes(self.count, hush) if self.are_processes else ThreadPoolExecutor(self.count)
+        if self.are_processes:
+            self._results = ResultFile()
+            self._pool = processes(self.count, functools.partial(_start, self._results.opener))
+        elif self.count > 1:
+            self._pool = ThreadPoolExecutor(self.count)
         return self
 
     def __exit__(self, *stop: object) -> None:
         if self._pool:
             self._pool.shutdown(wait=True)
+        if self._results:
+            self._results.close()
 
     def in_order(self, work: Callable[..., T], tasks: Iterable[tuple], ahead: int) -> Generator[T]:
         """Yield `work(*task)` for each task, in order, at most `ahead` tasks before they are asked for.
@@ -64,18 +72,35 @@ class Decoders:
         if self._pool is None:
             yield from (work(*task) for task in tasks)
             return
-        under_way: deque[Future[T]] = deque()
+        under_way: deque[tuple[Future[Any], int]] = deque()
         try:
             for task in tasks:
-                under_way.append(self._pool.submit(work, *task))
+                under_way.append(self._submit(self._pool, work, task))
                 if len(under_way) > ahead:
-                    yield under_way.popleft().result()
+                    yield self._result(*under_way.popleft())
             while under_way:
-                yield under_way.popleft().result()
+                yield self._result(*under_way.popleft())
         except BrokenProcessPool as error:
             raise DataError(
                 "a process that decodes images was killed, perhaps for want of memory; use fewer --decoders"
             ) from error
         finally:
-            for future in under_way:
+            for future, slot in under_way:
                 future.cancel()
+                if self._results:  # what has begun still writes
+                    future.add_done_callback(functools.partial(self._results.give_back, slot))
+
+    def _submit(self, pool: Executor, work: Callable[..., T], task: tuple) -> tuple[Future[Any], int]:
+        if self._results is None:
+            return pool.submit(work, *task), 0
+        slot = self._results.take_slot()
+        return pool.submit(call, slot, work, *task), slot
+
+    def _result(self, future: Future[Any], slot: int) -> Any:
+        return self._results.read(slot, future.result()) if self._results else future.result()
+
+
+def _start(open_results: Callable[[], None]) -> None:
+    """What each process does first."""
+    hush()
+    open_results()

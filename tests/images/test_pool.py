@@ -116,6 +116,20 @@ def test_a_killed_worker_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
         list(decoders.in_order(end, [(1,), (2,)], 2))
 
 
+def test_arrays_of_processes_are_those_of_threads_also_after_work_was_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline.images.pool, "PROCESS_BYTES", 0)
+    with Decoders([of(100, 10)], 5) as decoders:
+        tasks = [(i, i + 100_000) for i in range(30)]
+        left = decoders.in_order(np.arange, tasks, 10)  # of numpy: the processes load nothing else
+        kept = [next(left), next(left)]
+        left.close()
+        found = list(decoders.in_order(np.arange, tasks[2:], 10))
+    assert decoders.are_processes
+    np.testing.assert_array_equal(kept + found, [np.arange(*task) for task in tasks])
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     """Extraction takes processes, five; here are their numbers, a set for each pool."""
