@@ -7,8 +7,8 @@ epoch's checkpoint and ends as if it had not been.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,38 +69,60 @@ def pretrain(config: PretrainConfig) -> Path:
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
     )
-    stored, pixels = sum(p.nbytes for p in network.parameters()), 3 * trunk.transform.image_px**2 * len(split)
-    print(
-        f"{_parameters(network.trunk):,} parameters up to maps of {shape_text(network.map_shape)}, "
-        f"{_parameters(network):,} with the classifier; in memory about "
-        f"{3 * stored / 1e6:,.0f} MB for them, {pixels / 1e6:,.0f} MB for the images, and batches of "
-        f"{config.batch}; on the disk {stored / 2e6:,.1f} MB, and {2 * stored / 1e6:,.1f} MB while it goes on"
-    )
+    _say_sizes(network, len(split), config.batch)
     print(*lines(split), sep="\n")
     images = load_images(split, trunk.transform, config.decoders)
-    sample = np.random.default_rng(config.seed).permutation(train_rows)[:5000]
-    for layer in network.modules():
-        if isinstance(layer, Whitening) and not config.weights:
-            layer.fit(normalise(images[sample], trunk.transform))
+    if not config.weights:
+        _whiten(network, images[np.random.default_rng(config.seed).permutation(train_rows)[:5000]])
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     loop = PretrainingLoop(network, config, images, torch.from_numpy(labels), train_rows)
-    first, log = loop.resume(out / CHECKPOINT), out / METRICS
-    keep_lines(log, first)
-    size = len(train_rows)
-    with Progress("pretraining", config.epochs * size, "images", first * size) as progress:
-        for epoch in range(first, config.epochs):
-            line: dict[str, Any] = {"epoch": epoch + 1, **loop.epoch(epoch, progress.advance)}
-            if len(val_rows):
-                predicted = network.predict(images[val_rows], config.batch)
-                line["val_top1"] = 100 * float((predicted == labels[val_rows]).mean())
-            append_line(log, line)
-            say("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
-            loop.save(out / CHECKPOINT, epoch + 1)
+    held = images[val_rows], labels[val_rows]
+    _go_through(loop, config, len(train_rows), lambda: _accuracy(network, *held, config.batch))
     write_tensors(out / "classifier.safetensors", _half_matrices(network.classifier))
     write_tensors(weights, _half_matrices(network.trunk))
     (out / CHECKPOINT).unlink()
     print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     return weights
+
+
+def _say_sizes(network: Network, images: int, batch: int) -> None:
+    stored = sum(p.nbytes for p in network.parameters())
+    pixels = 3 * network.transform.image_px**2 * images
+    print(
+        f"{_parameters(network.trunk):,} parameters up to maps of {shape_text(network.map_shape)}, "
+        f"{_parameters(network):,} with the classifier; in memory about "
+        f"{3 * stored / 1e6:,.0f} MB for them, {pixels / 1e6:,.0f} MB for the images, and batches of "
+        f"{batch}; on the disk {stored / 2e6:,.1f} MB, and {2 * stored / 1e6:,.1f} MB while it goes on"
+    )
+
+
+def _whiten(network: Network, images: Tensor) -> None:
+    """Fit the layers that whiten images to some of them."""
+    for layer in network.modules():
+        if isinstance(layer, Whitening):
+            layer.fit(normalise(images, network.transform))
+
+
+def _accuracy(network: Network, images: Tensor, labels: np.ndarray, batch: int) -> dict[str, float]:
+    """What a line of the log says of images held out, if there are any."""
+    if not len(images):
+        return {}
+    return {"val_top1": 100 * float((network.predict(images, batch) == labels).mean())}
+
+
+def _go_through(
+    loop: PretrainingLoop, config: PretrainConfig, size: int, score: Callable[[], dict[str, float]]
+) -> None:
+    """Train from the last checkpoint on, with a line in the log and a checkpoint after each epoch."""
+    checkpoint, log = config.out_dir / CHECKPOINT, config.out_dir / METRICS
+    first = loop.resume(checkpoint)
+    keep_lines(log, first)
+    with Progress("pretraining", config.epochs * size, "images", first * size) as progress:
+        for epoch in range(first, config.epochs):
+            line = {"epoch": epoch + 1, **loop.epoch(epoch, progress.advance), **score()}
+            append_line(log, line)
+            say("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
+            loop.save(checkpoint, epoch + 1)
 
 
 def _start_from(weights: str, config: PretrainConfig, trunk: Trunk) -> str:
