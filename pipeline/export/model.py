@@ -20,6 +20,7 @@ from pipeline.runs.layout import HEAD, read_config
 from pipeline.runs.thresholds import UNCHOSEN, read_thresholds
 from pipeline.trunks import trunk_of_identity
 from pipeline.trunks.base import Trunk, scale_and_shift
+from pipeline.trunks.folding import folded
 
 
 class WholeModel(nn.Module):
@@ -38,7 +39,7 @@ class WholeModel(nn.Module):
     ) -> None:
         """stored: the dtype of the run's cache. scales: (2, C, 1, 1), those of int8."""
         super().__init__()
-        self.trunk, self.head, self.views = trunk.module, loaded.head.plain(), loaded.head.views
+        self.trunk, self.head, self.views = folded(trunk), loaded.head.plain(), loaded.head.views
         self.stored, self.multi_label = getattr(torch, stored), multi_label
         scale, shift = scale_and_shift(trunk.transform, torch.device("cpu"))
         self.scale, self.shift = nn.Buffer(scale), nn.Buffer(shift)
@@ -49,7 +50,8 @@ class WholeModel(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.views > 1:
             images = torch.cat([images, images.flip(3)])
-        maps = self.trunk(images.float() * self.scale + self.shift)
+        values = torch.addcmul(self.shift, images.float(), self.scale)  # as extraction has it
+        maps = self.trunk(values.contiguous(memory_format=torch.channels_last))
         maps = maps.unflatten(0, (self.views, -1)).transpose(0, 1)  # (B, V, C, H, W)
         if self.scales is not None:
             maps = rounded(maps, self.scales)

@@ -5,25 +5,18 @@
     CPU    float32; a stack in oneDNN's blocked layout from the first layer to the last, the normalisation
            folded too; other networks channels last, with oneDNN's fused kernels (`fuse.py`)
 
-Folding is exact algebra, so the prepared trunk computes the same maps up to rounding. What `fuse` saw of one
-run of a network needn't hold for all: its maps are compared, and where they differ it is used as written.
+Folding is exact algebra, so the prepared trunk computes the same maps up to rounding.
 """
-
-import copy
 
 import torch
 from torch import Tensor, nn
 from torch._C._nn import mkldnn_reorder_conv2d_weight
 from torch.backends import mkldnn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.errors import ConfigError, out_of_memory
 from pipeline.trunks.base import Trunk, scale_and_shift
-from pipeline.trunks.fuse import fuse
+from pipeline.trunks.folding import fused, own_copy
 from pipeline.trunks.precision import choose_precision
-
-FUSED_TOLERANCE = 5e-4
-"""How far a map of a fused trunk may be off, as a fraction of its largest value."""
 
 
 class PreparedTrunk(nn.Module):
@@ -39,44 +32,19 @@ class PreparedTrunk(nn.Module):
         self.device, self.precision, self.dtype = device, precision, getattr(torch, precision)
         self.transform = trunk.transform
         self.best_batch = 32 if device.type == "cpu" else 512
-        module = fold_norms(trunk.module) if isinstance(trunk.module, nn.Sequential) else trunk.module
-        module = copy.deepcopy(module).eval().requires_grad_(False)
+        module = own_copy(trunk)
         self.scale, self.shift = scale_and_shift(trunk.transform, device)
         self.blocked = device.type == "cpu" and self.dtype == torch.float32 and can_be_blocked(module)
         self.normalises = self.blocked and fold_normalisation(module, self.scale, self.shift)
         if self.blocked:
             self.module = block(module)
         else:
-            module = self._fused(module, trunk)
+            kernels = device.type == "cpu" and self.dtype == torch.float32 and mkldnn.is_available()
+            module = fused(module, trunk, kernels)
             if device.type == "cuda" and isinstance(module, nn.Sequential):
                 module = bias_behind_pool(module)
             self.module = module.to(device=device, dtype=self.dtype)
             self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def _fused(self, module: nn.Module, trunk: Trunk) -> nn.Module:
-        """The module in fewer passes, unless it would then compute something else."""
-        side = trunk.transform.image_px
-        kernels = self.device.type == "cpu" and self.dtype == torch.float32 and mkldnn.is_available()
-        image = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        try:
-            fused = fuse(copy.deepcopy(module), image[:1], kernels)
-            with torch.no_grad():
-                expected, found = module(image), fused(image.contiguous(memory_format=torch.channels_last))
-        except (RuntimeError, AttributeError, TypeError, ValueError) as error:
-            if out_of_memory(error):
-                raise
-            print(
-                f"trunk {trunk.name}: used as written, since it can't be fused: {str(error).splitlines()[0]}"
-            )
-            return module
-        pairs = zip(
-            *([maps] if isinstance(maps, Tensor) else maps for maps in (expected, found)), strict=True
-        )
-        worst = max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-6)) for a, b in pairs)
-        if not worst <= FUSED_TOLERANCE:
-            print(f"trunk {trunk.name}: used as written, since its maps differ by {worst:.1g} when fused")
-            return module
-        return fused
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
@@ -108,30 +76,6 @@ def map_shapes(prepared: PreparedTrunk, image_px: int) -> list[tuple[int, int, i
         ) from error
     shapes = [layer.shape[1:] for layer in ((maps,) if isinstance(maps, Tensor) else maps)]
     return [(channels, height, width) for channels, height, width in shapes]
-
-
-def fold_norms(stack: nn.Sequential) -> nn.Sequential:
-    """The same function with every batch norm folded into the convolution before it.
-
-    A max pooling may stand between the two if the norm's scale is positive: x ↦ s·x + t is then increasing,
-    and the maximum of increased values is the increased maximum. Where it is not, the norm is left alone.
-    """
-    layers = list(copy.deepcopy(stack).eval())
-    for i, norm in enumerate(layers):
-        if type(norm) is not nn.BatchNorm2d:  # timm's subclass has an activation in it
-            continue
-        pooled = i > 0 and isinstance(layers[i - 1], nn.MaxPool2d)
-        j = i - 1 - pooled
-        conv = layers[j] if j >= 0 else None
-        increases = norm.weight is None or bool((norm.weight > 0).all())
-        if isinstance(conv, nn.Conv2d) and (increases or not pooled):
-            # BatchNorm2d's statistics are typed as optional; they are there unless it was built without
-            mean, var = (t for t in (norm.running_mean, norm.running_var) if t is not None)
-            conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias
-            )
-            layers[i] = nn.Identity()
-    return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
 
 
 class AddBias(nn.Module):

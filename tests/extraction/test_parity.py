@@ -16,7 +16,7 @@ from pipeline.errors import CacheError
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.stage import extract
 from pipeline.images.views import Views
-from pipeline.trunks import prepare
+from pipeline.trunks import folding
 from pipeline.trunks.alexnet_cifar import load
 from pipeline.trunks.base import Trunk
 
@@ -28,13 +28,13 @@ def test_a_wrongly_prepared_trunk_is_noticed(
     photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The norms' shifts are lost in folding."""
-    fold = prepare.fuse_conv_bn_weights
+    fold = folding.fuse_conv_bn_weights
 
     def wrong(*arguments: Any) -> tuple[torch.Tensor, torch.nn.Parameter]:
         weight, bias = fold(*arguments)
         return weight, torch.nn.Parameter(bias * 0)
 
-    monkeypatch.setattr(prepare, "fuse_conv_bn_weights", wrong)
+    monkeypatch.setattr(folding, "fuse_conv_bn_weights", wrong)
     with pytest.raises(
         CacheError, match=r"train\.h5: differs from the live trunk by 0\.\d+ of a map's largest"
     ):

@@ -7,7 +7,8 @@ from torch import nn
 from pipeline.images.transform import Transform
 from pipeline.trunks.alexnet_cifar import untrained
 from pipeline.trunks.base import Trunk, normalise
-from pipeline.trunks.prepare import PreparedTrunk, fold_norms
+from pipeline.trunks.folding import fold_norms
+from pipeline.trunks.prepare import PreparedTrunk
 
 
 def with_statistics(module: nn.Module) -> nn.Module:
