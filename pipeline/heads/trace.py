@@ -16,10 +16,9 @@ from torch import Tensor
 
 from pipeline.heads.gradients import empty_gradient
 from pipeline.heads.lstm import Cell, cell, cell_gradient
+from pipeline.heads.products import by_rows
 from pipeline.heads.transformer import Look, Transformer
 
-AT_ONCE = 1024
-"""Rows of a weight that a CPU multiplies with at once, on the way back."""
 Mask = Callable[[Tensor], Tensor]
 """Draws what values like these are multiplied by: dropout."""
 
@@ -117,11 +116,11 @@ class Back:
         trace, short, width = self.trace, self.trace.short, self.trace.width
         z = z * trace.masks[2 * k + 1] if trace.masks else z
         torch.ops.aten.threshold_backward(z, trace.states[:, k], 0, grad_input=self.states[:, k])
-        hidden = torch.bmm(self.states[:, k], short.state_weight.transpose(1, 2))
+        hidden = by_rows(self.states[:, k], short.state_weight)
         gates = self.gates[:, k]
         self.memory = cell_gradient(trace.cells[k], self.hidden + hidden, self.memory, gates)
-        weight = short.lstm_weight[:, : trace._known(k)].transpose(1, 2)
-        x, hidden = torch.bmm(gates, weight).tensor_split([width], 2)
+        known = by_rows(gates, short.lstm_weight[:, : trace._known(k)])
+        x, hidden = known.tensor_split([width], 2)
         x = x * trace.masks[2 * k] if trace.masks else x
         torch.ops.aten.threshold_backward(x, trace.inputs[:, k, :, :width], 0, grad_input=self.x[:, k])
         self.hidden = hidden.to(self.memory.dtype)
@@ -129,7 +128,7 @@ class Back:
     def look(self, k: int) -> Tensor:
         """Go on to the gradient of the regions (M, R, 4) that step k saw."""
         trace = self.trace
-        seen = _back_through(trace.short.look_weight, self.x[:, k])
+        seen = by_rows(self.x[:, k], trace.short.look_weight)
         look = trace.looks[k - 1]
         return trace.transformer.gradient(trace.maps, look, trace.ground, seen).flatten(1, 2)
 
@@ -159,13 +158,3 @@ def _product(inputs: Tensor, grads: Tensor, out: Tensor) -> None:
         torch.bmm(inputs, grads, out=out)
     else:
         out.copy_(torch.bmm(inputs, grads))
-
-
-def _back_through(weight: Tensor, grad: Tensor) -> Tensor:
-    """The gradient (M, R, D) of a layer's inputs. On a CPU, few rows of the weight at a time: all at once,
-    they leave the caches before they are used again."""
-    out = grad.new_empty(*grad.shape[:2], weight.shape[1])
-    step = AT_ONCE if grad.device.type == "cpu" else weight.shape[1]
-    for i in range(0, weight.shape[1], step):
-        torch.bmm(grad, weight[:, i : i + step].transpose(1, 2), out=out[:, :, i : i + step])
-    return out

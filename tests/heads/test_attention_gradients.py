@@ -8,9 +8,9 @@ from support.attending import LABELS, channels_first, stack, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.heads import trace
 from pipeline.heads.gradients import drop_gradient
 from pipeline.heads.recurrent_attention import RecurrentAttention
+from pipeline.heads.trace import Trace
 
 
 def by_torch(
@@ -43,11 +43,8 @@ def by_torch(
     return torch.stack(thetas, 1), torch.stack(scores, 1)
 
 
-@pytest.mark.parametrize(("start", "at_once"), [("anchors", 1024), ("whole", 7)])
-def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(
-    start: str, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trace, "AT_ONCE", at_once)
+@pytest.mark.parametrize("start", ["anchors", "whole"])
+def test_scores_and_all_gradients_are_those_of_grid_sample_and_lstm_cell(start: str) -> None:
     head = stack((3, 7, 6), crops="full", region_start=start)
     maps = torch.randn(3, 1, 3, 7, 6, dtype=torch.float64)
     found = head.attention(head.prepare(maps))
@@ -82,6 +79,17 @@ def test_gradients_through_regions_lstm_and_constraints_are_those_of_differences
 
     parameters = tuple(p.detach().clone().requires_grad_() for p in head.parameters())
     assert torch.autograd.gradcheck(losses, parameters, fast_mode=True)
+
+
+def test_gradients_in_float32_are_those_of_float64() -> None:
+    head = stack((3, 5, 4), crops="ten", steps=3)
+    inputs = head.prepare(torch.randn(3, 1, 3, 5, 4, dtype=torch.float64))
+    losses = head.losses(inputs, LABELS)
+    expected = torch.autograd.grad(losses.sum(), list(head.parameters()))
+    head.float()
+    found = torch.autograd.grad(head.losses(inputs.float(), LABELS).sum(), list(head.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
 
 
 class _Losses(nn.Module):
@@ -138,4 +146,4 @@ def test_a_pass_leaves_nothing_for_the_garbage_collector(goes_back: bool) -> Non
     if goes_back:
         loss.backward()
     del loss
-    assert not [each for each in gc.get_objects() if type(each) is trace.Trace]
+    assert not [each for each in gc.get_objects() if type(each) is Trace]
