@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cache.errors import StaleCacheError as StaleCacheError
     from cache.header import CacheHeader as CacheHeader
     from cache.header import Labels as Labels
+    from cache.leaving_out import leave_out as leave_out
     from cache.manifest_writing import write_manifest as write_manifest
     from cache.paths import Paths as Paths
     from cache.reader import FeatureCache as FeatureCache
@@ -40,6 +41,7 @@ _MODULES = {
     "StaleCacheError": "errors",
     "CacheHeader": "header",
     "Labels": "header",
+    "leave_out": "leaving_out",
     "write_manifest": "manifest_writing",
     "Paths": "paths",
     "FeatureCache": "reader",

@@ -5,19 +5,34 @@ manifest is renamed to its name the split is what it was.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from cache import FeatureCache, write_manifest
+from cache import FeatureCache, leave_out, missing_shards, write_manifest
 from pipeline.errors import StaleCacheError
+from pipeline.extraction.begun import files_to_mend
 from pipeline.extraction.growth import OF_IMAGES, Growth
 from pipeline.extraction.jobs import Job
 from pipeline.extraction.parity import check_parity
 from pipeline.images.pool import Decoders
+from pipeline.progress import say
 from pipeline.trunks.base import Trunk
 
 Compute = Callable[[Sequence[tuple[Job, Trunk]], Decoders], str]
 """Makes the files of some layers in one pass; gives a summary."""
+
+
+def mend(path: Path) -> None:
+    """Leave out of a split that has grown what lay in files that are gone, to be computed again as new
+    images. Raises: CacheError when what is left is damaged.
+    """
+    if path.suffix != ".json" or not path.exists() or files_to_mend(path):
+        return
+    if gone := missing_shards(path):
+        names = ", ".join(file.name for file in gone[:8])
+        say(f"{path}: {names} is gone; the images in it are computed again")
+        leave_out(path, gone, OF_IMAGES)
 
 
 def grow(pairs: Sequence[tuple[Job, Trunk]], compute: Compute, decoders: int | None = None) -> Iterator[str]:

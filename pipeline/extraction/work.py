@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.datasets.corrections import corrected
 from pipeline.device import SMALL_PX, pick_device, set_up, threads_for
+from pipeline.extraction.growing import mend
 from pipeline.extraction.jobs import Job, plan
 from pipeline.extraction.listing import read_listing
 from pipeline.extraction.scales import scales_for
@@ -61,6 +63,9 @@ def opened(
     # A mistyped model or layer is refused before images are looked for; a short name was checked before.
     early = () if config.trunk in TRUNKS else trunks_of(config)
     splits = (listed and read_listing(listed)) or images_of(config)
+    if grows:
+        for folder, name in itertools.product(config.cache_dirs, splits):
+            mend(split_path(folder, name))
     if not (is_worker or config.workers):  # as many as there are GPUs, which wait for their start
         workers = max(1, min(workers, sum(map(len, splits.values())) // WORTH_A_WORKER))
     # A published cache has nothing to decode: it is up to date, or refused.

@@ -108,14 +108,19 @@ def _open(place: Path, described: Mapping[str, Any]) -> tuple[FeatureCache | Non
     """The training split in a folder if it is the run's, or was before it grew, or why it isn't."""
     path, problem = place / f"{TRAIN}.h5", ""
     try:
-        for path in generations(place, TRAIN):
-            found = FeatureCache(path)
-            if found.key != described.get("cache_key"):
-                problem = problem or f"its {path.name} has another key, {found.key[:12]}"
-            elif found.images_digest != described.get("cache_images"):
-                problem = problem or f"its {path.name} was made from other images"
-            else:
-                return found, ""
+        several = generations(place, TRAIN)
     except (CacheError, OSError) as error:
-        return None, str(error).removeprefix(f"{path}: ")
+        return None, str(error)
+    for path in several:
+        try:
+            found = FeatureCache(path)
+        except (CacheError, OSError) as error:
+            problem = problem or str(error).removeprefix(f"{path}: ")
+            continue
+        if found.key != described.get("cache_key"):
+            problem = problem or f"its {path.name} has another key, {found.key[:12]}"
+        elif found.images_digest != described.get("cache_images"):
+            problem = problem or f"its {path.name} was made from other images"
+        else:
+            return found, ""
     return None, problem or f"no {path.name}"

@@ -48,6 +48,7 @@ def test_a_run_is_scored_and_gone_on_from_after_its_cache_has_grown(
         write(pictures / f"train/a/new {day}.png", 100 + day)
         write(pictures / f"test/b/new {day}.png", 200 + day)
     extract(small(pictures, weights, cache))
+    (cache / "train.was-0.json").write_text("damaged")  # hides none of the others
     for day, run in enumerate(runs):
         training = find_cache(run).training
         assert training is not None

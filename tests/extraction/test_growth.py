@@ -191,6 +191,26 @@ def test_an_image_that_comes_back_is_computed_once_for_each_content(
     assert_equal_to_anew(cache, tmp_path / "anew")
 
 
+def test_of_a_file_that_is_gone_the_images_are_computed_again(
+    photos: Path, weights: Path, tmp_path: Path, computed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "c"
+    extract(settings(photos, weights, cache))
+    new = [name for name in add(photos) if name.startswith("train/")]
+    move(photos)
+    extract(settings(photos, weights, cache))
+    extract(settings(photos, weights, tmp_path / "anew"))
+    first = [path for path in FeatureCache(cache / "train.json").paths if path not in new]
+    (grown,) = cache.glob("train-*.h5")
+    for gone, images in ((grown, new), (cache / "train.h5", first)):
+        gone.unlink()
+        computed.clear()
+        extract(settings(photos, weights, cache))
+        assert f"train.json: {gone.name} is gone; the images in it are computed" in capsys.readouterr().out
+        assert sorted(path for path in computed if path.startswith("train/")) == sorted(images)
+        assert_equal_to_anew(cache, tmp_path / "anew", tolerance=1e-5)
+
+
 @pytest.mark.parametrize("views", ["mirror", "augment:2"])
 def test_views_that_are_drawn_together_are_refused_and_mirrored_ones_grow(
     views: str, photos: Path, weights: Path, tmp_path: Path
