@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -33,7 +34,7 @@ CONFIGS: dict[str, type[Checked]] = {
     "predict.py": PredictConfig,
     "export_model.py": ExportConfig,
     "pretrain_trunk.py": PretrainConfig,
-    **{f"tencrop {name}": config_class for name, (config_class, *_) in COMMANDS.items()},
+    **{f"tencrop {name}": resolve_name(config_class) for name, (config_class, *_) in COMMANDS.items()},
     "-m experiments.crops": CropsConfig,
     "-m experiments.attention": AttentionConfig,
     "-m experiments.solar_cells": CellsConfig,

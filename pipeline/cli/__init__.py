@@ -25,17 +25,6 @@ from typing import Any
 from pipeline import __version__
 from pipeline.checks import Checked, flag, one_of
 from pipeline.cli.parsing import about, parse
-from pipeline.config import (
-    CompareTrunksConfig,
-    EvaluateConfig,
-    ExportConfig,
-    ExtractConfig,
-    PredictConfig,
-    PretrainConfig,
-    ReportConfig,
-    RunConfig,
-    SweepConfig,
-)
 from pipeline.errors import ConfigError, UserError, out_of_memory
 from pipeline.progress import lost, secure_output
 
@@ -43,23 +32,23 @@ AGAIN = "run the same command again"
 SMALLER = "give a smaller --batch, then run the same command again"
 
 
-COMMANDS: dict[str, tuple[Any, ...]] = {
+COMMANDS: dict[str, tuple[str, ...]] = {
     "run": (
-        *(RunConfig, "pipeline:run", AGAIN),
+        *("pipeline.config:RunConfig", "pipeline:run", AGAIN),
         "give a smaller --trunk-batch, --batch or --hidden-shapes, then run the same command again",
     ),
-    "extract": (ExtractConfig, "pipeline:extract"),
+    "extract": ("pipeline.config:ExtractConfig", "pipeline:extract"),
     "train": (
-        *(SweepConfig, "pipeline:train_heads"),
+        *("pipeline.config:SweepConfig", "pipeline:train_heads"),
         "add --resume to continue from the last checkpoint, which is written every 30 s",
         "give smaller --hidden-shapes or fewer heads at once, and another --out",
     ),
-    "evaluate": (EvaluateConfig, "pipeline:evaluate"),
-    "predict": (PredictConfig, "pipeline:predict"),
-    "export": (ExportConfig, "pipeline:export_model"),
-    "report": (ReportConfig, "pipeline:write_report"),
-    "compare-trunks": (CompareTrunksConfig, "pipeline:compare_trunks"),
-    "pretrain": (PretrainConfig, "pipeline:pretrain"),
+    "evaluate": ("pipeline.config:EvaluateConfig", "pipeline:evaluate"),
+    "predict": ("pipeline.config:PredictConfig", "pipeline:predict"),
+    "export": ("pipeline.config:ExportConfig", "pipeline:export_model"),
+    "report": ("pipeline.config:ReportConfig", "pipeline:write_report"),
+    "compare-trunks": ("pipeline.config:CompareTrunksConfig", "pipeline:compare_trunks"),
+    "pretrain": ("pipeline.config:PretrainConfig", "pipeline:pretrain"),
 }
 """The commands of `tencrop`, each of which is a script as well: name → arguments of `main`."""
 
@@ -99,7 +88,7 @@ def tencrop() -> int:
     elif name in ("-h", "--help"):
         print("usage: tencrop COMMAND [--FLAG VALUE ...]\n\ncommands:")
         for command, (config_class, *_) in COMMANDS.items():
-            print(f"  {command:15}{about(config_class).splitlines()[0]}")
+            print(f"  {command:15}{about(resolve_name(config_class)).splitlines()[0]}")
         print("  runs           List, compare, merge, repeat and remove runs.")
         print("  cache          Check caches and say what they hold.")
         print("  where          Say which folder a command would write: tencrop where COMMAND [--FLAG ...]")
@@ -111,14 +100,17 @@ def tencrop() -> int:
     return 0
 
 
-def main(config_class: type[Checked], stage: str, again: str = AGAIN, smaller: str = SMALLER) -> int:
+def main(config_class: type[Checked] | str, stage: str, again: str = AGAIN, smaller: str = SMALLER) -> int:
     """Parse `sys.argv` into a configuration and run `stage`, given as "module:function".
 
-    `again` says how to continue after an interruption, `smaller` what takes less memory.
+    config_class: the configuration's, or "module:class". `again` says how to continue after an interruption,
+    `smaller` what takes less memory.
     Returns the exit code.
     """
     program = _program()
     secure_output()
+    if isinstance(config_class, str):
+        config_class = resolve_name(config_class)
     os.environ["MPLBACKEND"] = "agg"  # pictures are files, whatever is set there for windows, or mistyped
     try:
         signal.signal(signal.SIGTERM, _terminate)
