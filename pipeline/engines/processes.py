@@ -1,5 +1,6 @@
 """Pools of processes that end with their parent, however it ends."""
 
+import math
 import os
 import signal
 import sys
@@ -7,24 +8,42 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 from pipeline.checks import short
 from pipeline.errors import ConfigError
 from pipeline.progress import secure_output
+
+MOST = "LOKY_MAX_CPU_COUNT"
+CGROUPS = Path("/sys/fs/cgroup")
+QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+"""Files with a container's processor time, and in what time, of version 2 and 1 of Linux's control groups."""
 
 
 def cores() -> int:
     """How many cores this process may use: as many as its affinity, its control group and LOKY_MAX_CPU_COUNT
     leave it. Raises: ConfigError when that variable is no number.
     """
-    from joblib import cpu_count
-
+    there = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        there = min(there, len(os.sched_getaffinity(0)))
+    text = os.environ.get(MOST, str(there))
     try:
-        return cpu_count()
+        return max(1, min(there, _in_group(), int(text)))
     except ValueError as error:
-        found = short(os.environ.get("LOKY_MAX_CPU_COUNT"))
-        raise ConfigError(f"LOKY_MAX_CPU_COUNT: expected a whole number, found {found}; unset it") from error
+        raise ConfigError(f"{MOST}: expected a whole number, found {short(text)}; unset it") from error
+
+
+def _in_group() -> float:
+    """How many cores of processor time the control group of a container gives; infinite without a limit."""
+    for files in QUOTAS:
+        with suppress(OSError, ValueError):  # "max": none
+            quota, period = map(int, " ".join((CGROUPS / file).read_text() for file in files).split())
+            if quota > 0 and period > 0:
+                return -(-quota // period)
+    return math.inf
 
 
 def processes(count: int, start: Callable[[], None]) -> Executor:

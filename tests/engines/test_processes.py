@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import joblib
 import pytest
+
+from pipeline.engines import processes
 
 PROGRAM = """
 import signal, time
@@ -103,3 +106,40 @@ def test_what_processes_print_may_be_lost(redirection: str, tmp_path: Path) -> N
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, check=False, timeout=60)
     assert done.returncode == 0
     assert (tmp_path / "result").read_text() == "safe"
+
+
+@pytest.mark.parametrize("most", ["1", "2", "1000", "-3"])
+def test_the_cores_are_those_that_joblib_counts(most: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes.cores() == joblib.cpu_count()
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", most)
+    assert processes.cores() == joblib.cpu_count()
+    if hasattr(os, "sched_setaffinity"):
+        mine = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(mine)})
+        try:
+            assert processes.cores() == joblib.cpu_count() == 1
+        finally:
+            os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+        ({}, 64),
+    ],
+)
+def test_a_container_has_as_many_cores_as_its_processor_time_makes(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert processes.cores() == cores
