@@ -22,7 +22,7 @@ from cache.identity import canonical
 from pipeline.datasets.base import ImageSplit
 from pipeline.errors import StaleCacheError
 from pipeline.extraction.counts import Counts, counted
-from pipeline.extraction.matching import Found, rows_by_digest, rows_by_path
+from pipeline.extraction.matching import Found, rows_by_digest
 from pipeline.extraction.places import Pool
 from pipeline.extraction.stamp import Files
 from pipeline.images.blocks import digests
@@ -89,7 +89,7 @@ def growth_of(
         return None
     if cache.key != header.key:
         _refuse_augmented(path, header, f"{len(cache):,}, now there are {len(split):,}")
-    by_path = rows_by_path(split.paths, cache.paths)
+    by_path = files.rows_in(cache, split.paths)
     found = contents(split, files, cache, by_path, decoders)
     recorded = cache.image_digests
     rows = np.where((by_path >= 0) & (found == recorded[by_path]).all(1), by_path, -1)

@@ -18,7 +18,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 from cache import FeatureCache, Paths
 from cache.identity import canonical
 from pipeline.datasets.base import ImageSplit
-from pipeline.extraction.matching import rows_by_path
+from pipeline.extraction.matching import Found, rows_by_path
 from pipeline.files import replacing
 from pipeline.images.blocks import find_bad
 from pipeline.images.pool import Decoders
@@ -91,6 +91,8 @@ class Files:
     """The stamp that was found, if it is about another list of images."""
     kept: NDArray[np.int64] = field(init=False)
     """Rows of the images that aren't left out."""
+    rows: Found | None = None
+    """(N,) of the images in the cache that was taken over, if it is known."""
 
     def __post_init__(self) -> None:
         self.kept = np.arange(len(self.unchanged))
@@ -121,6 +123,7 @@ class Files:
         else:
             return
         rows = rows_by_path(paths, listed)
+        self.rows = rows if listed is cache.paths else None
         statuses = np.where(rows[:, None] >= 0, self.of_others.statuses[rows], -1)
         place = {int(row): at for at, row in enumerate(rows.tolist()) if row >= 0}
         bad = {place[row]: reason for row, reason in self.of_others.bad.items() if row in place}
@@ -143,6 +146,10 @@ class Files:
             statuses[[row for row, reason in bad.items() if reason.startswith("can't be read")]] = -1
             self.now = replace(self.now, statuses=statuses, decoding=decoding, bad=bad)
         return bad
+
+    def rows_in(self, cache: FeatureCache, paths: Paths) -> Found:
+        """(N,) the rows of the images that are kept, whose paths these are, in a cache; -1 without one."""
+        return rows_by_path(paths, cache.paths) if self.rows is None else self.rows[self.kept]
 
     def compared(self, cache: FeatureCache) -> NDArray[np.bool_]:
         """Which of the images that are kept have the digests that a cache recorded, as far as is known."""

@@ -11,7 +11,6 @@ import torch
 from cache import split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
-from pipeline.datasets.corrections import corrected
 from pipeline.device import SMALL_PX, pick_device, set_up, threads_for
 from pipeline.extraction.growing import mend
 from pipeline.extraction.jobs import Job, plan
@@ -105,7 +104,11 @@ def images_of(config: ExtractConfig) -> dict[str, ImageSplit]:
         label_separator=config.label_separator,
         label_column=config.label_column,
     )
-    return corrected(splits, config.labels) if config.labels else splits
+    if not config.labels:
+        return splits
+    from pipeline.datasets.corrections import corrected  # few have any
+
+    return corrected(splits, config.labels)
 
 
 def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
