@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 
 AUTO = ("cuda", "mps", "cpu")
 """What --device auto takes, in this order, if it is there."""
-SMALL_PX = 64
+SMALL_PX = 160
 """The side of images that a layer takes less than a millisecond for."""
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 GROUP_FILES = {
