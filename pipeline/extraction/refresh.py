@@ -18,8 +18,8 @@ def refresh(job: Job) -> str:
     """
     job.files.write(FeatureCache(job.path))
     if job.status == "relabel":
-        relabel(job.path, job.header)
-    return f"{job.path}: {'labels updated, features kept' if job.status == 'relabel' else 'up to date'}"
+        return f"{relabel(job.path, job.header)}: labels updated, features kept"
+    return f"{job.path}: up to date"
 
 
 def refuse_changed_images(job: Job, recorded: NDArray[np.uint8], readers: Decoders) -> None:

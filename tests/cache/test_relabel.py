@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.samples import BLOCKS, extract, fill, header
 
-from cache import CacheError, CacheWriter, FeatureCache, relabel
+from cache import CacheError, CacheWriter, FeatureCache, relabel, split_path, write_manifest
 
 RELABELLED = {
     "labels": {"labels": np.arange(2500)[::-1] % 3},
@@ -28,6 +28,18 @@ def test_other_labels_keep_the_features(change: str, copy: Path, tmp_path: Path)
     assert np.array_equal(mapped[0], mapped[1][5:8])  # whoever has the old file mapped keeps it
     fresh = extract(tmp_path / "fresh" / "train.h5", made)
     assert copy.read_bytes() == fresh.read_bytes()
+
+
+def test_a_file_that_another_split_lists_keeps_its_bytes(copy: Path) -> None:
+    """Images that moved from one split to the other are looked for in its file."""
+    other = write_manifest(copy.with_name("test.json"), header(5), [copy], np.arange(5))
+    bytes_before, made = copy.read_bytes(), header(**RELABELLED["classes"])
+    path = relabel(copy, made)
+    assert path == split_path(copy.parent, "train") == copy.with_suffix(".json")
+    assert copy.read_bytes() == bytes_before
+    assert FeatureCache(path).classes == tuple(made.classes)
+    for cache in (path, other):
+        FeatureCache(cache).verify()
 
 
 def test_relabelling_keeps_the_notes_which_are_about_the_features(copy: Path) -> None:
