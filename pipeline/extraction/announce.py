@@ -3,13 +3,15 @@
 import math
 import shutil
 
-from cache import DTYPES, CacheWriter, shard_paths
+from cache import DTYPES, CacheHeader, CacheWriter, shard_paths
 from pipeline.config import ExtractConfig
 from pipeline.datasets.summary import lines
 from pipeline.engines.executors import ENGINES
 from pipeline.errors import CacheError
 from pipeline.extraction.jobs import STATUS, Job
-from pipeline.extraction.overlap import memory_of
+from pipeline.extraction.overlap import PIECE_BYTES, UNDER_WAY
+from pipeline.images.cut import LARGEST
+from pipeline.images.on_device import resizes
 from pipeline.trunks.prepare import PreparedTrunk
 
 
@@ -27,7 +29,7 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job], wo
         made, copied = (made + room, copied) if adds else (made, max(copied, room))
         computed = job.part or (None if job.is_there else job)
         if computed:
-            memory = max(memory, memory_of(computed.header, prepared.transform.image_px))
+            memory = max(memory, memory_of(computed.header, prepared))
         images, views, channels, height, width = job.header.shape
         print(
             f"{job.path}: {images:,} images × {views} view{'s' * (views > 1)} of {channels}×{height}×{width} "
@@ -55,6 +57,17 @@ def announce(config: ExtractConfig, prepared: PreparedTrunk, jobs: list[Job], wo
             f"{config.cache_dir}: needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
             "make room or choose another --cache"
         )
+
+
+def memory_of(header: CacheHeader, prepared: PreparedTrunk) -> int:
+    """About how many bytes the images and maps take of pieces under way, decoded, or being decoded."""
+    images, views, *shape = header.shape
+    maps = views * math.prod(shape) * (2 if header.dtype == "float16" else 4)
+    pixels, most = 3 * prepared.transform.image_px**2, PIECE_BYTES
+    if resizes(prepared.transform, prepared.device):
+        pixels *= LARGEST
+        most = max(most, prepared.best_batch * (pixels + maps))
+    return (UNDER_WAY + 2) * min(min(images, 1024) * (pixels + maps), most)
 
 
 def room_for(job: Job) -> int:

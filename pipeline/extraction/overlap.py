@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import CacheHeader, CacheWriter
+from cache import CacheWriter
 from pipeline.datasets.base import ImageSplit
-from pipeline.images.blocks import decode_blocks
+from pipeline.images.blocks import decode_blocks, decode_cuts
+from pipeline.images.cut import LARGEST
+from pipeline.images.on_device import Cuts, resizes, sent
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.progress import Progress
@@ -32,16 +34,10 @@ from pipeline.trunks.prepare import PreparedTrunk
 UNDER_WAY = 2
 """Pieces that are computed or written: while one is written, the next keeps the trunk busy."""
 PIECE_BYTES = 256 << 20
-"""Images and maps of a piece take at most so many bytes, unless that is less than a batch for each stream."""
+"""Images and maps of a piece take at most so many bytes, unless that is less than a batch for each stream, or
+than one batch of cuts."""
 HALF_MAX = torch.finfo(torch.float16).max
 Encode = Callable[[range, np.ndarray], np.ndarray]
-
-
-def memory_of(header: CacheHeader, image_px: int) -> int:
-    """About how many bytes the images and maps take of pieces under way, decoded, or being decoded."""
-    images, views, *shape = header.shape
-    of_an_image = 3 * image_px**2 + views * math.prod(shape) * (2 if header.dtype == "float16" else 4)
-    return (UNDER_WAY + 2) * min(min(images, 1024) * of_an_image, PIECE_BYTES)
 
 
 def write_missing(
@@ -70,9 +66,12 @@ def write_missing(
     progress = Progress(f"extracting {split.split}", count, "images")
     streams = Streams(prepared, views, [writer.encode for writer in writers], progress.advance)
     shapes = [writer.header.shape[1:] for writer in writers]
-    row_bytes = sum(map(math.prod, shapes)) * kind.itemsize + 3 * prepared.transform.image_px**2
-    pieces = cut(blocks, max(PIECE_BYTES // row_bytes // step, streams.count) * step)
-    decoded = decode_blocks(split, pieces, prepared.transform, decoders)
+    pixels, least, decode = 3 * prepared.transform.image_px**2, streams.count, decode_blocks
+    if resizes(prepared.transform, prepared.device):
+        pixels, least, decode = LARGEST * pixels, 1, decode_cuts
+    row_bytes = sum(map(math.prod, shapes)) * kind.itemsize + pixels
+    pieces = cut(blocks, max(PIECE_BYTES // row_bytes // step, least) * step)
+    decoded = decode(split, pieces, prepared.transform, decoders)
 
     def write(rows: range, maps: list[Tensor], batches: list[Future[int]], digests: np.ndarray) -> None:
         for computed in batches:
@@ -86,7 +85,8 @@ def write_missing(
         under_way: deque[Future[None]] = deque()
         for _ in pieces:
             with clocked(seconds, "decode"):
-                rows, images, digests = next(decoded)
+                rows, found, digests = next(decoded)
+            images = Cuts(found, prepared.transform) if isinstance(found, list) else found
             maps = [torch.empty(len(rows), *shape, dtype=kind, pin_memory=on_gpu) for shape in shapes]
             slices = [slice(at, at + step) for at in range(0, len(rows), step)]
             batches = [
@@ -161,13 +161,13 @@ class Streams:
         self._pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self._threads)
 
-    def submit(self, images: np.ndarray, rows: range, *maps: Tensor) -> Future[int]:
+    def submit(self, images: np.ndarray | Cuts, rows: range, *maps: Tensor) -> Future[int]:
         """Compute the maps (n, V, C, H, W) of uint8 images (n, 3, S, S) of these rows, of each layer; gives n
         when done.
 
         Raises, from the future: CacheError when they have another shape or a number that doesn't fit.
         """
-        return self._pool.submit(self._compute, torch.from_numpy(images), rows, maps)
+        return self._pool.submit(self._compute, images, rows, maps)
 
     def _start(self) -> None:
         if self.prepared.device.type == "cpu":
@@ -176,20 +176,18 @@ class Streams:
             torch.cuda.set_stream(torch.cuda.Stream(self.prepared.device))
 
     @torch.inference_mode()
-    def _compute(self, images: Tensor, rows: range, maps: tuple[Tensor, ...]) -> int:
-        started = time.perf_counter()
-        if self.prepared.device.type == "cuda":
-            images = images.pin_memory()
-        images = images.to(self.prepared.device, non_blocking=True)
-        made = self.prepared(self.views.of(images, rows))
+    def _compute(self, images: np.ndarray | Cuts, rows: range, maps: tuple[Tensor, ...]) -> int:
+        started, device = time.perf_counter(), self.prepared.device
+        inputs = images.on(device) if isinstance(images, Cuts) else sent(images, device)
+        made = self.prepared(self.views.of(inputs, rows))
         layers = (made,) if isinstance(made, Tensor) else made
         for computed, place, encode in zip(layers, maps, self.encode, strict=True):
             computed = computed.unflatten(0, (len(rows), self.views.per_image))
             if computed.shape != place.shape or not _fits(computed, place.dtype):
                 computed = torch.from_numpy(encode(rows, computed.float().numpy(force=True)))
             place.copy_(computed, non_blocking=computed.is_cuda)
-        if self.prepared.device.type == "cuda":
-            torch.cuda.current_stream(self.prepared.device).synchronize()
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
         self.seconds.append(time.perf_counter() - started)
         self.on_done(len(rows))
         return len(rows)

@@ -4,15 +4,17 @@ Legend: n rows of a block, S = image_px.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
-from pipeline.datasets.base import ImageBytes, ImageSplit
+from pipeline.datasets.base import ImageSplit
 from pipeline.errors import DataError
 from pipeline.images.ahead import read_ahead
+from pipeline.images.cut import Cut, cut
 from pipeline.images.decode import ImageError
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
@@ -39,6 +41,15 @@ def decode_blocks(
     for rows, done in _block_by_block(_decode, split, blocks, transform, decoders):
         images, digests = zip(*done, strict=True)
         yield rows, np.concatenate(images), np.concatenate(digests)
+
+
+def decode_cuts(
+    split: ImageSplit, blocks: Sequence[range], transform: Transform, decoders: Decoders
+) -> Generator[tuple[range, np.ndarray | list[Cut], np.ndarray]]:
+    """As `decode_blocks`, but leaves resizing to others: a list of n images where one has to be resized."""
+    for rows, done in _block_by_block(_decode_cuts, split, blocks, transform, decoders):
+        parts, digests = zip(*done, strict=True)
+        yield rows, _joined(parts), np.concatenate(digests)
 
 
 def decode_sound(
@@ -115,9 +126,25 @@ def _decode(split: ImageSplit, transform: Transform) -> tuple[np.ndarray, np.nda
     images_NCHW = np.empty((len(split), 3, size, size), np.uint8)
     digests = bytearray()
     for row in range(len(split)):
-        images_NCHW[row], digest = _decode_one(split, row, transform)
+        images_NCHW[row], digest = _decode_one(split, row, transform.apply)
         digests += digest
     return images_NCHW, np.frombuffer(digests, np.uint8).reshape(-1, 16)
+
+
+def _decode_cuts(split: ImageSplit, transform: Transform) -> tuple[np.ndarray | list[Cut], np.ndarray]:
+    """An array of inputs where all are there, as it travels faster."""
+    make = functools.partial(cut, transform=transform)
+    cuts, digests = zip(*(_decode_one(split, row, make) for row in range(len(split))), strict=True)
+    are_inputs = all(image.size is None for image in cuts)
+    images = np.stack([image.pixels for image in cuts]) if are_inputs else list(cuts)
+    return images, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
+
+
+def _joined(parts: Sequence[np.ndarray | list[Cut]]) -> np.ndarray | list[Cut]:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    return [image if isinstance(image, Cut) else Cut(image, None) for part in parts for image in part]
 
 
 def _decode_sound(split: ImageSplit, transform: Transform) -> tuple[int, np.ndarray, list[tuple[int, str]]]:
@@ -126,7 +153,7 @@ def _decode_sound(split: ImageSplit, transform: Transform) -> tuple[int, np.ndar
     images_NCHW, bad, done = np.empty((len(split), 3, size, size), np.uint8), [], 0
     for row in range(len(split)):
         try:
-            images_NCHW[done] = _decode_one(split, row, transform).pixels
+            images_NCHW[done], _ = _decode_one(split, row, transform.apply)
             done += 1
         except ImageError as error:
             bad.append((row, error.reason))
@@ -142,16 +169,16 @@ def _reasons(split: ImageSplit, transform: Transform) -> list[tuple[int, str]]:
     bad = []
     for row in range(len(split)):
         try:
-            _decode_one(split, row, transform)
+            _decode_one(split, row, transform.apply)
         except ImageError as error:
             bad.append((row, error.reason))
     return bad
 
 
-def _decode_one(split: ImageSplit, row: int, transform: Transform) -> ImageBytes:
-    """The image as the trunk takes it, (3, S, S). Raises: ImageError."""
+def _decode_one(split: ImageSplit, row: int, make: Callable[[np.ndarray], T]) -> tuple[T, bytes]:
+    """What is made of an image (H, W, 3) for the trunk, and its digest. Raises: ImageError."""
     image = split.images.read(row)
     try:
-        return image._replace(pixels=transform.apply(image.pixels))
+        return make(image.pixels), image.digest
     except DataError as error:
         raise ImageError(split.paths[row], str(error)) from error

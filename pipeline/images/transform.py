@@ -45,14 +45,19 @@ class Transform:
         """
         height, width, _ = image_HWC.shape
         size = self.image_px
-        if (height, width) != (size, size) or (self.crop_share < 1 and self.resize != "exact"):
-            box = self._kept(height, width)
+        if self.resizes(height, width):
+            box = self.kept(height, width)
             method = Image.Resampling[self.interpolation.upper()]
             image = Image.fromarray(image_HWC).resize((size, size), method, box)
             image_HWC = np.asarray(image)
         return np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
 
-    def _kept(self, height: int, width: int) -> tuple[float, float, float, float]:
+    def resizes(self, height: int, width: int) -> bool:
+        """Whether an image of this size becomes another one."""
+        is_input = (height, width) == (self.image_px, self.image_px)
+        return not is_input or (self.crop_share < 1 and self.resize != "exact")
+
+    def kept(self, height: int, width: int) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) of the part of an image that becomes the input."""
         if self.resize == "exact" and (height, width) != (self.image_px, self.image_px):
             raise DataError(f"expected {self.image_px} x {self.image_px} pixels, found {width} x {height}")
