@@ -48,16 +48,27 @@ class WholeModel(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(self.stored_maps(self.maps(images)))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The maps (B, V, C, H, W) before they are rounded."""
         if self.views > 1:
             images = torch.cat([images, images.flip(3)])
         values = torch.addcmul(self.shift, images.float(), self.scale)  # as extraction has it
         maps = self.trunk(values.contiguous(memory_format=torch.channels_last))
-        maps = maps.unflatten(0, (self.views, -1)).transpose(0, 1)  # (B, V, C, H, W)
+        return maps.unflatten(0, (self.views, -1)).transpose(0, 1)
+
+    def stored_maps(self, maps: Tensor) -> Tensor:
+        """The numbers that the cache would hold."""
         if self.scales is not None:
-            maps = rounded(maps, self.scales)
-        elif self.stored != torch.float32:
-            most = torch.finfo(self.stored).max  # the cache holds no infinities
-            maps = maps.clamp(-most, most).to(self.stored).float()
+            return rounded(maps, self.scales)
+        if self.stored == torch.float32:
+            return maps
+        most = torch.finfo(self.stored).max  # the cache holds no infinities
+        return maps.clamp(-most, most).to(self.stored).float()
+
+    def scores(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and logits."""
         logits = self.head((maps - self.map_mean) * self.map_scale)
         return (logits.sigmoid() if self.multi_label else logits.softmax(1)), logits
 

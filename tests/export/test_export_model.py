@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, RunError, WeightsError
 from pipeline.evaluation.stage import evaluate
 from pipeline.export import formats, stage
 from pipeline.export.model import exportable
-from pipeline.export.stage import export_model
+from pipeline.export.stage import TOLERANCE, difference, export_model
 from pipeline.files import read_json, write_json
 from pipeline.heads import HEADS
 from pipeline.runs.folder import load_head
@@ -142,6 +142,33 @@ def test_the_trunk_is_shipped_as_extraction_runs_it(caches: dict[str, Path], tmp
     [weight] = [values for values in program.state_dict.values() if values.ndim == 4 and len(values) == 8]
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
+
+
+@pytest.mark.parametrize("off", [0.0, 0.02, float("nan")])
+def test_numbers_rounded_to_their_neighbours_are_allowed_and_nothing_else(
+    caches: dict[str, Path], tmp_path: Path, off: float
+) -> None:
+    """Another runtime's float32 sums differ; where all logits are near zero, that shows."""
+    run = make_run(caches["half"], tmp_path / "run", head="linear")
+    made = exportable(run, None, None)
+    model, images = made.model, made.images(3)
+    model.head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 5 * 5, 3))
+    nn.init.normal_(model.head[1].weight, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.head[1].bias -= 0.99 * model(images)[1].mean(0)
+
+    def runtime(images: Tensor) -> list[Tensor]:
+        """Of every fifty numbers that aren't zero one is stored as the next one."""
+        stored = model.stored_maps(model.maps(images)).half().flatten()
+        rows = stored.nonzero()[::50]
+        stored[rows] = torch.nextafter(stored[rows], torch.tensor(torch.inf, dtype=torch.half))
+        maps = stored.float().unflatten(0, (-1, 1, 8, 5, 5))
+        return [values * (1 + off) for values in model.scores(maps)]
+
+    with torch.no_grad():
+        found, allowed = difference(made, runtime)
+    assert (found < allowed) == (off == 0)
+    assert found > TOLERANCE
 
 
 def _pixels(path: Path) -> np.ndarray:
