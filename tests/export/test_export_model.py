@@ -152,10 +152,11 @@ def test_numbers_rounded_to_their_neighbours_are_allowed_and_nothing_else(
     run = make_run(caches["half"], tmp_path / "run", head="linear")
     made = exportable(run, None, None)
     model, images = made.model, made.images(3)
-    model.head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 5 * 5, 3))
-    nn.init.normal_(model.head[1].weight, generator=torch.Generator().manual_seed(0))
+    last = nn.Linear(8 * 5 * 5, 3)
+    model.head = nn.Sequential(nn.Flatten(), last)
+    nn.init.normal_(last.weight, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        model.head[1].bias -= 0.99 * model(images)[1].mean(0)
+        last.bias -= 0.99 * model(images)[1].mean(0)
 
     def runtime(images: Tensor) -> list[Tensor]:
         """Of every fifty numbers that aren't zero one is stored as the next one."""
