@@ -1,14 +1,16 @@
 """What processes give back, through a file in memory instead of a pipe.
 
 A pipe takes 64 kB at a time, and is read and unpacked under the interpreter's lock. Here a process writes its
-arrays into a slot of a file that has no name and lies in memory, and the parent reads them in one piece.
+arrays into a slot of a file that has no name and lies in memory, which is mapped into the parent's.
 Where there are no such files (outside of Linux), or none can be opened, results take the pipe.
 """
 
 import contextlib
+import mmap
 import os
 import pickle
 import secrets
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +20,8 @@ T = TypeVar("T")
 
 SLOT_BYTES = 1 << 40
 """From one slot's start to the next: room enough, since only what is written takes memory."""
+LEAST_BYTES = 1 << 16
+"""Arrays that are smaller together take the pipe, into which they go at once."""
 _here: int | None = None
 """In a process of a pool: the file."""
 
@@ -58,18 +62,14 @@ class ResultFile:
         self._free.append(slot)
 
     def read(self, slot: int, result: Any) -> Any:
-        """What `call` gave for this slot, to which others may write then."""
-        if isinstance(result, Written) and self._fd is not None:
-            data, done = np.empty(sum(result.sizes), np.uint8), 0
-            while done < len(data):
-                read = os.preadv(self._fd, [data.data[done:]], slot * SLOT_BYTES + done)
-                if not read:
-                    raise EOFError(f"expected {len(data):,} bytes of a process, found {done:,}")
-                done += read
-            parts = np.split(data, np.cumsum(result.sizes)[:-1])
-            result = pickle.loads(result.pickled, buffers=parts if result.sizes else ())
-        self.give_back(slot)
-        return result
+        """What `call` gave for this slot, to which others may write when the last of its arrays is gone."""
+        if not isinstance(result, Written) or self._fd is None:
+            self.give_back(slot)
+            return result
+        mapped = mmap.mmap(self._fd, sum(result.sizes), offset=slot * SLOT_BYTES)
+        weakref.finalize(mapped, self.give_back, slot).atexit = False
+        parts = np.split(np.frombuffer(mapped, np.uint8), np.cumsum(result.sizes)[:-1])
+        return pickle.loads(result.pickled, buffers=parts)
 
     def close(self) -> None:
         """Free its memory."""
@@ -100,18 +100,16 @@ def call(slot: int, work: Callable[..., T], *task: Any) -> T | Written:
     if _here is None:
         return result
     arrays: list[pickle.PickleBuffer] = []
-    pickled, at, sizes = (
-        pickle.dumps(result, protocol=5, buffer_callback=arrays.append),
-        slot * SLOT_BYTES,
-        [],
-    )
+    pickled = pickle.dumps(result, protocol=5, buffer_callback=arrays.append)
+    parts, at = [array.raw() for array in arrays], slot * SLOT_BYTES
+    sizes = list(map(len, parts))
+    if sum(sizes) < LEAST_BYTES:
+        return result
     try:
-        for array in arrays:
-            left = array.raw()
-            sizes.append(len(left))
-            while left:
-                done = os.pwrite(_here, left, at)
-                at, left = at + done, left[done:]
+        for part in parts:
+            while part:
+                done = os.pwrite(_here, part, at)
+                at, part = at + done, part[done:]
     except OSError:  # a limit on the size of files
         return result
     return Written(pickled, sizes)

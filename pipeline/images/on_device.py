@@ -61,11 +61,12 @@ class Cuts:
         if rows_first is None:
             return sent(np.stack([image.pixels for image in cuts]), device)
         height, width = (max(image.pixels.shape[axis] for image in cuts) for axis in (0, 1))
-        parts = np.zeros((len(cuts), height, width, 3), np.uint8)
-        for part, (pixels, _) in zip(parts, cuts, strict=True):
+        on_gpu = device.type == "cuda"  # which reaches pinned memory by itself
+        parts = torch.empty((len(cuts), height, width, 3), dtype=torch.uint8, pin_memory=on_gpu)
+        for part, (pixels, _) in zip(parts.numpy(), cuts, strict=True):  # what is beside them has no weight
             part[: pixels.shape[0], : pixels.shape[1]] = pixels
         both = [taps_of(image.size, self._transform) for image in cuts if image.size]
-        images = sent(parts, device)
+        images = parts.to(device, non_blocking=True)
         for axis in (0, 1) if rows_first else (1, 0):
             images = _resized(images, [pair[axis] for pair in both], axis + 1)
         return images.permute(0, 3, 1, 2).contiguous()
