@@ -11,10 +11,22 @@ Legend: B images of S×S, of which H×W cells of C channels are made; square, so
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+
+PREFIX = re.compile(
+    r"(^|\.)(cls_token|class_token|class_embedding|dist_token|reg_token|register_tokens?|storage_tokens)$"
+)
+"""What implementations of transformers call the tokens that they put before those of the patches."""
+
+
+def prefix_tokens_of(module: nn.Module) -> int:
+    """The number of tokens of class and registers before those of the patches, by their names."""
+    named = [p for name, p in module.named_parameters() if PREFIX.search(name)]
+    return sum(parameter.numel() // parameter.shape[-1] for parameter in named)
 
 
 def to_map(output: Any, prefix_tokens: int) -> Tensor | None:

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.images.transform import Transform
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.network import Network
+from pipeline.trunks.outputs import prefix_tokens_of
 
 IMAGE_PX, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What a module without these attributes takes: ImageNet's, as most do."""
@@ -50,7 +51,8 @@ def open_model(model: str, pretrained: bool, image_px: int | None) -> Network | 
         mean=_three(given["mean"], MEAN),
         std=_three(given["std"], STD),
     )
-    return Network(module=made.eval(), transform=transform, facts=facts)
+    made.eval()
+    return Network(module=made, transform=transform, facts=facts, prefix_tokens=prefix_tokens_of(made))
 
 
 def refuse_other_code(model: str, digest: Any) -> None:

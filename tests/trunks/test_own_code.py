@@ -114,6 +114,37 @@ def test_of_several_outputs_the_deepest_map_is_taken(
     torch.testing.assert_close(module(images), expected)
 
 
+TOKENS = """
+import torch
+from torch import nn
+class Network(nn.Module):
+    image_px = 32
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 8, 8)
+        self.cls_token = nn.Parameter(torch.ones(1, 1, 6))
+        self.register_tokens = nn.Parameter(torch.zeros(1, 4, 6))
+        self.block = nn.LayerNorm(6)
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        before = torch.cat([self.cls_token, self.register_tokens], 1).expand(len(tokens), -1, -1)
+        return self.block(torch.cat([before, tokens], 1))[:, 0]
+"""
+
+
+def test_tokens_before_the_patches_of_your_own_transformer_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(TOKENS)
+    trunk = load_trunk("mine.py:Network")
+    assert trunk.facts["layer"] == "block"
+    images = torch.randn(2, 3, 32, 32)
+    patches = trunk.module.network.get_submodule("patches")(images)  # pyright: ignore
+    expected = nn.LayerNorm(6)(patches.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(trunk.module(images), expected)
+
+
 def test_what_a_network_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for raised in ("RuntimeError('mine\\nmore')", "NotImplementedError('mine')", "KeyError('mine')"):
