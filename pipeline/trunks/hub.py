@@ -11,17 +11,20 @@ TIMEOUT_S = 10
 
 
 @contextlib.contextmanager
-def reachable(url: str, repository: str | None, files: tuple[str, ...]) -> Iterator[None]:
+def reachable(
+    url: str,
+    repository: str | None,
+    files: tuple[str, ...],
+    remedy: str = "fetch it where there is a network, and name it with --weights",
+) -> Iterator[None]:
     """Download something inside, or find it among what was downloaded before.
 
-    Raises: WeightsError naming the URL and the flag to give the file to, when neither is possible.
+    Raises: WeightsError naming the URL and what to do, when neither is possible.
     """
     from huggingface_hub import try_to_load_from_cache
 
     there = repository and any(isinstance(try_to_load_from_cache(repository, f), str) for f in files)
-    advice = (
-        f"{url}: can't be downloaded ({{}}); fetch it where there is a network, and name it with --weights"
-    )
+    advice = f"{url}: can't be downloaded ({{}}); {remedy}"
     if not there:
         try:
             request = urllib.request.Request(url, method="HEAD")

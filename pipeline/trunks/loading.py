@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.checks import did_you_mean, some
-from pipeline.errors import ConfigError, out_of_memory
+from pipeline.errors import ConfigError, WeightsError, out_of_memory
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.layers import Layer, UpTo, default_layer, drop_unused, layers_of
 from pipeline.trunks.network import Network
@@ -42,7 +42,12 @@ def load_trunks(
     chosen = [_find(spec, network, layers, name) for name in spec.layers or (None,)]
     used = frozenset[str]().union(*(layer.used for layer in chosen))
     if weights is not None and weights != RANDOM:
-        load_weights(network.module, Path(weights), used, network.rename)
+        load_weights(network.module, Path(weights), used, network.rename, network.convert)
+    elif random := sorted(network.unfilled & used):
+        raise WeightsError(
+            f"--trunk: {spec.name}: its files have no weights for {some(random, 3)}; fetch it again, or give "
+            "--weights"
+        )
     digests = [weights_digest(network.module, layer.used) for layer in chosen]
     drop_unused(network.module, used)
     facts = {**network.facts, **({"random_seed": SEED} if weights == RANDOM else {})}
@@ -145,8 +150,9 @@ def _find(spec: TrunkSpec, network: Network, layers: list[Layer], name: str | No
         return known[name]
     exists = name in dict(network.module.named_modules())
     problem = "gives no map, or runs several times" if exists else "is none of its layers"
-    near = did_you_mean(name, [n for n in known if n])
+    names = [n for n in known if n]
+    near = did_you_mean(name, names)
     raise ConfigError(
-        f"--trunk: {spec.name}: {name!r} {problem}{near or f'; such as {some(list(known)[-3:])}'}; "
+        f"--trunk: {spec.name}: {name!r} {problem}{near or f'; such as {some(names[-3:])}'}; "
         f"{spec.name}@? lists them all"
     )

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.images.transform import Transform
+
+Convert = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,10 @@ class Network:
     """Names of modules that come after the maps: no layer below them is the default one."""
     layer: str | None = None
     """The default layer; None means the last that gives maps."""
+    unfilled: frozenset[str] = frozenset()
+    """Names of weights that are random, since the published files don't have them."""
+    convert: Convert | None = None
+    """From what the library's files hold, names and shapes, to what the module does."""
     rename: bool = False
     """Whether a file may hold the weights under other names, in the network's order."""
     version: int = 1

@@ -1,5 +1,6 @@
 """`timm:MODEL[@LAYER]`: the models of timm, with its weights from the Hugging Face hub."""
 
+import sys
 from typing import Any
 
 from torch import nn
@@ -8,7 +9,7 @@ from pipeline.checks import did_you_mean
 from pipeline.errors import ConfigError, WeightsError, needs_extra
 from pipeline.images.transform import Transform
 from pipeline.trunks.hub import reachable
-from pipeline.trunks.network import Network
+from pipeline.trunks.network import Convert, Network
 
 
 def open_model(model: str, pretrained: bool, image_px: int | None) -> Network:
@@ -36,7 +37,14 @@ def open_model(model: str, pretrained: bool, image_px: int | None) -> Network:
         facts={"library": f"timm {timm.__version__}"},
         prefix_tokens=getattr(module, "num_prefix_tokens", 0),
         classifier=_classifier(module),
+        convert=_convert(module),
     )
+
+
+def _convert(module: nn.Module) -> Convert | None:
+    """What timm does to a file's weights: names of other programs, a grid of positions of another size."""
+    by_name = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    return by_name and (lambda tensors: by_name(tensors, module))
 
 
 def _pretrained(model: str, size: dict[str, Any]) -> nn.Module:

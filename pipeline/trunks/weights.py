@@ -1,9 +1,10 @@
 """Read files of weights, .safetensors or .pth: nothing that a file says is executed."""
 
+import contextlib
 import hashlib
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +16,11 @@ from pipeline.trunks.checkpoints import state_dict_in, without_prefix
 
 
 def load_weights(
-    module: nn.Module, path: Path, used: Collection[str] | None = None, rename: bool = False
+    module: nn.Module,
+    path: Path,
+    used: Collection[str] | None = None,
+    rename: bool = False,
+    convert: Callable[[dict[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None,
 ) -> str:
     """Fill a module with the weights in a .safetensors or .pth file, and give their SHA-256.
 
@@ -24,6 +29,7 @@ def load_weights(
 
     used: the only weights that have to be there, and are filled in; None means all.
     rename: also take weights of other names, if their order and shapes are the module's.
+    convert: see `Network`.
 
     Raises: WeightsError when the file is missing, damaged, hostile, or does not fit the module.
     """
@@ -33,6 +39,9 @@ def load_weights(
         tensors = dict(zip(expected, tensors.values(), strict=True))
     needed = expected.keys() if used is None else expected.keys() & set(used)
     tensors = without_prefix(tensors, needed, path)
+    if convert:
+        with contextlib.suppress(Exception):  # over another network's weights, which are refused below
+            tensors = {name: t for name, t in convert(tensors).items() if t.is_floating_point()}
     for name in sorted(expected.keys() | tensors.keys()):
         if name in expected and name not in needed:
             continue  # of a classifier, say, that has other classes

@@ -1,5 +1,6 @@
 """Trunks of libraries and of one's own code: their maps are the library's, layer by layer."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import timm
 import torch
 import torchvision
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -113,6 +114,56 @@ def test_transformers_leaves_class_and_register_tokens_out(dino: Path) -> None:
     transform = trunk.transform
     assert (transform.image_px, transform.crop_share, transform.interpolation) == (28, 0.875, "bilinear")
     assert (transform.mean, transform.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_transformers_own_file_is_what_weights_takes(dino: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    shutil.copytree(dino, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    whole = load_trunk(f"transformers:{dino}")
+    given = load_trunk(f"transformers:{folder}", dino / "model.safetensors")
+    assert given.weights_sha256 == whole.weights_sha256
+    same(given.module(images(28)), whole.module(images(28)))
+
+
+def test_a_transformer_without_some_weights_is_refused_where_it_needs_them(
+    dino: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(dino, tmp_path / "part")
+    kept = {n: t for n, t in load_file(dino / "model.safetensors").items() if ".layer.1." not in n}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"its files have no weights for \S*layer\S*\.1\..* and \d+ more"):
+        load_trunk(f"transformers:{folder}")
+    load_trunk(f"transformers:{folder}@encoder.layer.0")
+
+
+def test_of_clip_it_is_the_tower_for_images_and_without_a_side_it_is_224(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.CLIPConfig(
+        text_config={**sizes, "vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2},  # pyright: ignore[reportCallIssue]
+        vision_config={**sizes, "image_size": 32, "patch_size": 8},  # pyright: ignore[reportCallIssue]
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path / "clip")
+    network = transformers.CLIPVisionModel.from_pretrained(tmp_path / "clip").eval()
+    with torch.inference_mode():
+        tokens = network(images(32)).last_hidden_state
+    found = load_trunk(f"transformers:{tmp_path}/clip").module(images(32))
+    same(found, tokens[:, 1:].transpose(1, 2).reshape(2, 16, 4, 4))
+    small = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 4], depths=[1, 1])
+    transformers.ResNetModel(small).save_pretrained(tmp_path / "resnet")
+    assert load_trunk(f"transformers:{tmp_path}/resnet").transform.image_px == 224
+
+
+def test_timm_s_file_is_what_weights_takes_at_another_side(tmp_path: Path) -> None:
+    name = "vit_tiny_patch16_224"
+    weights = timm.create_model(name).state_dict()
+    torch.save(weights, tmp_path / "vit.pth")
+    overlay = {"state_dict": weights}
+    network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, img_size=64).eval()
+    with torch.inference_mode():
+        expected = network.forward_intermediates(  # pyright: ignore[reportCallIssue]
+            images(64), indices=[0], norm=False, intermediates_only=True
+        )[0]
+    same(load_trunk(f"timm:{name}@blocks.0", tmp_path / "vit.pth", image_px=64).module(images(64)), expected)
 
 
 OWN = """
@@ -233,7 +284,9 @@ def test_without_a_network_one_line_names_the_url_and_the_flag(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(WeightsError, match=r"https://\S+: can't be downloaded \(.*--weights") as caught:
+    with pytest.raises(
+        WeightsError, match=r"https://\S+: can't be downloaded \(.*--(weights|trunk)"
+    ) as caught:
         load_trunk(source)
     assert "\n" not in str(caught.value)
 
