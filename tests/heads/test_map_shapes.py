@@ -40,6 +40,16 @@ def test_a_head_learns_from_maps_of_any_shape(name: str, shape: tuple[int, int, 
     assert head(inputs).shape == (1, IMAGES, CLASSES)
 
 
+@pytest.mark.parametrize("crops", ["full", "ten"])
+@pytest.mark.parametrize("name", [name for name, info in HEADS.items() if not info.fitted])
+def test_a_map_is_prepared_alike_with_any_others_to_the_last_bit(name: str, crops: str) -> None:
+    for shape in [(7, 5, 4), (64, 5, 5)]:
+        head, maps = of(name, shape, crops), torch.randn(33, 1, *shape)
+        whole = head.prepare(maps)
+        for size in (1, 4, 16):
+            assert torch.equal(torch.cat([head.prepare(some) for some in maps.split(size)]), whole)
+
+
 @pytest.mark.parametrize("name", [name for name, info in HEADS.items() if "crops" in info.reads])
 def test_on_a_map_of_one_cell_all_crops_score_alike(name: str) -> None:
     maps = torch.randn(4, 1, 8, 1, 1, generator=torch.Generator().manual_seed(0))
