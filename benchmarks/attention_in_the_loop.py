@@ -29,8 +29,9 @@ from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.recurrent_attention import RecurrentAttention
 from pipeline.maps.batches import Batch, Maps, MapsInMemory
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source
+from pipeline.maps.source import Source
 from pipeline.training.optimizer import StackedAdam
 from pipeline.training.trainer import Plan, Trainer
 

@@ -24,8 +24,9 @@ from pipeline.heads.base import Head
 from pipeline.heads.fullnet import FullNet
 from pipeline.heads.linear import Linear
 from pipeline.maps.batches import MapsInMemory
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source
+from pipeline.maps.source import Source
 from pipeline.training.optimizer import StackedSGD
 from pipeline.training.schedule import schedule
 from pipeline.training.trainer import Plan, Trainer

@@ -28,8 +28,9 @@ from benchmarks.read_cache import copy_chunked
 from cache import CacheHeader, CacheWriter, FeatureCache
 from pipeline.heads.fullnet import FullNet
 from pipeline.maps.batches import MapsInMemory
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source
+from pipeline.maps.source import Source
 from pipeline.training.optimizer import StackedSGD
 from pipeline.training.trainer import Plan, Trainer
 

@@ -105,7 +105,10 @@ class MapsInMemory(Maps):
         for start in over(chunks, f"reading {name}", "chunks"):
             chosen = slice(start, start + chunks.step)
             maps = source.take(rows[chosen], views[chosen])
-            self.examples[chosen] = source.inputs(maps) if prepared else maps
+            if prepared:
+                source.inputs(maps, self.examples[chosen])
+            else:
+                self.examples[chosen] = maps
 
     def shuffled(self, memory: Batch, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
         size = len(memory.labels)
@@ -121,7 +124,7 @@ class MapsInMemory(Maps):
                 torch.index_select(self.examples, 0, example, out=batch.inputs)
             else:
                 maps = torch.index_select(self.examples, 0, example, out=stored[: len(example)])
-                batch.inputs.copy_(self.source.inputs(maps))
+                self.source.inputs(maps, batch.inputs)
             yield self._tell(batch, chosen)
 
     def in_order(self, size: int) -> Iterator[Batch]:
@@ -144,7 +147,7 @@ class MapsOnDisk(Maps):
         order, views = self._drawn(rng, skip * size)
         for images, maps in self._read(order, views, size):
             batch = memory.first(len(images))
-            batch.inputs.copy_(self.source.inputs(maps))
+            self.source.inputs(maps, batch.inputs)
             yield self._tell(batch, images.to(self.labels.device))
 
     def in_order(self, size: int) -> Iterator[Batch]:

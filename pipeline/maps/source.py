@@ -3,13 +3,10 @@
 A cache is a flat list of examples: one per image, or, when it holds augmented views, one per image and view,
 of which an epoch draws one for each image. Heads that are computed at once take all of them.
 
-Maps get zero mean and unit deviation, channel by channel, so that one learning rate suits every trunk. One
-mean and one deviation serve all cells of a channel, so normalising commutes with cropping and mirroring.
-
 Shapes: B examples of a batch, V views that the head sees at once, C×H×W cells of a map.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cache import FeatureCache
 from cache.dtypes import Raw
 from pipeline.errors import CacheError, ConfigError
+from pipeline.maps.normaliser import Normaliser, normalised
 from pipeline.maps.stored import decoded, to_raw, to_tensor
 
 Rows = NDArray[np.int64]
 SAMPLE = 8192  # images that the normaliser learns from
 CHUNK = 256  # examples prepared or validated at once
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}  # what their maps in float32, or their inputs, may take
-DEAD = 1e-2  # channels whose deviation is below this share of the typical one are not blown up further
+BLOCK_BYTES = 512 << 10  # of maps or inputs that a core works on at a time: half of its L2 cache
 UPLOAD_BYTES = 24 << 20  # stored bytes sent to a GPU at once: small chunks aren't worth a launch
 
 
@@ -49,45 +47,6 @@ def check_views(cache: FeatureCache, views: int) -> None:
 def damaged(path: Path) -> CacheError:
     """What to say of numbers that no writer lets into a cache, and --no-verify doesn't look for."""
     return CacheError(f"{path}: damaged: not all of its numbers are finite; delete it and extract again")
-
-
-class Normaliser(nn.Module):
-    """(…, C, H, W) maps → the same, normalised. Holds `mean` and `scale` (C, 1, 1)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("scale", torch.ones(channels, 1, 1))
-        self.mean: Tensor
-        self.scale: Tensor
-
-    def fit(self, maps: Iterable[Tensor]) -> None:
-        """Learn from chunks (…, C, H, W) of a sample of maps; moments are summed up in float64."""
-        channels = len(self.mean)
-        count, moments = 0, torch.zeros(2, channels, dtype=torch.float64)
-        for chunk in maps:
-            cells = chunk.movedim(-3, 0).reshape(channels, -1).double()
-            moments += torch.stack([cells.sum(1), (cells * cells).sum(1)])
-            count += cells.shape[1]
-        mean, square = moments / count
-        deviation = (square - mean * mean).clamp_min(0).sqrt()
-        deviation = deviation.clamp_min(DEAD * deviation.mean())
-        self.mean.copy_(mean.view_as(self.mean))
-        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1.0).view_as(self.scale))
-
-    def is_finite(self) -> bool:
-        """Whether all that it learned from was finite."""
-        return bool((self.mean.isfinite() & self.scale.isfinite()).all())
-
-    def forward(self, maps: Tensor, scales: Tensor | None = None) -> Tensor:
-        """A new tensor, float32 at least. Of int8 with their `scales` (2, C, 1, 1), in the same pass: what
-        they stand for is one more scale and zero."""
-        mean, scale = self.mean, self.scale
-        if scales is not None:
-            mean, scale = mean / scales[0] + scales[1], scale * scales[0]
-        # torch takes ten times as long for a difference of two types on a CPU.
-        wide = maps.to(torch.promote_types(maps.dtype, mean.dtype))
-        return (maps - mean if wide is maps else wide.sub_(mean)).mul_(scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +85,22 @@ class Source:
             return to_tensor(how(rows, slice(self.views), raw), self.cache.dtype)
         return to_tensor(how(rows, drawn, None if raw is None else raw[:, 0])[:, None], self.cache.dtype)
 
-    def inputs(self, maps_BVCHW: Tensor) -> Tensor:
-        """Maps as they are stored → the head's inputs (B, ...) on the device."""
-        maps = self.normaliser(maps_BVCHW.to(self.device), self._scales)
-        return self.prepare(maps).to(self.dtype)
+    def inputs(self, maps_BVCHW: Tensor, out: Tensor | None = None) -> Tensor:
+        """Maps as they are stored → the head's inputs (B, ...) on the device, in `out` if it is given.
+
+        A CPU makes some after the others: all that lies between stays in its cache, and in memory that is
+        there, where new pages for all maps of a batch cost more than the arithmetic.
+        """
+        mean, scale = self.normaliser.stored(self._scales)
+        some = len(maps_BVCHW)
+        if self.device.type == "cpu":
+            one = max(4 * int(np.prod(self.stored_shape(1))), self.input_bytes(1))
+            some = max(1, BLOCK_BYTES * torch.get_num_threads() // one)
+            mean, scale = (each.expand(maps_BVCHW.shape[2:]).contiguous() for each in (mean, scale))
+        out = self.new_inputs(len(maps_BVCHW)) if out is None else out
+        for maps, into in zip(maps_BVCHW.split(some), out.split(some), strict=True):
+            into.copy_(self.prepare(normalised(maps.to(self.device), mean, scale)))
+        return out
 
     @cached_property
     def _scales(self) -> Tensor | None:

@@ -13,7 +13,7 @@ from pipeline.files import read_json
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.settings import unread_by
-from pipeline.maps.source import Normaliser
+from pipeline.maps.normaliser import Normaliser
 from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config
 from pipeline.runs.tensors import copy_tensors, grouped, read_tensors, shape_text, write_tensors
 

@@ -23,8 +23,8 @@ from pipeline.heads.base import Head
 from pipeline.heads.settings import OF_LEARNING, HeadSettings
 from pipeline.maps.contents import content_keys
 from pipeline.maps.likeness import comparable
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser
 from pipeline.runs.find_cache import find_cache
 from pipeline.runs.find_run import find_run
 from pipeline.runs.folder import LoadedHead, load_head

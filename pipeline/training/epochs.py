@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import RunError
 from pipeline.files import append_line, keep_lines, read_json, write_json
-from pipeline.maps.source import Normaliser
+from pipeline.maps.normaliser import Normaliser
 from pipeline.progress import Progress
 from pipeline.runs import leaderboard
 from pipeline.runs.draws import Draws, write_draws

@@ -5,7 +5,8 @@ from pipeline.config import TrainConfig
 from pipeline.device import fast_products
 from pipeline.errors import RunError
 from pipeline.heads.base import FittedHead, Head
-from pipeline.maps.source import Normaliser, drawn_views
+from pipeline.maps.normaliser import Normaliser
+from pipeline.maps.source import drawn_views
 from pipeline.progress import silent
 from pipeline.runs.stack import stack_of
 from pipeline.training.fitting import compute

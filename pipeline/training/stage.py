@@ -18,8 +18,9 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
 from pipeline.maps.batches import place_maps
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part, not_learned, own_rows, split
-from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
+from pipeline.maps.source import Source, check_views, drawn_views
 from pipeline.maps.stored import scales_json
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import IMMATERIAL, check, claim, finished, held, make_folder

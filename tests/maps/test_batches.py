@@ -16,8 +16,9 @@ from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.fullnet import FullNet
 from pipeline.maps.batches import Maps, MapsInMemory, MapsOnDisk, place_maps
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source, check_views, drawn_views
+from pipeline.maps.source import Source, check_views, drawn_views
 
 
 def source(folder: Path, head: Head | None = None, crops: str = "full", verify: bool = True) -> Source:
@@ -51,6 +52,26 @@ def epoch(maps: Maps, size: int, seed: int | None, skip: int = 0) -> tuple[list[
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six blocks of 1,024 rows, the last one short."""
     return write_cache(tmp_path_factory.mktemp("large"), images=6000, shape=(2, 3, 3))
+
+
+@pytest.mark.parametrize("block", [1, 5000, 10**9], ids=["one", "some", "all"])
+def test_inputs_are_the_normalised_maps_however_many_are_made_at_a_time(
+    large: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = source(large)
+    maps.fit_normaliser(np.arange(6000))
+    stored = maps.take(np.arange(700))
+    cells = stored.double().numpy()
+    every = maps.cache.features.astype(np.float64)
+    expected = (cells - every.mean((0, 1, 3, 4), keepdims=True)[0]) / every.std((0, 1, 3, 4), keepdims=True)[
+        0
+    ]
+    plain = replace(maps, prepare=lambda normalised: normalised)
+    monkeypatch.setattr("pipeline.maps.source.BLOCK_BYTES", block)
+    np.testing.assert_allclose(plain.inputs(stored).numpy(), expected, rtol=1e-5, atol=1e-5)
+    memory = torch.full((700, 1, 2, 3, 3), torch.nan)
+    assert plain.inputs(stored, memory) is memory
+    assert torch.equal(memory, plain.inputs(stored))
 
 
 @pytest.mark.parametrize("memory", [10**9, 4 * 700 * 2 * 9 * 4, 1], ids=["all", "two batches", "none"])

@@ -14,8 +14,9 @@ from cache.scales import dequantise, quantise
 from pipeline.errors import RunError
 from pipeline.heads import HEADS
 from pipeline.maps.batches import MapsInMemory, MapsOnDisk, place_maps
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source
+from pipeline.maps.source import Source
 from pipeline.maps.stored import decoded, rounded, scales_in, scales_json
 from pipeline.training.stage import train
 

@@ -22,8 +22,9 @@ from pipeline.config import PretrainConfig, TrainConfig
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.maps.batches import MapsInMemory, place_maps
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source
+from pipeline.maps.source import Source
 from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network as PretrainedNetwork
 from pipeline.training.optimizer import make_optimizer

@@ -23,8 +23,9 @@ from pipeline.config import TrainConfig
 from pipeline.heads.base import HeadSpec
 from pipeline.heads.fullnet import FullNet
 from pipeline.maps.batches import Batch, MapsInMemory, MapsOnDisk
+from pipeline.maps.normaliser import Normaliser
 from pipeline.maps.parts import Part
-from pipeline.maps.source import Normaliser, Source
+from pipeline.maps.source import Source
 from pipeline.training import optimizer
 from pipeline.training.optimizer import StackedSGD
 from pipeline.training.step import LIVE_STEPS, RecordedStep, make_step, why_live
