@@ -38,6 +38,7 @@ def maps_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return cache.features[:, 0], cache.labels
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -54,6 +55,7 @@ def test_scikit_learn_s_checks_pass(estimator: MapClassifier) -> None:
     assert len(results) > 50
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "chosen",
     [{"val_fraction": 0.0}, {"val_fraction": 0.2}, {"folds": 3}],

@@ -43,6 +43,7 @@ def test_a_missing_value_is_a_dash() -> None:
     assert (number(None), number(3.14159), number(0.5, 3)) == ("-", "3.14", "0.500")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("classes", [1, 20, 60, 1000])
 def test_confusion_is_a_readable_png_of_bounded_size(classes: int, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "confusion.png"

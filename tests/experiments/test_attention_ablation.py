@@ -35,6 +35,7 @@ def small(cache: Path, out: Path) -> AttentionConfig:
     )
 
 
+@pytest.mark.no_cover
 def test_every_variant_is_scored_on_the_test_split_and_compared(scenes_cache: Path, tmp_path: Path) -> None:
     config = small(scenes_cache, tmp_path / "out")
     facts = json.loads(ablate(config).read_text())

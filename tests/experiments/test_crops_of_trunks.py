@@ -32,6 +32,7 @@ def of_trunks(tmp_path: Path, **other: Any) -> CropsConfig:
     )  # fmt: skip
 
 
+@pytest.mark.no_cover
 def test_trunks_from_elsewhere_are_compared_beside_what_their_cells_see(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,7 @@ def test_logistic_regression_gives_the_probabilities_of_a_tight_solution_in_floa
         np.testing.assert_allclose(numbers(logits.softmax(1)), expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.no_cover
 @TOLERANCES
 @pytest.mark.parametrize("rows", [7, 8192])
 def test_logistic_regression_of_several_labels_is_one_of_scikit_learn_s_for_each(

@@ -137,6 +137,7 @@ def test_clipped_sgd_ends_as_torch_s_for_each_head_alone(
         torch.testing.assert_close(found, torch.stack([p.detach() for p in expected]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("crops", "dtype"),
     [

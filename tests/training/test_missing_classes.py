@@ -39,6 +39,7 @@ def write_cache(folder: Path, several: bool) -> Path:
     return folder
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_learns_the_other_classes(

@@ -113,6 +113,7 @@ def test_what_cannot_be_recorded_is_seen_without_a_gpu(forbidden: Any) -> None:
         pytest.fail("nothing was seen")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("crops", ["ten", "full"])
 @pytest.mark.parametrize("write", [write_cache, write_multilabel_cache])

@@ -291,6 +291,7 @@ def test_without_a_network_one_line_names_the_url_and_the_flag(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "spec", ["efficientnet-lite0", "timm:vit_tiny_patch16_224@blocks.1", "torchvision:resnet18"]
 )
