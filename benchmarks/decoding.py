@@ -6,8 +6,9 @@
     Pillow          Image.open, exif_transpose and np.asarray: how photos were decoded before simplejpeg
     torchvision     torchvision.io.decode_image, to a tensor (3, H, W)
 
-The last line adds the resizing to 224×224 pixels of a trunk's transform, which is the same on both sides and
-takes longer than the decoding. Photos are made: smooth noise at several scales and some grain, JPEG of
+The third line adds the resizing to 224×224 pixels of a trunk's transform, which is the same on both sides and
+takes longer than the decoding. The last line is what is left of it where a GPU resizes: cutting out what the
+resizing reads, against resizing. Photos are made: smooth noise at several scales and some grain, JPEG of
 quality 90, about 80 kB each as in PASCAL VOC. Sides take turns, the best of each counts, and all have to give
 the same pixels.
 """
@@ -24,7 +25,9 @@ from PIL import Image, ImageOps
 from torchvision.io import decode_image
 
 from benchmarks.alone import main, row
+from pipeline.images.cut import Cut, cut
 from pipeline.images.decode import decode
+from pipeline.images.on_device import Cuts
 from pipeline.images.pillow import hush
 from pipeline.images.transform import Transform
 
@@ -41,10 +44,12 @@ def run(quick: bool) -> list[dict[str, Any]]:
     size = f"{len(photos)} photos of {WIDTH}×{HEIGHT}, {THREADS} threads"
     plain = compare(photos, repeats, by_simplejpeg, by_pillow, by_torchvision)
     resized = compare(photos, repeats, lambda p: resize(by_simplejpeg(p)), lambda p: resize(by_pillow(p)))
+    cuts = compare(photos, repeats, cut_out, lambda p: resize(by_simplejpeg(p)), made=made_of)
     return [
         row(f"decoding {size}, against Pillow", plain[0], plain[1], 1.7, "s"),
         row(f"decoding {size}, against torchvision", plain[0], plain[2], 1.0, "s"),
         row(f"decoding and resizing {size}, against Pillow", resized[0], resized[1], 1.0, "s"),
+        row(f"decoding and cutting {size}, against resizing", cuts[0], cuts[1], 2.0, "s"),
     ]
 
 
@@ -67,12 +72,26 @@ def resize(pixels_HWC: np.ndarray) -> np.ndarray:
     return TRANSFORM.apply(pixels_HWC)
 
 
-def compare(photos: list[bytes], repeats: int, *sides: Callable[[bytes], np.ndarray]) -> list[float]:
-    """The best seconds of each side for all photos; asserts that all give the same pixels."""
+def cut_out(photo: bytes) -> Cut:
+    return cut(by_simplejpeg(photo), TRANSFORM)
+
+
+def made_of(found: np.ndarray | Cut) -> np.ndarray:
+    """The pixels (3, S, S) that a device makes of a cut; others are what they are."""
+    return Cuts([found], TRANSFORM).on(torch.device("cpu")).numpy()[0] if isinstance(found, Cut) else found
+
+
+def compare(
+    photos: list[bytes],
+    repeats: int,
+    *sides: Callable[[bytes], Any],
+    made: Callable[[Any], np.ndarray] = np.asarray,
+) -> list[float]:
+    """The best seconds of each side for all photos; asserts that all give the same pixels, once `made`."""
     seconds: list[list[float]] = [[] for _ in sides]
     with ThreadPoolExecutor(THREADS) as pool:
         for photo in photos:
-            first, *others = (side(photo) for side in sides)
+            first, *others = (made(side(photo)) for side in sides)
             assert all(np.array_equal(first, other) for other in others), "other pixels"
         for _ in range(repeats):
             for taken, side in zip(seconds, sides, strict=True):

@@ -21,7 +21,11 @@ BENCHMARKS: dict[str, dict[str, str]] = {
     "trunk_in_the_loop": {"image files": "trunk_in_the_loop.decoding", "": "trunk_in_the_loop.LoopMaps"},
     "attention": {"": "attention_rivals.PlainStep"},
     "attention_in_the_loop": {"": "attention_in_the_loop.LoopMaps"},
-    "decoding": {"torchvision": "decoding.by_torchvision", "": "decoding.by_pillow"},
+    "decoding": {
+        "torchvision": "decoding.by_torchvision",
+        "cutting": "decoding.resize",
+        "": "decoding.by_pillow",
+    },
     "extraction": {"": "extraction.bare_forward"},
     "growth": {"": "growth.extract"},
     "first_answer": {
@@ -49,6 +53,7 @@ BENCHMARKS: dict[str, dict[str, str]] = {
         "20 epochs of": "on_gpu.twenty_epochs",
         "": "on_gpu.sweep",
     },
+    "photos_on_gpu": {"": "photos_on_gpu.by_hand"},
     "gpu_races": {
         "attention": "gpu_rivals.AttentionNet",
         "of the engine": "gpu_races.fullnet",
