@@ -22,6 +22,7 @@ from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.crop_sum import CropSum
 from pipeline.heads.folding import even_size, fold_crops, pair_up, unfold
 from pipeline.heads.plain import Cut, PlainFullNet, layer
+from pipeline.heads.products import linear
 
 
 class FullNet(Head):
@@ -102,12 +103,14 @@ class FirstLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, even: int) -> Tensor:
         rows, flat = inputs.flatten(0, 1), weight.flatten(0, 1).to(inputs.dtype)  # (B·S, D), (M·h, D)
-        stack = rows.new_empty((2 if even else 1, len(rows), len(flat)))
-        offset, end = bias.flatten().to(inputs.dtype), even or None
-        torch.addmm(offset, rows[:, :end], flat[:, :end].t(), out=stack[0])
+        offset = bias.flatten().to(inputs.dtype)
         if even:
+            stack = rows.new_empty((2, len(rows), len(flat)))
+            torch.addmm(offset, rows[:, :even], flat[:, :even].t(), out=stack[0])
             torch.mm(rows[:, even:], flat[:, even:].t(), out=stack[1])
             _sum_and_difference(*stack)
+        else:
+            stack = linear(rows, flat, offset)[None]
         stack = stack.relu_().view(len(stack), *inputs.shape[:2], -1)
         ctx.save_for_backward(inputs, stack)
         ctx.even, ctx.shape, ctx.dtype = even, weight.shape, weight.dtype
