@@ -9,10 +9,9 @@ from cache import disk
 
 def write_whole(path: Path, data: bytes) -> None:
     """Make a file under another name, and rename it. One of the same bytes stays. Raises: OSError."""
-    _clear(path)
+    unfinished = unfinished_path(path)
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return
-    unfinished = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}.part")
     fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         disk.write_all(fd, data, 0)
@@ -25,15 +24,26 @@ def write_whole(path: Path, data: bytes) -> None:
         os.close(fd)
 
 
-def _clear(path: Path) -> None:
-    """Remove what a process of this machine began to write and can't finish, since it is gone."""
-    ours = re.escape(f"{path.name}.{os.uname().nodename}-") + r"(\d+)\.part"
+def unfinished_path(path: Path) -> Path:
+    """The name under which this process makes a file, other than anybody else's. Clears what others left."""
+    clear_unfinished(path)
+    return path.with_name(f"{_ours(path)}{os.getpid()}.part")
+
+
+def clear_unfinished(path: Path) -> None:
+    """Remove what processes of this machine began to write and can't finish, since they are gone."""
+    ours = re.escape(_ours(path)) + r"(\d+)\.part"
     for name in os.listdir(path.parent):
-        if (found := re.fullmatch(ours, name)) and not _lives(int(found[1])):
+        if (found := re.fullmatch(ours, name)) and not lives(int(found[1])):
             path.with_name(name).unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def _ours(path: Path) -> str:
+    return f"{path.name}.{os.uname().nodename}-"
+
+
+def lives(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cache.whole_files import unfinished_path
 from pipeline.errors import RunError, cant_open, naming
 
 LARGEST = 1 << 26
@@ -17,14 +18,16 @@ LARGEST = 1 << 26
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path that is renamed to `path` at the end. If writing fails or is stopped, the old
-    file stays as it was. Each process has its own temporary name, so two can't tear each other's file.
+    file stays as it was. Each process has its own temporary name, so two can't tear each other's file; what
+    one that was killed left is removed.
 
     The file's mode is the one that the umask gives to new files, whatever the library that writes it thinks.
 
     Raises: OSError naming the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with naming(path):
+        part = unfinished_path(path)
     try:
         with naming(path):
             part.touch()
@@ -42,7 +45,8 @@ def written_first(path: Path, data: bytes) -> bytes:
 
     Raises: OSError naming the file.
     """
-    mine = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}")
+    with naming(path):
+        mine = unfinished_path(path)
     while True:
         with naming(path):
             try:

@@ -1,6 +1,8 @@
 """Files of a run folder on a disk that is full: the old one stays as it was, and nothing lies beside it."""
 
 import errno
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from cache import Paths
 from pipeline.errors import WeightsError
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.scored import Predictions
-from pipeline.files import append_line, keep_lines, replacing, write_json
+from pipeline.files import append_line, keep_lines, replacing, write_json, write_text
 from pipeline.runs.tensors import write_tensors
 
 ROOM, OLD = 100, "old\n" * 100
@@ -72,6 +74,21 @@ def test_a_write_that_is_stopped_leaves_the_old_file_and_nothing_else(
         write()
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == OLD
+
+
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    path, here = tmp_path / "file", os.uname().nodename
+    others = {tmp_path / f"file.{name}.part" for name in ("elsewhere-1", f"{here}-{os.getppid()}")}
+    for other in others:
+        other.touch()
+    if not (killed := os.fork()):
+        with replacing(path) as part:
+            part.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(killed, 0)
+    assert {tmp_path / f"file.{here}-{killed}.part", *others} == {*tmp_path.iterdir()}
+    write_text(path, "whole")
+    assert {*tmp_path.iterdir()} == {path, *others}
 
 
 def test_a_full_disk_is_reported_with_the_name_of_the_log(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cache.whole_files import lives
 from pipeline.errors import RunError, naming
 
 PACKAGES = ("torch", "torchvision", "numpy")
@@ -87,23 +88,13 @@ def mark_in(folder: Path) -> Path:
 def clear_marks(folder: Path) -> None:
     """Remove what commands of this machine left in a folder that were killed. Raises: OSError."""
     for left in folder.glob(f"{glob.escape(_ours())}*-*"):
-        if not _lives(int(left.name.removeprefix(_ours()).partition("-")[0])):
+        if not lives(int(left.name.removeprefix(_ours()).partition("-")[0])):
             left.unlink(missing_ok=True)
 
 
 def _ours() -> str:
     """How the marks of this machine's commands begin."""
     return f".seen-{socket.gethostname()}-"
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from typing import Any
 
 from cache import CacheHeader
 from cache.identity import canonical, differences, with_flags
+from cache.whole_files import clear_unfinished
 from pipeline.errors import CacheError, StaleCacheError
 from pipeline.extraction.begun import begun
 from pipeline.files import written_first
@@ -48,6 +49,13 @@ def agree(manifest: Path, header: CacheHeader, shards: int) -> None:
                 f"{path}: begun with {package} {theirs}, this worker has {versions[package]}; install the "
                 f"same everywhere, or delete {manifest.stem}-*.h5* and {path.name} to begin again"
             )
+
+
+def forget(manifest: Path) -> None:
+    """Remove an agreement, once the manifest says the same."""
+    path = agreement_path(manifest)
+    clear_unfinished(path)
+    path.unlink(missing_ok=True)
 
 
 def forget_unused(manifest: Path) -> None:

@@ -11,7 +11,7 @@ from cache import CacheWriter, FeatureCache, shard_header, shard_paths, shard_ra
 from pipeline.checks import some
 from pipeline.config import ExtractConfig
 from pipeline.errors import CacheError
-from pipeline.extraction.agreement import VERSIONS, agreement_path
+from pipeline.extraction.agreement import VERSIONS, forget
 from pipeline.extraction.jobs import Job
 from pipeline.extraction.stamp import Files
 from pipeline.images.views import Views
@@ -56,5 +56,5 @@ def publish(job: Job) -> str:
                 )
     # As the first file says it was made: whoever writes it may have another device.
     write_manifest(job.path, dataclasses.replace(job.header, notes=notes[0]), paths)
-    agreement_path(job.path).unlink(missing_ok=True)
+    forget(job.path)
     return f"{job.path}: complete, {len(job.split):,} images in {job.shards} files"

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cache import FeatureCache, shard_paths, split_path
+from cache import FeatureCache, split_path
 from pipeline.config import ExtractConfig
 from pipeline.engines.passport import clear_marks
 from pipeline.extraction.agreement import agree
@@ -106,8 +106,9 @@ def finish(work: Work) -> None:
     for job in work.jobs:
         if job.shards > 1:
             job.files.write(FeatureCache(job.path))
-            for path in shard_paths(job.path, job.shards):
-                path.with_suffix(".h5.stamp").unlink(missing_ok=True)
+            # and what a worker that was killed began to write of one
+            for left in job.path.parent.glob(f"{job.path.stem}-*-of-{job.shards:05}.h5.stamp*"):
+                left.unlink(missing_ok=True)
     for folder in work.config.cache_dirs:
         clear_marks(folder)
     for folder in work.config.cache_dirs:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -67,11 +68,18 @@ def test_eight_files_by_one_process_equal_one(views: str, images: Path, tmp_path
         for path, copy in itertools.product(folder.iterdir(), "123"):
             (more / f"{copy}{path.name}").hardlink_to(path)
     shutil.copy(images / "trunk.py", tmp_path)
+    for left in (
+        "train-00000-of-00008.h5.stamp.gone-1.part",
+        f"train.json.part.{os.uname().nodename}-9999999.part",
+    ):
+        (tmp_path / "eight" / left).parent.mkdir(exist_ok=True)
+        (tmp_path / "eight" / left).touch()
     one, eight = (
         extract(config(tmp_path, tmp_path / name, views=views, **other))
         for name, other in (("one", {}), ("eight", {"shards": 8}))
     )
     assert len(FeatureCache(eight / "train.json").shards) == 8
+    assert not list(eight.glob("*.part")), "what workers that were killed left"
     for split in ("train", "test"):
         assert contents(split_path(eight, split)) == contents(one / f"{split}.h5")
 
