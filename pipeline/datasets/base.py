@@ -4,6 +4,7 @@ Legend: N images, K classes, H×W pixels.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -159,7 +160,9 @@ def open_dataset(
     name, _, path = spec.partition(":")
     if name not in DATASETS:
         known = ", ".join(name + _PATH[info.path] for name, info in DATASETS.items())
-        raise ConfigError(f"--dataset: expected one of {known}, found {spec!r}{did_you_mean(name, DATASETS)}")
+        kind = "csv" if spec.endswith(".csv") else "folder"
+        near = f"; did you mean {kind}:{spec}?" if os.path.exists(spec) else did_you_mean(name, DATASETS)
+        raise ConfigError(f"--dataset: expected one of {known}, found {spec!r}{near}")
     takes = DATASETS[name].path
     if path and takes == "none":
         raise ConfigError(f"--dataset: {name} takes no path, found {spec}")

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from pipeline.checks import did_you_mean, shown, some
 from pipeline.datasets.base import ImageSplit
-from pipeline.datasets.csv_file import column_names, records
+from pipeline.datasets.columns import column_names
 from pipeline.datasets.places import place as place_of
+from pipeline.datasets.records import records
 from pipeline.errors import DataError
 
 SEPARATOR = "|"

@@ -4,7 +4,8 @@
     photos/0001.jpg,dog|person,train
     photos/0002.jpg,,test
 
-Commas, semicolons or tabs separate the columns. `image` is relative to the file's folder and lies below it.
+Commas, semicolons or tabs separate the columns, of which `columns` knows other names. `image` lies below the
+file's folder and is relative to it, or absolute.
 `labels` holds any number of labels: see `label_lists`. `split` is train, test, or val (valid, validation);
 where there is no test, val is the test split, and else the validation part. Without this column a share of
 each class is drawn by seed. Other columns are not used.
@@ -12,35 +13,27 @@ each class is drawn by seed. Other columns are not used.
 Classes are all names, in code-point order. Images are sorted by path, those of val behind those of train.
 """
 
-import contextlib
-import csv
 import dataclasses
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import Paths
-from cache.remote import is_url
 from pipeline.checks import shown, some
 from pipeline.datasets import label_lists
 from pipeline.datasets.base import ImageSplit, SplitName
+from pipeline.datasets.columns import NAMES, understood
 from pipeline.datasets.files import reader_of, written_path
 from pipeline.datasets.folder import TEST_NAMES
 from pipeline.datasets.holdout import draw_test
 from pipeline.datasets.litter import litter_in
-from pipeline.datasets.places import open_text, place
+from pipeline.datasets.places import place
+from pipeline.datasets.records import records
 from pipeline.errors import DataError
-
-DELIMITERS = ",;\t|"
-COLUMNS = "image", "labels", "split"
-CALLED = {"label": "labels"}
-"""Other names of columns."""
 
 
 class Line(NamedTuple):
@@ -64,7 +57,7 @@ def load(
 ) -> dict[str, ImageSplit]:
     """Both splits. Raises: DataError naming the line, when the table or an image is missing or damaged."""
     path = place(path)
-    lines, unused = read_lines(path)
+    lines, unused, columns = read_lines(path)
     labels, remarks = label_lists.read([line.labels for line in lines], label_separator)
     rows = sorted(map(Row, lines, labels), key=lambda row: row.line.path)
     classes = tuple(sorted(frozenset().union(*labels)))
@@ -77,7 +70,9 @@ def load(
         parts = {"train": [rows[i] for i in train], "val": [], "test": [rows[i] for i in test]}
     base = os.path.join(os.path.dirname(path), "")
     train = _split(base, "train", [*parts["train"], *parts["val"]], classes)
-    said = [f"{path}: {remark}" for remark in remarks]
+    said = [f"{path}: {remark}" for remark in (*columns, *remarks)]
+    if lines[0].split and not any(row.line.split == "test" for row in rows):
+        said.append(f"{path}: the lines of val are the test split, as none says test")
     train = dataclasses.replace(train, val_rows=len(parts["val"]), ignored=unused, remarks=said)
     return {"train": train, "test": _split(base, "test", parts["test"], classes)}
 
@@ -119,12 +114,14 @@ def _split(base: str, name: SplitName, rows: Sequence[Row], classes: tuple[str, 
     )
 
 
-def read_lines(path: str) -> tuple[list[Line], list[str]]:
-    """The table's lines, at least one, in its order, and what of it isn't used. Raises: DataError."""
+def read_lines(path: str) -> tuple[list[Line], list[str], list[str]]:
+    """The table's lines, at least one, in its order, what of it isn't used, and how its columns were
+    understood. Raises: DataError."""
     lines: dict[str, Line] = {}
-    table = records(path)
-    place, header = next(table, (f"{path}, line 1", []))
-    names, left_out = column_names(place, header), Counter[str]()
+    below = records(path)
+    place, header = next(below, (f"{path}, line 1", []))
+    names, table, remarks = understood(place, header, below)
+    left_out = Counter[str]()
     base = os.path.join(os.path.dirname(path), "")
     for place, fields in table:
         if len(fields) != len(names):
@@ -145,9 +142,9 @@ def read_lines(path: str) -> tuple[list[Line], list[str]]:
     if not lines:
         raise DataError(f"{path}: expected a line per image below the names of the columns, found none")
     unused = [f"{path}: {n:,} lines of images in {shown(name)}" for name, n in left_out.most_common(5)]
-    if others := [shown(name) for name in names if name and name not in COLUMNS]:
+    if others := [shown(name) for name in names if name and name not in NAMES]:
         unused.append(f"{path}: column{'s' * (len(others) > 1)} {some(others, 10)}")
-    return list(lines.values()), unused
+    return list(lines.values()), unused, remarks
 
 
 def _line(base: str, place: str, fields: dict[str, str]) -> Line:
@@ -164,66 +161,3 @@ def _line(base: str, place: str, fields: dict[str, str]) -> Line:
         advice = "move the table to a folder that holds all images, and write paths from there"
         raise DataError(f"{place}: column image: {error}; {advice}") from None
     return Line(path, label_lists.Field(fields["labels"], place), split if "split" in fields else "")
-
-
-def column_names(place: str, header: Sequence[str]) -> list[str]:
-    """Raises: DataError unless image and labels are among them once, and split at most once."""
-    names = [_column(name) for name in header]
-    for name in COLUMNS:
-        count = names.count(name)
-        if count > 1 or (name != "split" and not count):
-            found = f"{count} of that name" if count else ", ".join(header)[:200] or "nothing"
-            raise DataError(f"{place}: expected a column {name!r} (image,labels[,split]), found {found}")
-    return names
-
-
-def _column(written: str) -> str:
-    """A column's name: in lower case if it is one of those that are used."""
-    name = CALLED.get(written.strip().casefold(), written.strip().casefold())
-    return name if name in COLUMNS else written.strip()
-
-
-def records(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield (place, fields) for each line that isn't empty. Raises: DataError when the file is no table."""
-    line = 1
-    try:
-        with open_text(path, "utf-8-sig", newline="") as file:
-            first = file.readline()
-            said = re.fullmatch(r"\W?sep=(.)\W*", first)  # a line that some spreadsheets write first
-            skipped, first = (1, file.readline()) if said else (0, first)
-            delimiter, line = said[1] if said else _delimiter(first), 1 + skipped
-            reader = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
-            for fields in reader:
-                place = f"{path}, line {line}"
-                if any(field[:1].isspace() and field.lstrip()[:1] == '"' for field in fields):
-                    raise DataError(f"{place}: found a space before a quote; remove it")
-                if any(map(str.strip, fields)):
-                    yield place, fields
-                line = skipped + reader.line_num + 1  # a quoted field may hold line breaks
-    except IsADirectoryError as error:
-        if is_url(path):
-            raise DataError(f"{path}: expected a CSV file, found a folder; name the file") from error
-        tables = sorted(name for name in os.listdir(path) if name.casefold().endswith(".csv"))
-        found = f"which holds {some(map(shown, tables))}" if tables else "without a CSV file"
-        name = os.path.join(path, tables[0] if tables else "labels.csv")
-        raise DataError(
-            f"{path}: expected a CSV file, found a folder {found}; name the file: csv:{name}"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: expected a CSV file in UTF-8, found other bytes; save it as UTF-8"
-        ) from error
-    except (csv.Error, ValueError) as error:
-        raise DataError(f"{path}, line {line}: expected a line of a CSV file: {error}") from error
-
-
-def _delimiter(first: str) -> str:
-    """What separates the columns: it makes columns `image` and `labels` of the first line. Else a comma."""
-    for delimiter in DELIMITERS:
-        with contextlib.suppress(csv.Error):
-            names = [_column(name) for name in next(csv.reader([first], delimiter=delimiter), [])]
-            if "image" in names and "labels" in names:
-                return delimiter
-    return ","

@@ -103,6 +103,8 @@ def written_path(base: str, written: str) -> str:
     """
     mended = written.strip().replace("\\", "/")
     path = written if mended == written or is_there(base + written.replace("\0", "")) else mended
+    if path.startswith("/") and not is_url(base):
+        path = path.removeprefix(os.path.join(os.path.abspath(base), ""))
     if not path or "\0" in path or path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"expected the path of an image below the folder {base or './'}, found {written!r}")
     return posixpath.normpath(path)
@@ -126,11 +128,17 @@ def file_size(path: str, listed_in: str) -> int:
 
 
 def _advice(path: str) -> str:
-    """What to do about a file that isn't there: its name may differ in case, spaces or Unicode's forms."""
+    """What to do about a file that isn't there: its name may differ in case, spaces or Unicode's forms, or
+    lack a suffix; or it is in a folder beside it."""
     folder, name = os.path.split(path)
     with contextlib.suppress(OSError, ValueError):
-        if twins := [other for other in os.listdir(folder or ".") if alike(other) == alike(name) != ""]:
+        found = os.listdir(folder or ".")
+        twins = [other for other in found if alike(other) == alike(name) != ""]
+        if twins := twins or [other for other in found if os.path.splitext(other)[0] == name]:
             return f"there is {min(twins)!r}; write it like that"
+        if inside := [other for other in found if os.path.isfile(os.path.join(folder, other, name))]:
+            there = f"{min(inside)}/{name}"
+            return f"there is {there!r}; write it like that, or move the table into {min(inside)}/"
     return "check its name"
 
 

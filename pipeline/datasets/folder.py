@@ -53,6 +53,10 @@ def load(path: str, test_fraction: float, seed: int) -> dict[str, ImageSplit]:
         val = scan(base, val_folder, "train")
         _check_classes(base, (val_folder, train_folder), val, train)
         train = _joined(base, train, val)
+    elif test_folder != "test":
+        train = dataclasses.replace(
+            train, remarks=[f"{base}{test_folder}/ is the test split, as there is no test/"]
+        )
     return {"train": train, "test": test}
 
 

@@ -53,7 +53,9 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
     classes = subfolders(top)
     if len(classes) < 2:
         found = f"one: {classes[0]}" if classes else "none"
-        raise DataError(f"{top}: expected a folder per class, at least two, found {found}")
+        inner = os.path.join(top, *classes)
+        advice = f"; the classes are in it? Name {inner}" if classes and len(subfolders(inner)) > 1 else ""
+        raise DataError(f"{top}: expected a folder per class, at least two, found {found}{advice}")
     ignored = Counter[str]()
     ignored.update(
         f"{suffix_of(entry.name)} outside of the classes"

@@ -207,6 +207,59 @@ def test_other_delimiters_and_spellings_of_columns_change_nothing(
         np.testing.assert_array_equal(other[name].labels, split.labels)
 
 
+@pytest.mark.parametrize("head", ["filename,tags,split", "Image Path,Category,split", "fname,label,split"])
+def test_columns_that_others_call_otherwise_are_found_and_said(tmp_path: Path, head: str) -> None:
+    plain = opened(table(standard(tmp_path), "\n".join(",".join(row) for row in ROWS)))
+    other = opened(table(tmp_path, "\n".join([head, *(",".join(row) for row in ROWS[1:])]), "other.csv"))
+    for name, split in plain.items():
+        assert (other[name].paths, other[name].classes) == (split.paths, split.classes)
+        np.testing.assert_array_equal(other[name].labels, split.labels)
+    assert f"{tmp_path}/other.csv: the column {head.split(',')[0]} has the images" in other["train"].remarks
+    both = ["file,image,labels,split,class", *(f"x,{','.join(row)},x" for row in ROWS[1:])]
+    assert opened(table(tmp_path, "\n".join(both)))["train"].ignored[-1].endswith("columns file, class")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("1.0", "0.0"), ("True", "False")])
+def test_a_column_of_0_and_1_for_each_class_is_that_class(
+    tmp_path: Path, yes: str, no: str, delimiter: str
+) -> None:
+    plain = opened(table(standard(tmp_path), "\n".join(",".join(row) for row in ROWS)))
+    lines = ["name,dog,image,person,width,Cat,split,the bird's"]
+    for path, labels, split in ROWS[1:]:
+        present = [yes if name in labels else no for name in ("dog", "person", "Cat")]
+        lines.append(",".join(["x", present[0], path, present[1], "12", present[2], split, no]))
+    other = opened(table(tmp_path, "\n".join(lines).replace(",", delimiter), "one-hot.csv"))
+    for name, split in plain.items():
+        assert (other[name].paths, other[name].classes) == (split.paths, split.classes)
+        np.testing.assert_array_equal(other[name].labels, split.labels)
+    assert other["train"].ignored[-1].endswith("columns name, width")
+    assert "4 columns of 0 and 1 are the classes" in other["train"].remarks[0]
+
+
+def test_an_absolute_path_below_the_tables_folder_is_the_image_there(tmp_path: Path) -> None:
+    images(tmp_path, "p/a.png", "b.png")
+    train = opened(table(tmp_path, f"{HEAD}{tmp_path}/p/a.png,x,train\nb.png,x,test"))["train"]
+    assert train.paths == ("p/a.png",)
+
+
+def test_a_name_without_its_folder_or_suffix_is_refused_with_advice_that_works(tmp_path: Path) -> None:
+    images(tmp_path, "p/a.png", "p/b.png", "c.png")
+    text = f"{HEAD}a.png,x,train\nb.png,x,test"
+    said = refusal(table(tmp_path, text))
+    assert said.endswith("there is 'p/a.png'; write it like that, or move the table into p/")
+    assert opened(table(tmp_path / "p", text))["train"].paths == ("a.png",)
+    said = refusal(table(tmp_path, f"{HEAD}c,x,train\np/a.png,x,test"))
+    assert said.endswith("there is 'c.png'; write it like that")
+
+
+def test_lines_of_val_as_the_test_split_are_said(tmp_path: Path) -> None:
+    text = "\n".join(",".join(row) for row in ROWS)
+    said = "the lines of val are the test split, as none says test"
+    assert said not in str(opened(table(standard(tmp_path), text))["train"].remarks)
+    assert said in str(opened(table(tmp_path, text.replace("test", "val")))["train"].remarks)
+
+
 def test_what_is_not_used_of_a_table_is_named(tmp_path: Path) -> None:
     images(tmp_path, "a.png", "b.png")
     litter = ["@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/._a.png", ".ipynb_checkpoints/a-checkpoint.png"]

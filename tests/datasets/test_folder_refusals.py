@@ -175,3 +175,27 @@ def test_a_file_that_went_away_is_named_when_it_is_read(tmp_path: Path) -> None:
         train.images.read(1)
     with pytest.raises(DataError, match=train.paths[1]):
         train.images.digest(1)
+
+
+def test_a_folder_around_the_classes_and_a_path_without_its_kind_are_refused_with_what_works(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path / "around/photos", ["a", "b"])
+    said = refusal(tmp_path / "around")
+    assert said.endswith(f"found one: photos; the classes are in it? Name {tmp_path}/around/photos")
+    plain = f"{tmp_path}/around/photos"
+    with pytest.raises(ConfigError, match="did you mean folder:") as caught:
+        open_dataset(plain)
+    assert len(open_dataset(str(caught.value).split("mean ")[1][:-1], test_fraction=0.34)["train"]) == 4
+    (tmp_path / "t.csv").touch()
+    with pytest.raises(ConfigError, match=rf"did you mean csv:{tmp_path}/t\.csv\?"):
+        open_dataset(f"{tmp_path}/t.csv")
+
+
+def test_val_as_the_test_split_is_said(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        fill(tmp_path / part, ["a", "b"])
+    said = f"{tmp_path}/val/ is the test split, as there is no test/"
+    assert said in open_folder(tmp_path)["train"].remarks
+    fill(tmp_path / "test", ["a", "b"])
+    assert not open_folder(tmp_path)["train"].remarks
