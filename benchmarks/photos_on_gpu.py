@@ -7,9 +7,9 @@
              last, np.save of the maps
 
 60,000 photos of 500×375 pixels (64 scenes, each file with a comment of its own) through torchvision's
-resnet50 of random weights. Both make their network and their workers anew. Their maps have to agree within 1 %
-of the largest number on average; maps of two photos differ by 3 %. Without a GPU, no lines; but --quick then
-runs on the CPU, with fewer photos and resnet18, to see that all of it does.
+resnet50 of random weights. Both make their network and their workers anew. Their maps have to agree within
+1 % of the largest number on average; those of two photos differ by 3 %. Without a GPU, no lines; but --quick
+then runs on the CPU, with fewer photos and resnet18, to see that all of it does.
 """
 
 import tempfile

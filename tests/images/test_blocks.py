@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from xxhash import xxh3_128_digest
 
@@ -12,7 +13,8 @@ import pipeline.images.blocks
 import pipeline.images.pool
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.errors import DataError
-from pipeline.images.blocks import decode_blocks, find_bad
+from pipeline.images.blocks import decode_blocks, decode_cuts, find_bad
+from pipeline.images.on_device import Cuts
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 
@@ -67,6 +69,18 @@ def test_blocks_hold_what_reading_one_by_one_gives(
             path = path_of(split, tmp_path, row)
             np.testing.assert_array_equal(images[i], TRANSFORM.apply(np.asarray(Image.open(path))))
             assert digests[i].tobytes() == xxh3_128_digest(path.read_bytes())
+
+
+def test_cuts_become_what_is_resized_here(split: ImageSplit, decoders: Decoders) -> None:
+    blocks = [range(0, 32), range(64, 96), range(33, 34)]  # the last is one image, of the right size
+    expected = decode_blocks(split, blocks, TRANSFORM, decoders)
+    for (_, cuts, digests), (_, images, of_images) in zip(
+        list(decode_cuts(split, blocks, TRANSFORM, decoders)), expected, strict=True
+    ):
+        assert isinstance(cuts, list) == (len(images) > 1)
+        found = Cuts(cuts, TRANSFORM).on(torch.device("cpu")) if isinstance(cuts, list) else cuts
+        np.testing.assert_array_equal(found, images)
+        np.testing.assert_array_equal(digests, of_images)
 
 
 def test_the_first_bad_image_in_order_is_named(split: ImageSplit, tmp_path: Path, decoders: Decoders) -> None:
