@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cache.sharding import shard_paths as shard_paths
     from cache.sharding import shard_ranges as shard_ranges
     from cache.splits import CACHE_SUFFIXES as CACHE_SUFFIXES
+    from cache.splits import listed_shards as listed_shards
     from cache.splits import missing_shards as missing_shards
     from cache.splits import split_path as split_path
     from cache.staging import stage as stage
@@ -54,6 +55,7 @@ _MODULES = {
     "shard_header": "sharding",
     "shard_paths": "sharding",
     "shard_ranges": "sharding",
+    "listed_shards": "splits",
     "missing_shards": "splits",
     "CACHE_SUFFIXES": "splits",
     "split_path": "splits",

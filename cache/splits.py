@@ -10,10 +10,14 @@ CACHE_SUFFIXES = (".h5", SUFFIX)
 """Of a cache in one file, and of the manifest of one in several."""
 
 
+def listed_shards(path: str | Path) -> list[Path]:
+    """The files that a manifest lists. Raises: CacheError when it is no manifest."""
+    return [Path(path).with_name(shard.file) for shard in read_manifest(Path(path))[0].shards]
+
+
 def missing_shards(path: str | Path) -> list[Path]:
-    """The files that a manifest lists and that aren't there. Raises: CacheError when it is no manifest."""
-    listed = (Path(path).with_name(shard.file) for shard in read_manifest(Path(path))[0].shards)
-    return [file for file in listed if not file.exists()]
+    """Those of them that aren't there. Raises: CacheError as `listed_shards`."""
+    return [file for file in listed_shards(path) if not file.exists()]
 
 
 def split_path(folder: str | Path, name: str) -> Path:

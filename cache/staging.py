@@ -54,7 +54,9 @@ def stage(origin: str, folder: Path, names: Sequence[str], *, optional: Sequence
 def tell_of(place: str, target: Path) -> None:
     """Say how many bytes will be copied, unless something of that name is there."""
     if not (target / place.rpartition("/")[2]).exists():
-        kind = "it and the files that it lists" if place.endswith(".json") else f"{size_of(place) / 1e6:,.1f} MB"
+        kind = (
+            "it and the files that it lists" if place.endswith(".json") else f"{size_of(place) / 1e6:,.1f} MB"
+        )
         tell(f"{place}: copying {kind} to {target}")
 
 

@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from cache import missing_shards, shard_paths
+from cache import listed_shards, missing_shards, shard_paths
 from pipeline.errors import CacheError
 
 MARK_BYTES = 128
@@ -52,10 +52,10 @@ def files_to_mend(path: Path) -> int:
 
     Raises: CacheError when it is no manifest.
     """
-    missing = missing_shards(path) if path.suffix == ".json" and path.exists() else []
-    counts = {re.sub(r".*-of-|\.h5", "", file.name) for file in missing}
-    count = int(counts.pop()) if len(counts) == 1 and max(counts).isdecimal() else 0
-    return count if set(missing) <= set(shard_paths(path, count)) else 0
+    if path.suffix != ".json" or not path.exists() or not missing_shards(path):
+        return 0
+    listed = listed_shards(path)
+    return len(listed) if listed == shard_paths(path, len(listed)) else 0
 
 
 def _names(manifest: Path, count: int) -> str:

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.extracting import settings
+from support.samples import extract as write
+from support.samples import header
+from support.sharded import extract_shards
 
-from cache import CacheWriter, FeatureCache, generations, split_path
+from cache import CacheWriter, FeatureCache, generations, shard_header, split_path, write_manifest
 from cache.__main__ import main
 from pipeline.errors import StaleCacheError
 from pipeline.extraction import make
+from pipeline.extraction.growing import mend
 from pipeline.extraction.stage import extract
 
 
@@ -209,6 +213,26 @@ def test_of_a_file_that_is_gone_the_images_are_computed_again(
         assert f"train.json: {gone.name} is gone; the images in it are computed" in capsys.readouterr().out
         assert sorted(path for path in computed if path.startswith("train/")) == sorted(images)
         assert_equal_to_anew(cache, tmp_path / "anew", tolerance=1e-5)
+
+
+def test_of_shares_that_grew_the_rows_in_those_that_are_there_stay(tmp_path: Path) -> None:
+    path = extract_shards(tmp_path / "train.json", header(), 3)
+    whole, shards = header(2505), sorted(tmp_path.glob("*-of-*.h5"))
+    new = write(tmp_path / "train-0123456789ab.h5", shard_header(whole, range(2500, 2505)))
+    backwards = np.arange(2505)[::-1]
+    labels, paths = whole.labels[backwards], [whole.paths[row] for row in backwards]
+    write_manifest(path, header(2505, labels=labels, paths=paths), [*shards, new], backwards)
+    before = FeatureCache(path)
+    kept = (backwards < 1024) | (backwards >= 2048)
+    maps, digests = before.take(np.flatnonzero(kept)), before.image_digests[kept]
+    shards[1].unlink()
+    mend(path)
+    after = FeatureCache(path)
+    after.verify()
+    assert list(after.paths) == [name for name, stays in zip(paths, kept, strict=True) if stays]
+    assert np.array_equal(after.labels, labels[kept])
+    assert np.array_equal(after.take(np.arange(len(after))), maps)
+    assert np.array_equal(after.image_digests, digests)
 
 
 @pytest.mark.parametrize("views", ["mirror", "augment:2"])
