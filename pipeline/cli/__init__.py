@@ -100,17 +100,16 @@ def tencrop() -> int:
     return 0
 
 
-def main(config_class: type[Checked] | str, stage: str, again: str = AGAIN, smaller: str = SMALLER) -> int:
+def main(settings: type[Checked] | str, stage: str, again: str = AGAIN, smaller: str = SMALLER) -> int:
     """Parse `sys.argv` into a configuration and run `stage`, given as "module:function".
 
-    config_class: the configuration's, or "module:class". `again` says how to continue after an interruption,
-    `smaller` what takes less memory.
+    settings: the class of the configuration, or "module:class". `again` says how to continue after an
+    interruption, `smaller` what takes less memory.
     Returns the exit code.
     """
     program = _program()
     secure_output()
-    if isinstance(config_class, str):
-        config_class = resolve_name(config_class)
+    config_class: type[Checked] = resolve_name(settings) if isinstance(settings, str) else settings
     os.environ["MPLBACKEND"] = "agg"  # pictures are files, whatever is set there for windows, or mistyped
     try:
         signal.signal(signal.SIGTERM, _terminate)

@@ -1,6 +1,5 @@
 """Pools of processes that end with their parent, however it ends."""
 
-import math
 import os
 import signal
 import sys
@@ -36,14 +35,14 @@ def cores() -> int:
         raise ConfigError(f"{MOST}: expected a whole number, found {short(text)}; unset it") from error
 
 
-def _in_group() -> float:
-    """How many cores of processor time the control group of a container gives; infinite without a limit."""
+def _in_group() -> int:
+    """How many cores' time the control group of a container gives; a huge number without a limit."""
     for files in QUOTAS:
         with suppress(OSError, ValueError):  # "max": none
             quota, period = map(int, " ".join((CGROUPS / file).read_text() for file in files).split())
             if quota > 0 and period > 0:
                 return -(-quota // period)
-    return math.inf
+    return sys.maxsize
 
 
 def processes(count: int, start: Callable[[], None]) -> Executor:
