@@ -195,14 +195,16 @@ def _text_problem(name: str) -> str:
 
 
 def _checked_labels(labels: NDArray[Any], images: int, classes: Sequence[str]) -> Labels:
-    """A read-only copy as it is stored. Values are looked at before the conversion, which could wrap them."""
+    """A read-only copy as it is stored, or an array that is read-only and so already. Values are looked at
+    before the conversion, which could wrap them."""
     given = np.asarray(labels)
     if given.ndim == 2:
         _check_multi_label(given, images, classes)
         checked = given.astype(np.int8, order="C")
     else:
         _check_single_label(given, images, len(classes))
-        checked = given.astype("<i8")
+        is_final = given.dtype == "<i8" and given.base is None and not given.flags.writeable
+        checked = given if is_final else given.astype("<i8")
     checked.flags.writeable = False
     return checked
 

@@ -81,13 +81,15 @@ def scan(base: str, folder: str, split: SplitName) -> ImageSplit:
             "remove these folders"
         )
     status_N3 = with_sizes(base, paths, np.concatenate(statuses))
+    labels = np.repeat(np.array(order, np.int64), [len(status_n3) for status_n3 in statuses])
+    labels.flags.writeable = False
     return ImageSplit(
         dataset="folder",
         split=split,
         classes=tuple(classes),
         paths=paths,
-        sizes=status_N3[:, 0].copy(),
-        labels=np.repeat(np.array(order, np.int64), [len(status_n3) for status_n3 in statuses]),
+        sizes=status_N3[:, 0],
+        labels=labels,
         images=FileReader(base, paths, status_N3),
         ignored=(f"{folder or 'classes'}: {said}",) if said else (),
     )

@@ -4,7 +4,9 @@ import hashlib
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline import trunks
 from pipeline.checks import flag
@@ -37,8 +39,16 @@ def identity_of(split: ImageSplit, trunk: Trunk, precision: str, views: str, see
         **({"views_seed": seed, "views_images": len(split)} if views.startswith("augment") else {}),
         "precision": precision,
         **({"val_rows": split.val_rows} if split.val_rows else {}),
-        "image_sizes": hashlib.sha256(split.sizes.astype("<i8").tobytes()).hexdigest(),
+        "image_sizes": _digest(split.sizes),
     }
+
+
+def _digest(sizes: NDArray[np.int64]) -> str:
+    """SHA-256 of all sizes, of which some are copied at a time."""
+    digest = hashlib.sha256()
+    for at in range(0, len(sizes), 1 << 16):
+        digest.update(sizes[at : at + (1 << 16)].astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def made_with(device: torch.device) -> dict[str, str]:

@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import PIL
@@ -24,6 +25,8 @@ from pipeline.images.blocks import find_bad
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
 from pipeline.progress import say
+
+V = TypeVar("V", bound=np.generic)
 
 MARK = b"ten-crop-stamp/1\n"
 FRESH_NS = 2_000_000_000
@@ -89,13 +92,10 @@ class Files:
     """(N, 3), as they are now; None for images that are in memory."""
     of_others: Stamp | None = None
     """The stamp that was found, if it is about another list of images."""
-    kept: NDArray[np.int64] = field(init=False)
-    """Rows of the images that aren't left out."""
+    kept: NDArray[np.int64] | None = None
+    """Rows of the images that aren't left out; None where none is."""
     rows: Found | None = None
     """(N,) of the images in the cache that was taken over, if it is known."""
-
-    def __post_init__(self) -> None:
-        self.kept = np.arange(len(self.unchanged))
 
     @classmethod
     def of(cls, cache: Path, split: ImageSplit, *, rehash: bool) -> "Files":
@@ -140,7 +140,7 @@ class Files:
             rows = rows[~self.unchanged]
         found = find_bad(split.take(rows), transform, decoders) if rows.size else []
         bad = dict(sorted((known | {int(rows[i]): reason for i, reason in found}).items()))
-        self.kept = np.delete(self.kept, list(bad))
+        self.kept = np.delete(np.arange(len(split)), list(bad)) if bad else None
         if self.now:
             statuses = self.now.statuses.copy()
             statuses[[row for row, reason in bad.items() if reason.startswith("can't be read")]] = -1
@@ -149,12 +149,15 @@ class Files:
 
     def rows_in(self, cache: FeatureCache, paths: Paths) -> Found:
         """(N,) the rows of the images that are kept, whose paths these are, in a cache; -1 without one."""
-        return rows_by_path(paths, cache.paths) if self.rows is None else self.rows[self.kept]
+        return rows_by_path(paths, cache.paths) if self.rows is None else self._of_kept(self.rows)
 
     def compared(self, cache: FeatureCache) -> NDArray[np.bool_]:
         """Which of the images that are kept have the digests that a cache recorded, as far as is known."""
         is_about = self.before is not None and self.before.cache == _name(cache)
-        return self.unchanged[self.kept] & is_about
+        return self._of_kept(self.unchanged) & is_about
+
+    def _of_kept(self, values: NDArray[V]) -> NDArray[V]:
+        return values if self.kept is None else values[self.kept]
 
     def write(self, cache: FeatureCache | None = None) -> None:
         """Remember all this, and that the images are those of `cache`. Says so where that isn't possible."""

@@ -105,3 +105,18 @@ def test_the_key_hangs_on_everything_else() -> None:
 def test_an_identity_can_t_speak_for_shape_dtype_or_paths() -> None:
     ours = {"shape": [4, 1, 2, 2, 2], "dtype": "float32", "paths": "x"}
     assert header(4, identity=ours).key == header(4, identity={}).key
+
+
+def test_labels_are_copied_unless_nothing_can_change_them() -> None:
+    given = np.array([0, 1, 2, 2])
+    kept = make(rows=4, labels=given)
+    given[:] = 0
+    assert kept.labels.tolist() == [0, 1, 2, 2]
+    given.flags.writeable = False
+    assert make(rows=4, labels=given).labels is given
+    wider = np.array([9, 0, 0, 0, 0])
+    view = wider[1:]
+    view.flags.writeable = False
+    kept = make(rows=4, labels=view)
+    wider[:] = 1
+    assert not kept.labels.any()
