@@ -152,7 +152,8 @@ class ExtractConfig(MapSettings):
     shard: str | None = None
     """Extract a share only, as one of several workers that something else starts, of whom the last writes the
     manifest: R/N for worker R, from 0, of N, or env to take both from the environment, as set by torchrun,
-    SLURM or a Kubernetes job (default: everything)."""
+    SLURM or a Kubernetes job. list: extract nothing, but list the images once, into CACHE/images.list, for
+    such workers; without it each lists them by itself (default: everything)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,8 +164,8 @@ class ExtractConfig(MapSettings):
                 "shard", "one of several workers starts no others; leave --workers and --engine out"
             )
         share = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
-        if self.shard != "env" and not (share and int(share[1]) < int(share[2])):
-            expected = "R/N with R from 0 to N - 1, or env"
+        if self.shard not in ("env", "list") and not (share and int(share[1]) < int(share[2])):
+            expected = "R/N with R from 0 to N - 1, env or list"
             raise self.refused("shard", f"expected {expected}, found {short(self.shard)}")
 
 

@@ -25,6 +25,8 @@ class Engine(NamedTuple):
     """Has `open_workers(count)`, a context manager that gives a list of workers."""
     package: str | None = None
     """What it needs; the extra of this project that brings it has the engine's name."""
+    is_own: bool = True
+    """Whether its workers always end with the command, and may keep things for their next task."""
 
 
 ENGINES = {
@@ -35,11 +37,13 @@ ENGINES = {
         "the cluster that DASK_SCHEDULER_ADDRESS names, or one that is started here",
         "pipeline.engines.dask_workers",
         "distributed",
+        is_own=False,
     ),
     "ray": Engine(
         "the cluster that RAY_ADDRESS names, or one that is started here",
         "pipeline.engines.ray_workers",
         "ray",
+        is_own=False,
     ),
 }
 

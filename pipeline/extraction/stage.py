@@ -11,20 +11,21 @@ from pathlib import Path
 
 from cache import FeatureCache, split_path
 from pipeline.config import ExtractConfig
+from pipeline.engines.executors import ENGINES
 from pipeline.engines.passport import clear_marks
 from pipeline.extraction.agreement import agree
 from pipeline.extraction.announce import announce
 from pipeline.extraction.growing import grow
 from pipeline.extraction.in_both import images_in_both
 from pipeline.extraction.jobs import Job
-from pipeline.extraction.listing import listing
+from pipeline.extraction.listing import LIST, listing, share_listing, shared_listing
 from pipeline.extraction.make import make
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
 from pipeline.extraction.refresh import refresh
 from pipeline.extraction.shards import file_of, missing_files, publish
 from pipeline.extraction.together import together
-from pipeline.extraction.work import Work, opened, prepare
+from pipeline.extraction.work import Work, images_of, kept_open, opened, prepare
 from pipeline.images.pool import Decoders
 from pipeline.progress import say, silent
 from pipeline.trunks import layer_lines
@@ -35,7 +36,7 @@ def extract(config: ExtractConfig) -> Path:
     """Write CACHE/train.h5 and CACHE/test.h5 and give the folder; of a split in several files, train.json.
 
     Several layers have folders in it, CACHE/LAYER/train.h5 and so on. For --trunk SPEC@? only print them.
-    With --shard do one worker's share of it.
+    With --shard do one worker's share of it, or list the images for all of them.
 
     Raises: DataError (an image), WeightsError, StaleCacheError (a cache of something else is in the way),
         CacheError (disk full, another extraction at work), WorkerError (a worker was killed).
@@ -43,12 +44,16 @@ def extract(config: ExtractConfig) -> Path:
     if config.lists_layers:
         print(*layer_lines(config.trunk, **config.transform), sep="\n")
         return config.cache_dir
+    if config.shard == LIST:
+        share_listing(config, images_of(config))
+        return config.cache_dir
     rank = rank_of(config.shard) if config.shard else None
     workers = rank.of if rank else workers_for(config)
     if rank:
         own_gpu(rank)
     grows = rank is None or rank.number == 0
-    with opened(config, workers, is_worker=bool(rank), grows=grows) as work:
+    listed = shared_listing(config) if rank else None
+    with opened(config, workers, listed, is_worker=bool(rank), grows=grows) as work:
         workers = work.workers
         announce(config, work.prepared, work.jobs, workers)
         if rank or workers == 1 or all(job.is_there for job in work.jobs):
@@ -59,25 +64,32 @@ def extract(config: ExtractConfig) -> Path:
             say(line)
         if not rank:
             finish(work)
+        elif listed and all(split_path(job.path.parent, job.split.split).exists() for job in work.jobs):
+            listed.unlink(missing_ok=True)
     return config.cache_dir
 
 
 def by_workers(work: Work, workers: int) -> Iterator[str]:
     """Have workers of the engine do it, and yield what they say. Raises: as `together`."""
     with listing(work.config.cache_dirs[0], work.images) as listed:
-        task = functools.partial(extract_shard, listed=listed)
+        keeps = ENGINES[work.config.engine].is_own and listed is not None
+        task = functools.partial(extract_shard, listed=listed, keeps=keeps)
         yield from together(work.config, work.jobs, workers, task)
 
 
-def extract_shard(config: ExtractConfig, rank: int, count: int, listed: Path | None = None) -> str:
+def extract_shard(
+    config: ExtractConfig, rank: int, count: int, listed: Path | None = None, *, keeps: bool = False
+) -> str:
     """Do a worker's share of an extraction: of each split every file whose number is `rank`, `rank` + `count`
     and so on; gives lines about them. Shows nothing meanwhile.
 
-    listed: a file of `listing`; without it the images are looked for.
+    listed: a file of `listing`; without it the images are looked for. keeps: whether this process may have
+    more tasks of the same command, and ends with it.
 
     Raises: as `extract`.
     """
-    with silent(), opened(config, count, listed) as work:
+    kept = kept_open(config, count, listed) if keeps and listed else opened(config, count, listed)
+    with silent(), kept as work:
         return "\n".join(share(work, rank, count))
 
 

@@ -95,6 +95,32 @@ def opened(
         yield Work(config, planned, prepared, decoders, workers, splits)
 
 
+_OPEN = dict[tuple[ExtractConfig, int, Path], tuple[contextlib.ExitStack, Work]]()
+"""What this process has opened for its tasks."""
+
+
+@contextlib.contextmanager
+def kept_open(config: ExtractConfig, workers: int, listed: Path) -> Iterator[Work]:
+    """As `opened`, and left open for this process's next task of the same command, which `listed` tells: to
+    read a list of 1e8 images, and load the trunk, would take longer than to make one of 10,000 files.
+    """
+    asked = config, workers, listed
+    if asked not in _OPEN:
+        _close()
+        stack = contextlib.ExitStack()
+        _OPEN[asked] = stack, stack.enter_context(opened(config, workers, listed))
+    try:
+        yield _OPEN[asked][1]
+    except BaseException:
+        _close()  # its decoders may be gone
+        raise
+
+
+def _close() -> None:
+    while _OPEN:
+        _OPEN.popitem()[1][0].close()
+
+
 def images_of(config: ExtractConfig) -> dict[str, ImageSplit]:
     """The splits of the dataset, with the labels that --labels corrects. Raises: ConfigError, DataError."""
     splits = open_dataset(

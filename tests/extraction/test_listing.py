@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from support.sharing import config, contents, make_images
 
+from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ArrayReader, ImageSplit, open_dataset
 from pipeline.datasets.files import FileReader
+from pipeline.errors import ConfigError, DataError
 from pipeline.extraction import work
 from pipeline.extraction.listing import listing, read_listing
 from pipeline.extraction.stage import extract, extract_shard
@@ -81,3 +83,57 @@ def test_a_worker_looks_for_images_only_without_a_listing(
         path.unlink()
         extract_shard(asked, 1, 2, path)
     assert contents(tmp_path / "two/train.json") == contents(one / "train.h5")
+
+
+def test_a_worker_that_ends_with_the_command_opens_the_images_once(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = extract(config(images, tmp_path / "one"))
+    asked, opened = config(images, tmp_path / "two"), list[Path]()
+    reading = work.read_listing
+    monkeypatch.setattr(work, "read_listing", lambda path: opened.append(path) or reading(path))
+    splits = open_dataset(asked.dataset)
+    with listing(tmp_path, splits) as path, listing(tmp_path, splits) as other:
+        assert path
+        assert other
+        for rank in (1, 0):
+            extract_shard(asked, rank, 2, path, keeps=True)
+        assert opened == [path]
+        extract_shard(asked, 0, 2, other, keeps=True)  # another command's: all is there
+        assert opened == [path, other]
+        (images / "photos/test").rename(images / "photos/gone")
+        with pytest.raises(DataError):
+            extract_shard(config(images, tmp_path / "three"), 0, 2, path, keeps=True)
+        (images / "photos/gone").rename(images / "photos/test")
+        extract_shard(config(images, tmp_path / "three"), 0, 2, path, keeps=True)
+        assert opened == [path, other, path, path]
+    assert contents(tmp_path / "two/train.json") == contents(one / "train.h5")
+
+
+def test_workers_of_something_else_read_what_one_listed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = extract(config(images, tmp_path / "one"))
+    cache = extract(config(images, tmp_path / "two", shard="list"))
+    assert [path.name for path in cache.iterdir()] == ["images.list"]
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "open_dataset", None)
+        for rank in (1, 0):
+            assert (cache / "images.list").exists()
+            extract(config(images, cache, shard=f"{rank}/2"))
+    assert not (cache / "images.list").exists()
+    assert contents(cache / "train.json") == contents(one / "train.h5")
+
+
+def test_a_list_of_other_settings_is_not_used(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract(config(images, tmp_path, shard="list"))
+    asked = ExtractConfig.from_json(config(images, tmp_path, shard="0/2").as_json() | {"test_fraction": 0.5})
+    extract(asked)
+    assert "images.list: of other settings, the images are looked for" in capsys.readouterr().out
+
+
+def test_images_in_memory_are_not_listed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--shard: list is for datasets of files, found digits"):
+        extract(ExtractConfig(dataset="digits", cache=str(tmp_path), shard="list"))
