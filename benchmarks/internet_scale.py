@@ -42,8 +42,8 @@ GIVEN: dict[str, float] = {
     "path_bytes": 40,
     "scan_us": 5.5,  # to list a file of a folder on a local disk, by benchmarks/startup.py
 }
-LISTED_BYTES = 65
-"""What a worker holds of an image beside its path: where it ends, label, size, status; 1.06 GB at 1e7."""
+LISTED_BYTES = 41
+"""What a worker holds of an image beside its path: its end, label and status (benchmarks/worker_list.py)."""
 SECONDS, MEGABYTES = 2.0, 1000
 """What opening may take."""
 

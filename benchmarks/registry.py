@@ -45,6 +45,7 @@ BENCHMARKS: dict[str, dict[str, str]] = {
     },
     "shards": {"array": "shards.array_each", "": "read_cache.race"},
     "internet_scale": {"": "internet_scale.measure"},
+    "worker_list": {"": "worker_list.measure"},
     "startup": {"": "startup.work"},
     "ledger": {"loop": "ledger.plain_loop", "": "ledger.scores_of"},
     "on_gpu": {
