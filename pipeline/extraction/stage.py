@@ -18,7 +18,7 @@ from pipeline.extraction.announce import announce
 from pipeline.extraction.growing import grow
 from pipeline.extraction.in_both import images_in_both
 from pipeline.extraction.jobs import Job
-from pipeline.extraction.listing import LIST, listing, share_listing, shared_listing
+from pipeline.extraction.listing import LIST, listing, share_listing, shared_listing, shared_path
 from pipeline.extraction.make import make
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
@@ -121,6 +121,7 @@ def finish(work: Work) -> None:
             # and what a worker that was killed began to write of one
             for left in job.path.parent.glob(f"{job.path.stem}-*-of-{job.shards:05}.h5.stamp*"):
                 left.unlink(missing_ok=True)
+    shared_path(work.config).unlink(missing_ok=True)
     for folder in work.config.cache_dirs:
         clear_marks(folder)
     for folder in work.config.cache_dirs:

@@ -296,7 +296,7 @@ def test_workers_of_int8_store_by_the_same_scales(images: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"shard": "2/2"}, r"shard: expected R/N with R from 0 to N - 1, or env, found '2/2'"),
+        ({"shard": "2/2"}, r"shard: expected R/N with R from 0 to N - 1, env or list, found '2/2'"),
         ({"shard": "-1/2"}, r"shard: expected R/N"),
         ({"shard": "1"}, r"shard: expected R/N"),
         ({"shard": "0/2", "workers": 2}, r"shard: one of several workers starts no others"),
