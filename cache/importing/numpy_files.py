@@ -124,4 +124,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def _short(error: Exception) -> str:
+    if "Object arrays" in str(error):
+        return "it holds Python objects; save names as text, numpy.asarray(names, dtype=str)"
     return " ".join(str(error).split())[:200]

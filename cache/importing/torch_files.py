@@ -21,6 +21,10 @@ def open_pt(path: Path, features_key: str | None, labels_key: str | None) -> Sou
     if not isinstance(features, torch.Tensor) or not features.is_floating_point():
         kind = features.dtype if isinstance(features, torch.Tensor) else type(features).__name__
         raise CacheError(f"{path}: features: expected a tensor of floating-point numbers, found {kind}")
+    if features.layout != torch.strided:
+        raise CacheError(
+            f"{path}: features: expected a dense tensor, found {features.layout}; save to_dense()"
+        )
     names = [name for name in LABELS if name in keys]
     labels = (
         tensors[chosen(keys, LABELS, labels_key, "--labels-key", str(path))] if labels_key or names else None
@@ -28,7 +32,7 @@ def open_pt(path: Path, features_key: str | None, labels_key: str | None) -> Sou
     shape = map_shape(features.shape, str(path))
 
     def read(rows: range) -> Any:
-        piece = features[rows.start : rows.stop].reshape(-1, *shape[1:])
+        piece = features.detach()[rows.start : rows.stop].reshape(-1, *shape[1:])
         return (piece.float() if piece.dtype == torch.bfloat16 else piece).numpy()
 
     return Source(
@@ -36,7 +40,7 @@ def open_pt(path: Path, features_key: str | None, labels_key: str | None) -> Sou
         files=[path],
         shape=shape,
         dtype=str(features.dtype).removeprefix("torch."),
-        labels=labels.numpy() if isinstance(labels, torch.Tensor) else labels,
+        labels=labels.detach().numpy() if isinstance(labels, torch.Tensor) else labels,
         classes=optional(tensors, CLASSES),
         paths=optional(tensors, PATHS),
         read=read,

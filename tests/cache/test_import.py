@@ -168,6 +168,27 @@ def test_the_same_files_give_the_same_cache_and_others_are_refused(
     assert issubclass(StaleCacheError, Exception)
 
 
+def test_tensors_that_gradients_went_through_are_numbers_like_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    features = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    torch.save({"features": features, "labels": torch.tensor([0, 1, 1, 0])}, "a.pt")
+    assert np.array_equal(bring("a.pt")[:].features.reshape(4, 6), features.detach().numpy())
+    Path("c/train.h5").unlink()
+    torch.save({"features": features.detach().to_sparse(), "labels": [0, 1, 1, 0]}, "a.pt")
+    assert "expected a dense tensor, found torch.sparse_coo; save to_dense()" in refusal(capsys, "a.pt")
+
+
+def test_names_as_python_objects_are_refused_with_how_to_save_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = np.array(["a", "b", "b", "a", "ü"], object)
+    np.savez("a.npz", features=MAPS, labels=names)
+    assert "save names as text, numpy.asarray(names, dtype=str)" in refusal(capsys, "a.npz")
+    np.savez("a.npz", features=MAPS, labels=np.asarray(names, dtype=str))
+    assert bring("a.npz").classes == ("a", "b", "ü")
+
+
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
