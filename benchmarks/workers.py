@@ -62,7 +62,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 def on_cores(folder: Path, quick: bool) -> dict[str, Any]:
     """Two processes on two cores."""
-    images, repeats = (2 * 1024, 1) if quick else (16 * 1024, 3)
+    images, repeats = (2 * 1024, 1) if quick else (12 * 1024, 3)
     photos = make_jpegs(folder / "photos", images)
     config = ExtractConfig(dataset=f"folder:{photos}", cache=str(folder / "cores"), device="cpu")
     with open_executor("local", 2) as two, open_executor("local", 1) as one:
