@@ -85,6 +85,11 @@ class Maps:
         folds = itertools.repeat(None) if self.folds is None else self.folds.split(size)
         return map(Batch, inputs, self.labels.split(size), folds)
 
+    def _inputs(self, stored: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+        """The inputs of `size` maps at a time as they are stored, each time in the same memory."""
+        memory = self.source.new_inputs(min(size, len(self.labels)))
+        return (self.source.inputs(maps, memory[: len(maps)]) for maps in stored)
+
     def _drawn(self, rng: np.random.Generator, skip: int) -> tuple[Rows, Rows]:
         """The images of an epoch, and the view that is drawn of each, but for the first `skip`."""
         count = len(self.labels)
@@ -130,8 +135,7 @@ class MapsInMemory(Maps):
     def in_order(self, size: int) -> Iterator[Batch]:
         size = min(size, self.source.chunk)
         plain = self.examples[:: self.drawn].split(size)
-        inputs = plain if self.prepared else map(self.source.inputs, plain)
-        return self._plain(inputs, size)
+        return self._plain(plain if self.prepared else self._inputs(plain, size), size)
 
 
 class MapsOnDisk(Maps):
@@ -152,8 +156,8 @@ class MapsOnDisk(Maps):
 
     def in_order(self, size: int) -> Iterator[Batch]:
         size, order = min(size, self.source.chunk), np.arange(len(self.labels))
-        inputs = (self.source.inputs(maps) for _, maps in self._read(order, np.zeros_like(order), size))
-        return self._plain(inputs, size)
+        stored = (maps for _, maps in self._read(order, np.zeros_like(order), size))
+        return self._plain(self._inputs(stored, size), size)
 
     def _read(self, order: Rows, views: Rows, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images, `size` at a time, and their maps as they are stored."""
