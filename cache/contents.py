@@ -71,7 +71,8 @@ def open_file(path: Path) -> int:
         raise CacheError(f"{path}: can't be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise CacheError(f"{path}: expected a file, found a folder or a device")
+        advice = "; name a split in it, such as train.h5 or train.json" if path.is_dir() else ""
+        raise CacheError(f"{path}: expected a file, found a folder or a device{advice}")
     return fd
 
 

@@ -32,8 +32,8 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"train\.h5: not complete yet; run the same extraction again"):
         FeatureCache(tmp_path / "train.h5")
     os.mkfifo(tmp_path / "pipe")
-    for odd in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(CacheError, match="expected a file, found a folder or a device"):
+    for odd, advice in ((tmp_path, "; name a split in it, such as train.h5"), (tmp_path / "pipe", "$")):
+        with pytest.raises(CacheError, match=f"expected a file, found a folder or a device{advice}"):
             FeatureCache(odd)
 
 
