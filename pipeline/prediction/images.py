@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 from xxhash import xxh3_128_digest
 
 from cache import Paths
@@ -17,9 +18,10 @@ from pipeline.errors import DataError
 from pipeline.images.orientation import orientation, upright
 from pipeline.images.pillow import rgb
 
-Images = str | Path | Image.Image | np.ndarray | Sequence[str | Path] | Sequence[Image.Image]
-"""A path of a photo or a folder, or a pattern; an image; a (B, H, W, 3) uint8 array; or a list of paths or of
-images."""
+Picture = Image.Image | np.ndarray | Tensor
+Images = str | Path | Picture | Sequence[str | Path] | Sequence[Picture]
+"""A path of a photo or a folder, or a pattern; an image of Pillow, an array (H, W, 3) or a tensor (3, H, W)
+of uint8; a batch of these; or a list of paths or of images."""
 EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
@@ -27,11 +29,15 @@ def split_of(images: Images) -> ImageSplit:
     """Images without labels as a split. Raises: DataError."""
     if isinstance(images, str | Path):
         return photos([str(images)])
-    if isinstance(images, np.ndarray):
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise DataError(f"images: expected (B, H, W, 3) uint8, found {images.shape} {images.dtype}")
-        return _split(ArrayReader(images), [f"image {i}" for i in range(len(images))], images[:1].nbytes)
+    if isinstance(images, np.ndarray | Tensor):
+        pixels = _pixels(images, 3 if images.ndim == 3 else 4)
+        pixels = pixels if pixels.ndim == 4 else pixels[None]
+        return _split(ArrayReader(pixels), [f"image {i}" for i in range(len(pixels))], pixels[:1].nbytes)
     several = [images] if isinstance(images, Image.Image) else list(images)
+    several = [
+        Image.fromarray(_pixels(image, 3)) if isinstance(image, np.ndarray | Tensor) else image
+        for image in several
+    ]
     pictures = [image for image in several if isinstance(image, Image.Image)]
     paths = [os.fspath(path) for path in several if isinstance(path, str | Path)]
     if len(pictures) == len(several):
@@ -40,7 +46,17 @@ def split_of(images: Images) -> ImageSplit:
     if len(paths) == len(several):
         return _split(FileReader("", Paths(paths)), paths, [file_size(path, "images") for path in paths])
     odd = next(image for image in several if not isinstance(image, str | Path))
-    raise DataError(f"images: expected paths alone or images of Pillow alone, found {short(odd)} as well")
+    raise DataError(f"images: expected paths alone or images alone, found {short(odd)} as well")
+
+
+def _pixels(image: np.ndarray | Tensor, dimensions: int) -> np.ndarray:
+    """An image or a batch of them, channels last. Raises: DataError."""
+    shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
+    channels = -3 if isinstance(image, Tensor) else -1
+    if dtype != "uint8" or len(shape) != dimensions or shape[channels] != 3:
+        expected = ("B, 3, H, W" if channels == -3 else "B, H, W, 3").removeprefix("B, " * (dimensions == 3))
+        raise DataError(f"images: expected ({expected}) uint8, found {shape} {dtype}")
+    return image.detach().cpu().movedim(-3, -1).numpy() if isinstance(image, Tensor) else image
 
 
 def _split(reader: ImageReader, paths: list[str], sizes: int | list[int]) -> ImageSplit:

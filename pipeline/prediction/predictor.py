@@ -65,8 +65,8 @@ class Predictor:
         """Predict the classes of images.
 
         Args:
-            images: paths, images of Pillow or a uint8 array (B, H, W, 3); a single path may be a folder or a
-                pattern.
+            images: paths, images of Pillow, uint8 arrays (H, W, 3) or tensors (3, H, W), or a batch of these;
+                a single path may be a folder or a pattern.
             batch: images in a forward pass; None takes as many as suit the device.
             decoders: threads or processes that decode; None takes one per core.
 

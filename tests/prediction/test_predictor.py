@@ -39,11 +39,15 @@ def test_every_kind_of_images_gives_the_same(
     array = np.stack([np.asarray(picture) for picture in pictures])
     expected = model.predict(array)
     assert expected.labels == ["ant", "bee", "cow", "ant"]
-    for images in (paths, list(map(str, paths)), tmp_path, f"{tmp_path}/*.png", pictures, tuple(pictures)):
+    tensor = torch.from_numpy(array).permute(0, 3, 1, 2)
+    mixed = [pictures[0], array[1], tensor[2], pictures[3]]
+    files = paths, list(map(str, paths)), tmp_path, f"{tmp_path}/*.png"
+    for images in (*files, pictures, tuple(pictures), list(array), tensor, list(tensor), mixed):
         np.testing.assert_array_equal(model.predict(images).logits, expected.logits)
     twice = model.predict([paths[1], paths[0], paths[1]])
     np.testing.assert_allclose(twice.logits, expected.logits[[1, 0, 1]], rtol=1e-5)
-    np.testing.assert_allclose(model.predict(pictures[0]).logits, expected.logits[:1], rtol=1e-5)
+    for one in (pictures[0], array[0], tensor[0]):
+        np.testing.assert_allclose(model.predict(one).logits, expected.logits[:1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
@@ -97,8 +101,10 @@ def test_maps_are_scored_without_the_trunk(model: Predictor, monkeypatch: pytest
     ("images", "message"),
     [
         (lambda _: np.zeros((2, 8, 8, 3)), r"expected \(B, H, W, 3\) uint8, found \(2, 8, 8, 3\) float64"),
-        (lambda _: np.zeros((8, 8, 3), np.uint8), r"found \(8, 8, 3\) uint8"),
-        (lambda _: [3], "expected paths alone or images of Pillow alone, found 3"),
+        (lambda _: np.zeros((8, 8), np.uint8), r"found \(8, 8\) uint8"),
+        (lambda _: torch.zeros(8, 8, 3), r"expected \(3, H, W\) uint8, found \(8, 8, 3\) float32"),
+        (lambda _: [np.zeros((3, 8, 8), np.uint8)], r"expected \(H, W, 3\) uint8, found \(3, 8, 8\) uint8$"),
+        (lambda _: [3], "expected paths alone or images alone, found 3"),
         (lambda path: [str(path / "none.png")], r"none\.png can't be read: No such file"),
         (lambda path: [str(path / "empty.png")], r"empty\.png: expected an image, found an empty file"),
         (lambda path: str(path / "none"), "expected a photo, a folder or a pattern, found no such"),
