@@ -18,8 +18,8 @@ from pipeline.progress import say
 
 DEVICES = frozenset({"cuda"})
 """Kinds of devices that resize faster than those who decode."""
-TOGETHER = 64
-"""Images that are resized in one go: few kernels for each, and some 300 MB."""
+TOGETHER_PIXELS = 64 * 224**2
+"""Pixels of results that are made in one go: few kernels for each image, and some 300 MB of the device."""
 
 
 class Cuts:
@@ -51,9 +51,10 @@ class Cuts:
         def key(row: int) -> tuple[str, int]:
             return str(kind(row)), self._cuts[row].pixels.shape[0]
 
+        most = max(1, TOGETHER_PIXELS // self._transform.image_px**2)
         for rows_first, rows in groupby(sorted(range(len(self)), key=key), kind):
             alike = list(rows)
-            yield from ((alike[at : at + TOGETHER], rows_first) for at in range(0, len(alike), TOGETHER))
+            yield from ((alike[at : at + most], rows_first) for at in range(0, len(alike), most))
 
     def _made(self, rows: Sequence[int], rows_first: bool | None, device: torch.device) -> Tensor:
         """The inputs of some images that are resized rows first, columns first, or not at all (None)."""

@@ -38,10 +38,18 @@ def by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     resizes.cache_clear()
 
 
+@pytest.mark.parametrize("together", [1, 3, 64])
 @pytest.mark.parametrize("crop_share", [1.0, 0.875, 0.3])
 @pytest.mark.parametrize("resize", ["shorter-side-then-center-crop", "squash"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_pixels_are_pillows(interpolation: Interpolation, resize: Resize, crop_share: float) -> None:
+def test_pixels_are_pillows(
+    interpolation: Interpolation,
+    resize: Resize,
+    crop_share: float,
+    together: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(on_device, "TOGETHER_PIXELS", together * 16**2)
     asked = transform(interpolation=interpolation, resize=resize, crop_share=crop_share)
     images = [noise(*size) for size in SIZES]
     cuts = [cut(image, asked) for image in images]
