@@ -1,5 +1,6 @@
 """Images that a device resizes, against Pillow's: not one pixel differs. Here the device is the CPU."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,20 @@ def noise(height: int, width: int) -> np.ndarray:
     return image
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    """What a device was found to do holds within a test."""
+    resizes.cache_clear()
+    taps.taps.cache_clear()
+    yield
+    resizes.cache_clear()
+    taps.taps.cache_clear()
+
+
 @pytest.fixture
 def by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU is taken for a device that resizes."""
     monkeypatch.setattr(on_device, "DEVICES", {"cpu"})
-    resizes.cache_clear()
 
 
 @pytest.mark.parametrize("together", [1, 3, 64])
@@ -83,15 +93,12 @@ def test_what_is_not_known_is_left_to_pillow(interpolation: Interpolation) -> No
 def test_a_device_of_other_pixels_resizes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taps.taps.cache_clear()
     monkeypatch.setattr(taps, "POINT_BITS", 21)
     assert not resizes(transform(), CPU)
     assert "resized on the CPU, since cpu makes other pixels" in capsys.readouterr().out
-    taps.taps.cache_clear()
 
 
 def test_a_cpu_does_not_resize_what_it_computes() -> None:
-    resizes.cache_clear()
     assert not resizes(transform(), CPU)
 
 
@@ -123,7 +130,6 @@ def test_caches_are_equal_byte_for_byte_whoever_resizes(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_pixels_of_a_gpu_are_pillows() -> None:
-    resizes.cache_clear()
     asked = transform(image_px=224)
     assert resizes(asked, torch.device("cuda"))
     images = [noise(*size) for size in [(375, 500), (500, 333), (224, 224), (640, 230)]]
