@@ -9,7 +9,8 @@ from pipeline.datasets.summary import lines
 from pipeline.engines.executors import ENGINES
 from pipeline.errors import CacheError
 from pipeline.extraction.jobs import STATUS, Job
-from pipeline.extraction.overlap import PIECE_BYTES, UNDER_WAY
+from pipeline.extraction.overlap import UNDER_WAY
+from pipeline.extraction.pieces import PIECE_BYTES
 from pipeline.images.cut import LARGEST
 from pipeline.images.on_device import resizes
 from pipeline.trunks.prepare import PreparedTrunk

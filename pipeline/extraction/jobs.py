@@ -83,22 +83,14 @@ def plan(
     of int8. grows: whether it is this one who compares the images of a cache that is there, and adds new
     ones to it.
     """
-    path, skipped = split_path(config.cache_dirs[layer], split.split), []
+    path = split_path(config.cache_dirs[layer], split.split)
+    skipped: list[dict[str, str]] = []
     files = Files.of(path, split, rehash=config.rehash)
     cache = FeatureCache(path) if path.exists() and not files_to_mend(path) else None
     if cache:
         files.take_over(cache, split.paths)
     if config.on_bad_image == "skip":
-        bad = files.undecodable(split, decoders, trunk.transform)
-        skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad.items()]
-        split = split.without(bad)
-        for image in skipped:
-            say(f"left out: {image['path']}: {image['reason']}")
-        if not len(split):
-            raise DataError(
-                f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
-                "look at the files named above"
-            )
+        split, skipped = _without_bad(config, trunk, split, files, decoders)
     spec = config.views if split.split == "train" or config.views == "mirror" else "plain"
     views = Views(spec, len(split), config.seed)
     with threads_for(trunk.transform.image_px):
@@ -110,12 +102,7 @@ def plan(
         paths=split.paths,
         classes=split.classes,
         identity=identity_of(split, trunk, prepared.precision, spec, config.seed),
-        notes={
-            **{name: getattr(config, name) for name in DRAWN_BY},
-            "test_fraction": float(config.test_fraction),
-            "skipped": skipped,
-            "made_with": made_with(prepared.device),
-        },
+        notes=_notes(config, prepared, skipped),
         flags=FLAGS,
         scales=scales,
     )
@@ -131,6 +118,32 @@ def plan(
     if config.on_bad_image == "skip" and status in ("absent", "partial"):
         files.write()  # it took a while
     return Job(path, split, header, views, files, status, shards)
+
+
+def _without_bad(
+    config: ExtractConfig, trunk: Trunk, split: ImageSplit, files: Files, decoders: Decoders
+) -> tuple[ImageSplit, list[dict[str, str]]]:
+    """A split without the images that can't be decoded, and which these are, and why. Raises: DataError."""
+    bad = files.undecodable(split, decoders, trunk.transform)
+    skipped = [{"path": split.paths[row], "reason": reason} for row, reason in bad.items()]
+    left = split.without(bad)
+    for image in skipped:
+        say(f"left out: {image['path']}: {image['reason']}")
+    if not len(left):
+        raise DataError(
+            f"{config.dataset}: {split.split}: expected an image that can be decoded, found none; "
+            "look at the files named above"
+        )
+    return left, skipped
+
+
+def _notes(config: ExtractConfig, prepared: PreparedTrunk, skipped: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        **{name: getattr(config, name) for name in DRAWN_BY},
+        "test_fraction": float(config.test_fraction),
+        "skipped": skipped,
+        "made_with": made_with(prepared.device),
+    }
 
 
 def new_file(job: Job, identity: dict[str, Any], notes: dict[str, Any], seed: int) -> Job | None:

@@ -9,10 +9,9 @@ not depend on which blocks were there before an interruption, nor on the pieces.
 Legend: n images, V views, C×H×W map, S = image_px.
 """
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Protocol
@@ -23,9 +22,8 @@ from torch import Tensor
 
 from cache import CacheWriter
 from pipeline.datasets.base import ImageSplit
-from pipeline.images.blocks import decode_blocks, decode_cuts
-from pipeline.images.cut import LARGEST
-from pipeline.images.on_device import Cuts, resizes, sent
+from pipeline.extraction.pieces import Memory, pieces_of
+from pipeline.images.on_device import Cuts, sent
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views
 from pipeline.progress import Progress
@@ -33,9 +31,6 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 UNDER_WAY = 2
 """Pieces that are computed or written: while one is written, the next keeps the trunk busy."""
-PIECE_BYTES = 256 << 20
-"""Images and maps of a piece take at most so many bytes, unless that is less than a batch for each stream, or
-than one batch of cuts."""
 HALF_MAX = torch.finfo(torch.float16).max
 Encode = Callable[[range, np.ndarray], np.ndarray]
 
@@ -59,55 +54,55 @@ def write_missing(
     blocks = sorted(frozenset[range]().union(*missing), key=lambda block: block.start)
     count = sum(map(len, blocks))
     step = max(1, (batch or prepared.best_batch) // views.per_image)
-    halve = torch.float16 in (prepared.dtype, getattr(torch, writers[0].header.dtype))
-    kind = torch.float16 if halve else torch.float32  # numpy has no bfloat16
-    on_gpu = prepared.device.type == "cuda"  # which reaches pinned memory by itself
     seconds = {"decode": 0.0, "trunk": 0.0, "disk": 0.0}
     progress = Progress(f"extracting {split.split}", count, "images")
     streams = Streams(prepared, views, [writer.encode for writer in writers], progress.advance)
-    shapes = [writer.header.shape[1:] for writer in writers]
-    pixels, least, decode = 3 * prepared.transform.image_px**2, streams.count, decode_blocks
-    if resizes(prepared.transform, prepared.device):
-        pixels, least, decode = LARGEST * pixels, 1, decode_cuts
-    row_bytes = sum(map(math.prod, shapes)) * kind.itemsize + pixels
-    pieces = cut(blocks, max(PIECE_BYTES // row_bytes // step, least) * step)
+    memory = Memory.of(writers, prepared)
+    pieces, decode = pieces_of(blocks, prepared, memory, streams.count, step)
     decoded = decode(split, pieces, prepared.transform, decoders)
-
-    def write(rows: range, maps: list[Tensor], batches: list[Future[int]], digests: np.ndarray) -> None:
-        for computed in batches:
-            computed.result()
-        with clocked(seconds, "disk"):
-            for writer, blocks, layer in zip(writers, missing, maps, strict=True):
-                if any(rows.start in block for block in blocks):
-                    writer.write(rows, layer.numpy(), digests)
-
     with progress, closing(decoded), ThreadPoolExecutor(1) as disk, closing(streams):
         under_way: deque[Future[None]] = deque()
         for _ in pieces:
             with clocked(seconds, "decode"):
                 rows, found, digests = next(decoded)
             images = Cuts(found, prepared.transform) if isinstance(found, list) else found
-            maps = [torch.empty(len(rows), *shape, dtype=kind, pin_memory=on_gpu) for shape in shapes]
+            maps = memory.maps(len(rows))
             slices = [slice(at, at + step) for at in range(0, len(rows), step)]
             batches = [
                 streams.submit(images[part], rows[part], *(layer[part] for layer in maps)) for part in slices
             ]
-            under_way.append(disk.submit(write, rows, maps, batches, digests))
+            under_way.append(disk.submit(_write, writers, missing, rows, maps, batches, digests, seconds))
             if len(under_way) == UNDER_WAY:
                 under_way.popleft().result()
         for written in under_way:
             written.result()
     seconds["trunk"] = sum(streams.seconds) / streams.count
-    total = time.perf_counter() - started
+    return _in_words(count, seconds, time.perf_counter() - started)
+
+
+def _write(
+    writers: Sequence[CacheWriter],
+    missing: Sequence[frozenset[range]],
+    rows: range,
+    maps: Sequence[Tensor],
+    batches: Iterable[Future[int]],
+    digests: np.ndarray,
+    seconds: dict[str, float],
+) -> None:
+    """Wait for a piece's batches, and write its maps where they are missing."""
+    for computed in batches:
+        computed.result()
+    with clocked(seconds, "disk"):
+        for writer, blocks, layer in zip(writers, missing, maps, strict=True):
+            if any(rows.start in block for block in blocks):
+                writer.write(rows, layer.numpy(), digests)
+
+
+def _in_words(count: int, seconds: Mapping[str, float], total: float) -> str:
     bound = max(seconds, key=lambda name: seconds[name])  # they overlap: their shares don't add up to one
     shares = ", ".join(f"{name} {spent / total:.0%}" for name, spent in seconds.items())
     speed = f"{count:,} images in {total:.1f} s ({count / total:,.0f} images/s)"
     return f"{speed}, bounded by the {bound} ({shares} of the time)"
-
-
-def cut(blocks: Iterable[range], rows: int) -> list[range]:
-    """Pieces of at most so many rows, none of which spans two blocks."""
-    return [block[at : at + rows] for block in blocks for at in range(0, len(block), rows)]
 
 
 @contextmanager

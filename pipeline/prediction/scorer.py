@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from cache import FeatureCache
 from pipeline.datasets.base import ImageSplit
 from pipeline.evaluation.logits import maps_for
-from pipeline.extraction.overlap import UNDER_WAY, Streams, cut
+from pipeline.extraction.overlap import UNDER_WAY, Streams
+from pipeline.extraction.pieces import cut
 from pipeline.images.blocks import decode_sound
 from pipeline.images.pool import Decoders
 from pipeline.images.views import Views

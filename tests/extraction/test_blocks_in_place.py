@@ -11,7 +11,7 @@ from torch import nn
 
 from cache import CacheError, CacheHeader, CacheWriter, FeatureCache, Paths
 from pipeline.datasets.base import ArrayReader, ImageSplit
-from pipeline.extraction import overlap
+from pipeline.extraction import overlap, pieces
 from pipeline.extraction.overlap import write_missing
 from pipeline.images.pool import Decoders
 from pipeline.images.transform import Transform
@@ -107,19 +107,19 @@ def test_blocks_in_pieces_have_the_same_batches_and_bytes_and_less_in_memory(
     """A row is 108 bytes of pixels and three views of 216 bytes each."""
     split = split_of(np.random.default_rng(0).integers(0, 256, (1500, SIZE, SIZE, 3), np.uint8))
     batches: list[range] = []
-    pieces: list[range] = []
+    written: list[range] = []
     submit, write = overlap.Streams.submit, CacheWriter.write
     monkeypatch.setattr(
         overlap.Streams, "submit", lambda *given: (batches.append(given[2]), submit(*given))[1]
     )
-    monkeypatch.setattr(CacheWriter, "write", lambda *given: (pieces.append(given[1]), write(*given))[1])
+    monkeypatch.setattr(CacheWriter, "write", lambda *given: (written.append(given[1]), write(*given))[1])
     made: list[tuple[list[range], list[range], bytes]] = []
-    for name, most in (("whole", overlap.PIECE_BYTES), ("cut", 100 * (108 + 3 * 216))):
-        monkeypatch.setattr(overlap, "PIECE_BYTES", most)
+    for name, most in (("whole", pieces.PIECE_BYTES), ("cut", 100 * (108 + 3 * 216))):
+        monkeypatch.setattr(pieces, "PIECE_BYTES", most)
         path = make(tmp_path / name, split, scaled_pixels(255), "augment:2", batch)
-        made.append((batches.copy(), pieces.copy(), path.read_bytes()))
+        made.append((batches.copy(), written.copy(), path.read_bytes()))
         batches.clear()
-        pieces.clear()
+        written.clear()
     whole, cut = made
     assert whole[0] == cut[0]
     assert whole[2] == cut[2]

@@ -17,7 +17,7 @@ from cache import CacheWriter, FeatureCache
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import CacheError
-from pipeline.extraction import overlap
+from pipeline.extraction import pieces
 from pipeline.extraction.overlap import Streams
 from pipeline.extraction.stage import extract
 from pipeline.images.views import Views
@@ -26,7 +26,7 @@ from pipeline.trunks.prepare import PreparedTrunk
 
 SLOW_SECONDS = 2.0
 SLOWED = {
-    "decode": (overlap, "decode_blocks"),
+    "decode": (pieces, "decode_blocks"),
     "trunk": (PreparedTrunk, "forward"),
     "disk": (CacheWriter, "write"),
 }
