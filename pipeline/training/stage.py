@@ -52,12 +52,10 @@ def train(config: TrainConfig) -> Path:
         load_tracker(config.log)
     cache, run_dir = FeatureCache(local_split(config.cache, config.stage, TRAIN)), config.run_dir
     parts = train_part, val_part = parts_of(config, cache)
+    images, maps = len(train_part.rows), len(train_part.rows) * drawn_views(cache)
     heads = members(config)
     stack = heads.to_train or stack_of(config)
-    maps = len(train_part.rows) * drawn_views(cache)
-    seeds = [member.seed for member in stack] * config.blocks
-    head, source = open_head(config, cache, seeds, maps)
-    images = len(train_part.rows)
+    head, source = open_head(config, cache, [member.seed for member in stack] * config.blocks, maps)
     plan = Plan(config.epochs, config.batch or default_batch(images), images, config.data_seed)
     if isinstance(head, FittedHead):
         check_all_fit(config, source, maps + len(val_part.rows))
@@ -71,10 +69,7 @@ def train(config: TrainConfig) -> Path:
         return run_dir
     make_folder(run_dir)
     with held(run_dir), fast_products(source.device), advice(source, plan.batch, config):
-        if (run_dir / CHECKPOINT).exists() and not config.resume:
-            raise RunError(
-                f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out"
-            )
+        _refuse_unfinished(run_dir, config.resume)
         if not heads.to_train:  # but no leaderboard
             leaderboard.write(run_dir, summaries(run_dir))
             return run_dir
@@ -85,10 +80,7 @@ def train(config: TrainConfig) -> Path:
         if unlearned := not_learned(train_part, config.classes or cache.classes):
             print(unlearned)
         if begun:
-            begun.copy_to(head, source.normaliser)
-            print(f"going on from {begun.folder}")
-            if warning := begun.warning(cache, val_part):
-                print(f"{WARNING}{warning}")
+            _go_on_from(begun, head, source, val_part)
         else:
             source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
@@ -98,6 +90,19 @@ def train(config: TrainConfig) -> Path:
             trainer = make_trainer(head, source, plan, *parts, stack, config)
             train_stack(trainer, stack, source.normaliser, run_dir)
     return run_dir
+
+
+def _refuse_unfinished(run_dir: Path, resume: bool) -> None:
+    if (run_dir / CHECKPOINT).exists() and not resume:
+        raise RunError(f"{run_dir}: holds an unfinished run; add --resume to go on, or give another --out")
+
+
+def _go_on_from(begun: Beginning, head: Head, source: Source, val_part: Part) -> None:
+    """Begin at the weights of a trained head, and say so."""
+    begun.copy_to(head, source.normaliser)
+    print(f"going on from {begun.folder}")
+    if warning := begun.warning(source.cache, val_part):
+        print(f"{WARNING}{warning}")
 
 
 def parts_of(config: TrainConfig, cache: FeatureCache) -> tuple[Part, Part]:
