@@ -38,8 +38,7 @@ $(INSTALLED): requirements.lock
 	  { echo 'Python 3.11 or newer is needed, found:' >&2; $(PYTHON) --version >&2; \
 	    echo 'name another: make PYTHON=python3.12 ...' >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	# what is imported is compiled then; all of it would take a minute
-	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
 
 demo: setup  ## digits from images to a table, 1 to 2 minutes on two cores
