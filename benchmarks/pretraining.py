@@ -137,7 +137,7 @@ class Rival:
         )
         learned = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in learned if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in learned if p.ndim > 1], "weight_decay": config.decay},
             {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.SGD(groups, lr=config.peak_lr, momentum=0.9, nesterov=True)

@@ -51,11 +51,14 @@ class PretrainConfig(Checked):
     """Passes over the training part."""
     batch: Annotated[int, Range(2, 65_536)] = 64
     """Images per step: 64 suit a CPU, 512 a GPU."""
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """sgd: Nesterov's; muon: Muon for the convolutions and sgd for the rest, which takes fewer epochs."""
     lr: Annotated[float, Range(0, 100, above=True)] | None = None
-    """Peak learning rate of Nesterov SGD with a warm-up and a linear decay (default: 0.05 for every 64 images
-    of --batch)."""
-    weight_decay: Annotated[float, Range(0, 1)] = 1.5e-3
-    """Weight decay of the weight matrices; biases and batch norm have none."""
+    """Peak learning rate, after a warm-up and before a linear decay (default: 0.05 for every 64 images of
+    --batch; 0.05 with muon)."""
+    weight_decay: Annotated[float, Range(0, 1)] | None = None
+    """Weight decay of the weight matrices; biases and batch norm have none (default: 1.5e-3; 0.025 with muon,
+    whose convolutions alone have one)."""
     label_smoothing: Fraction = 0.1
     """Label smoothing of the cross-entropy."""
     val_fraction: Fraction | None = None
@@ -87,7 +90,16 @@ class PretrainConfig(Checked):
     @property
     def peak_lr(self) -> float:
         """The learning rate behind --lr."""
-        return 0.05 * self.batch / 64 if self.lr is None else self.lr
+        if self.lr is not None:
+            return self.lr
+        return 0.05 if self.optimizer == "muon" else 0.05 * self.batch / 64
+
+    @property
+    def decay(self) -> float:
+        """The decay behind --weight-decay."""
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return 0.025 if self.optimizer == "muon" else 1.5e-3
 
     @property
     def out_dir(self) -> Path:

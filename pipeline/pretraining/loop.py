@@ -22,7 +22,7 @@ WARM_UP = 0.2
 
 
 class PretrainingLoop:
-    """Nesterov SGD with a warm-up and a linear decay of the learning rate."""
+    """Steps with a warm-up and a linear decay of the learning rate."""
 
     def __init__(
         self, network: Network, config: PretrainConfig, images: Tensor, labels: Tensor, rows: Rows

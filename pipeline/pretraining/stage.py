@@ -55,6 +55,7 @@ def pretrain(config: PretrainConfig) -> Path:
     # now that the flags are known to be good
     facts = {
         "lr": config.peak_lr,
+        "weight_decay": config.decay,
         "val_fraction": share_drawn(config.val_fraction, split.val_rows),
         "dataset_images": images_digest(image_digests(split, config.decoders)),
         "dataset_labels": hashlib.sha256("\0".join(classes).encode() + labels.data).hexdigest(),

@@ -1,6 +1,6 @@
 """One step of pretraining: forward in the precision that the device multiplies fast, backward, update.
 
-Nothing in it waits for the device.
+Nothing in it waits for the device, but Muon in float16, to know whether a gradient has overflowed.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pipeline.config import PretrainConfig
 from pipeline.device import has_fast_bfloat16
+from pipeline.pretraining.optimizers import Optimizers
 from pipeline.progress import say
 
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -20,35 +21,25 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 
 
 class Step:
-    """Nesterov SGD on one batch; matrices decay, biases don't. Gives the batch's mean loss."""
+    """One batch: forward, backward and the update. Gives the batch's mean loss."""
 
     def __init__(self, network: nn.Module, config: PretrainConfig, device: torch.device) -> None:
         self.network, self.config, self.device = network, config, device
         self.dtype = pick_precision(config.precision, device)
         # half of float16's gradients would be zero if the loss weren't scaled up
         self.scaler = torch.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        groups = [
-            {"params": [p for p in learned.values() if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in learned.values() if p.ndim == 1], "weight_decay": 0.0},
-        ]
         fused = self.scaler.is_enabled()  # others would wait to know whether a gradient has overflowed
-        self.optimizer = torch.optim.SGD(groups, lr=config.peak_lr, momentum=0.9, nesterov=True, fused=fused)
-        self.momentum = {name: torch.zeros_like(p) for name, p in learned.items()}
-        for name, parameter in learned.items():
-            self.optimizer.state[parameter]["momentum_buffer"] = self.momentum[name]
+        learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.optimizers = Optimizers(learned, config, fused)
+        self.momentum = self.optimizers.momentum
         self._fast = compiled(self._loss, device) if config.compile else self._loss
 
     def __call__(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Learn from a batch of uint8 images (B, 3, S, S) at this share of the peak learning rate."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.peak_lr * rate
         # the last batch of an epoch, of another size, would be compiled once more
         loss = (self._fast if len(labels) == self.config.batch else self._loss)(images, labels)
         self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
+        self.optimizers.step(self.scaler, rate)
         return loss.detach()
 
     def facts(self) -> dict[str, Any]:
