@@ -17,7 +17,7 @@ from cache.format import HEADER_DIGESTS, IMAGE_DIGESTS
 from cache.header import CacheHeader
 from cache.identity import differences
 from cache.manifest import Shard
-from cache.manifest_checks import plain_name
+from cache.manifest_fields import plain_name
 from cache.paths import Paths
 from cache.scales import stored_as
 

@@ -3,9 +3,8 @@
 import json
 import math
 import os
-import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from cache.contents import opened
 from cache.disk import read_all
@@ -15,6 +14,7 @@ from cache.format import DIGEST_BYTES, IMAGES_DIGEST_BYTES
 from cache.header import checked_classes
 from cache.identity import canonical
 from cache.manifest import MANIFEST, IndexArray, Manifest, RowIndex, Shard, digest_of, key_of
+from cache.manifest_fields import array, exactly, hexadecimal, plain_name, refuse, whole
 from cache.scales import Scales, scales_of, scales_problem
 
 MAX_BYTES = 256 << 20
@@ -30,7 +30,6 @@ FIELDS = {"classes", "digest", "dtype", "format", "identity", "images", "index",
 }
 SHARD_FIELDS = {"file", "rows", "bytes", "key", "header", "header_at", "fingerprint"}
 LABEL_ITEMS = {"int64": 8, "int8": 1}
-_MAX_SIZE = 1 << 62
 _HEADER_HEX = 2 * (DIGEST_BYTES + IMAGES_DIGEST_BYTES)
 _REMEDY = "delete it and run the same extraction again"
 
@@ -62,55 +61,64 @@ def is_manifest(path: Path) -> bool:
 
 
 def _parsed(data: bytes) -> Manifest:
-    fields = json.loads(data)
-    if not isinstance(fields, dict) or "format" not in fields:
-        _refuse("the file", f"JSON of format {MANIFEST!r}", "other JSON")
-    if fields["format"] != MANIFEST:
-        _refuse("format", repr(MANIFEST), repr(fields["format"])[:60])
-    _exactly("the manifest", fields, FIELDS)
-    if canonical(fields) != data:
-        _refuse("the file", "canonical JSON", "another spelling of it")
-    if digest_of(fields) != fields["digest"]:
-        _refuse("digest", "that of the other fields", "another: it is damaged or was edited")
-    shape = tuple(_whole("shape", n, 1) for n in _list("shape", fields["shape"]))
+    fields = _canonical(data)
+    shape = tuple(whole("shape", n, 1) for n in array("shape", fields["shape"]))
     if len(shape) != 5:
-        _refuse("shape", "five sizes (N, V, C, H, W)", str(list(shape)))
+        refuse("shape", "five sizes (N, V, C, H, W)", str(list(shape)))
     if fields["dtype"] not in [*DTYPES]:
-        _refuse("dtype", f"one of {', '.join(DTYPES)}", repr(fields["dtype"])[:60])
+        refuse("dtype", f"one of {', '.join(DTYPES)}", repr(fields["dtype"])[:60])
     if fields["labels"] not in [*LABEL_ITEMS]:
-        _refuse("labels", "'int64' or 'int8'", repr(fields["labels"])[:60])
-    classes = _classes(fields["classes"])
+        refuse("labels", "'int64' or 'int8'", repr(fields["labels"])[:60])
     for name in ("identity", "notes"):
         if not isinstance(fields[name], dict):
-            _refuse(name, "an object", type(fields[name]).__name__)
-    varying = _list("varying", fields["varying"])
-    if not all(isinstance(name, str) for name in varying) or varying != sorted(set(varying)):
-        _refuse("varying", "names in ascending order, each once", repr(varying)[:60])
-    paths = _hex("paths", fields["paths"], 64)
+            refuse(name, "an object", type(fields[name]).__name__)
+    paths = hexadecimal("paths", fields["paths"], 64)
     scales = _scales(fields["scales"], fields["dtype"], shape[2])
-    if key_of(shape, fields["dtype"], paths, fields["identity"], scales) != _hex("key", fields["key"], 64):
-        _refuse("key", "that of its identity, shape, dtype, paths and scales", "another")
+    key = hexadecimal("key", fields["key"], 64)
+    if key_of(shape, fields["dtype"], paths, fields["identity"], scales) != key:
+        refuse("key", "that of its identity, shape, dtype, paths and scales", "another")
     shards = _shards(fields["shards"], math.prod(shape[1:]) * DTYPES[fields["dtype"]].raw.itemsize)
+    classes = _classes(fields["classes"])
     index = _index(fields["index"], shape[0], len(classes), fields["labels"])
-    if (index is None or index.rows is None) and shards[-1].rows.stop != shape[0]:
-        _refuse(
-            "shards", f"{shape[0]:,} rows in all", f"{shards[-1].rows.stop:,}: shards are missing or too many"
-        )
+    if (index is None or index.rows is None) and (end := shards[-1].rows.stop) != shape[0]:
+        refuse("shards", f"{shape[0]:,} rows in all", f"{end:,}: shards are missing or too many")
     return Manifest(
         shape=(shape[0], shape[1], shape[2], shape[3], shape[4]),
         dtype=fields["dtype"],
         classes=classes,
         identity=fields["identity"],
         notes=fields["notes"],
-        varying=tuple(varying),
+        varying=_varying(fields["varying"]),
         multi_label=fields["labels"] == "int8",
         paths_sha256=paths,
-        key=fields["key"],
-        images=bytes.fromhex(_hex("images", fields["images"], 2 * IMAGES_DIGEST_BYTES)),
+        key=key,
+        images=bytes.fromhex(hexadecimal("images", fields["images"], 2 * IMAGES_DIGEST_BYTES)),
         shards=shards,
         index=index,
         scales=scales,
     )
+
+
+def _canonical(data: bytes) -> dict[str, Any]:
+    """The fields of a manifest that nobody has edited, whatever they hold. Raises: CacheError, ValueError."""
+    fields = json.loads(data)
+    if not isinstance(fields, dict) or "format" not in fields:
+        refuse("the file", f"JSON of format {MANIFEST!r}", "other JSON")
+    if fields["format"] != MANIFEST:
+        refuse("format", repr(MANIFEST), repr(fields["format"])[:60])
+    exactly("the manifest", fields, FIELDS)
+    if canonical(fields) != data:
+        refuse("the file", "canonical JSON", "another spelling of it")
+    if digest_of(fields) != fields["digest"]:
+        refuse("digest", "that of the other fields", "another: it is damaged or was edited")
+    return fields
+
+
+def _varying(given: Any) -> tuple[str, ...]:
+    names = array("varying", given)
+    if not all(isinstance(name, str) for name in names) or names != sorted(set(names)):
+        refuse("varying", "names in ascending order, each once", repr(names)[:60])
+    return tuple(names)
 
 
 def _scales(given: Any, dtype: str, channels: int) -> Scales | None:
@@ -118,7 +126,7 @@ def _scales(given: Any, dtype: str, channels: int) -> Scales | None:
     if given is None and dtype != "int8":
         return None
     if given is None or dtype != "int8":
-        _refuse("scales", f"{'an object' if dtype == 'int8' else 'null'} with {dtype}", repr(given)[:60])
+        refuse("scales", f"{'an object' if dtype == 'int8' else 'null'} with {dtype}", repr(given)[:60])
     scales = scales_of(given)
     if problem := scales_problem(scales, channels):
         raise CacheError(f"scales: {problem}")
@@ -126,36 +134,36 @@ def _scales(given: Any, dtype: str, channels: int) -> Scales | None:
 
 
 def _shards(given: Any, row_bytes: int) -> tuple[Shard, ...]:
-    if not 1 <= len(listed := _list("shards", given)) <= MAX_SHARDS:
-        _refuse("shards", f"1 to {MAX_SHARDS:,}", f"{len(listed):,}")
+    if not 1 <= len(listed := array("shards", given)) <= MAX_SHARDS:
+        refuse("shards", f"1 to {MAX_SHARDS:,}", f"{len(listed):,}")
     found, seen, end = list[Shard](), set[str](), 0
     for number, fields in enumerate(listed):
-        _exactly(f"shard {number}", fields, SHARD_FIELDS)
+        exactly(f"shard {number}", fields, SHARD_FIELDS)
         file = plain_name(f"shard {number}", fields["file"])
         what = f"shard {file}"
         if not file.endswith(".h5"):
-            _refuse(what, "a name that ends in .h5", repr(file))
+            refuse(what, "a name that ends in .h5", repr(file))
         if file in seen:
-            _refuse(what, "each file once", "it stands there twice")
+            refuse(what, "each file once", "it stands there twice")
         seen.add(file)
-        rows = [_whole(f"{what}: rows", n, 0) for n in _list(f"{what}: rows", fields["rows"])]
+        rows = [whole(f"{what}: rows", n, 0) for n in array(f"{what}: rows", fields["rows"])]
         if len(rows) != 2 or rows[0] >= rows[1]:
-            _refuse(what, "rows from FIRST up to BEHIND", str(rows)[:60])
+            refuse(what, "rows from FIRST up to BEHIND", str(rows)[:60])
         if rows[0] != end:
             kind = "a gap" if rows[0] > end else "an overlap"
-            _refuse(what, f"rows from {end:,} on", f"rows from {rows[0]:,} on: {kind}")
-        end, nbytes = rows[1], _whole(f"{what}: bytes", fields["bytes"], 1)
+            refuse(what, f"rows from {end:,} on", f"rows from {rows[0]:,} on: {kind}")
+        end, nbytes = rows[1], whole(f"{what}: bytes", fields["bytes"], 1)
         if nbytes < (least := len(range(*rows)) * row_bytes):
-            _refuse(what, f"{least:,} bytes or more, which its rows take", f"{nbytes:,}")
+            refuse(what, f"{least:,} bytes or more, which its rows take", f"{nbytes:,}")
         found.append(
             Shard(
                 file=file,
                 rows=range(rows[0], rows[1]),
                 nbytes=nbytes,
-                key=_hex(f"{what}: key", fields["key"], 64),
-                header=bytes.fromhex(_hex(f"{what}: header", fields["header"], _HEADER_HEX)),
-                header_at=_whole(f"{what}: header_at", fields["header_at"], 0),
-                fingerprint=bytes.fromhex(_hex(f"{what}: fingerprint", fields["fingerprint"], 32)),
+                key=hexadecimal(f"{what}: key", fields["key"], 64),
+                header=bytes.fromhex(hexadecimal(f"{what}: header", fields["header"], _HEADER_HEX)),
+                header_at=whole(f"{what}: header_at", fields["header_at"], 0),
+                fingerprint=bytes.fromhex(hexadecimal(f"{what}: fingerprint", fields["fingerprint"], 32)),
             )
         )
     return tuple(found)
@@ -164,7 +172,7 @@ def _shards(given: Any, row_bytes: int) -> tuple[Shard, ...]:
 def _index(given: Any, rows: int, classes: int, labels: str) -> RowIndex | None:
     if given is None:
         return None
-    _exactly("index", given, {"file", "rows", "labels", "paths"})
+    exactly("index", given, {"file", "rows", "labels", "paths"})
     file, at = plain_name("index", given["file"]), 0
     sizes = {"rows": 8 * rows, "labels": LABEL_ITEMS[labels] * rows * (classes if labels == "int8" else 1)}
     arrays = dict[str, IndexArray | None]()
@@ -172,63 +180,20 @@ def _index(given: Any, rows: int, classes: int, labels: str) -> RowIndex | None:
         if given[name] is None:
             arrays[name] = None
             continue
-        _exactly(f"index: {name}", given[name], {"bytes", "digest"})
-        nbytes = _whole(f"index: {name}: bytes", given[name]["bytes"], 1)
+        exactly(f"index: {name}", given[name], {"bytes", "digest"})
+        nbytes = whole(f"index: {name}: bytes", given[name]["bytes"], 1)
         if nbytes != sizes.get(name, nbytes):
-            _refuse(f"index: {name}", f"{sizes[name]:,} bytes", f"{nbytes:,}")
-        digest = bytes.fromhex(_hex(f"index: {name}: digest", given[name]["digest"], 32))
+            refuse(f"index: {name}", f"{sizes[name]:,} bytes", f"{nbytes:,}")
+        digest = bytes.fromhex(hexadecimal(f"index: {name}: digest", given[name]["digest"], 32))
         arrays[name] = IndexArray(at, nbytes, digest)
         at += nbytes
     if arrays["rows"] and not (arrays["labels"] and arrays["paths"]):
-        _refuse("index", "labels and paths beside rows", "rows alone")
+        refuse("index", "labels and paths beside rows", "rows alone")
     return RowIndex(file, **arrays)
 
 
-def plain_name(what: str, name: Any) -> str:
-    """A name of a file in the manifest's own folder. Raises: CacheError on any other."""
-    if not isinstance(name, str):
-        _refuse(what, "the name of a file", type(name).__name__)
-    if (
-        name in ("", ".", "..")
-        or re.search(r"[/\\:\x00-\x1f\x7f]", name)
-        or not name.isprintable()
-        or len(name.encode()) > 255
-    ):
-        _refuse(what, "a plain name of a file in the manifest's folder", repr(name)[:80])
-    return name
-
-
 def _classes(given: Any) -> tuple[str, ...]:
-    names = _list("classes", given)
+    names = array("classes", given)
     if not all(isinstance(name, str) for name in names):
-        _refuse("classes", "names", repr(names)[:60])
+        refuse("classes", "names", repr(names)[:60])
     return checked_classes(names)
-
-
-def _exactly(what: str, fields: Any, wanted: set[str]) -> None:
-    if not isinstance(fields, dict):
-        _refuse(what, "an object", type(fields).__name__)
-    if odd := sorted(fields.keys() ^ wanted):
-        _refuse(what, f"the fields {', '.join(sorted(wanted))}", f"{odd[0]!r:.60} missing or too many")
-
-
-def _list(what: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        _refuse(what, "an array", type(value).__name__)
-    return value
-
-
-def _whole(what: str, value: Any, least: int) -> int:
-    if type(value) is not int or not least <= value < _MAX_SIZE:
-        _refuse(what, f"an integer of at least {least}", repr(value)[:60])
-    return value
-
-
-def _hex(what: str, value: Any, digits: int) -> str:
-    if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{digits}}}", value):
-        _refuse(what, f"{digits} hexadecimal digits", repr(value)[:60])
-    return value
-
-
-def _refuse(what: str, expected: str, found: str) -> NoReturn:
-    raise CacheError(f"{what}: expected {expected}, found {found}")
