@@ -12,8 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import Progress, duration, over, say, speed
+from pipeline.progress import Progress, duration, over, say, shown, speed
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +30,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every `Progress`, whose own thread then says nothing."""
     fake = Clock()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: fake.now))
+    monkeypatch.setattr(shown, "time", SimpleNamespace(perf_counter=lambda: fake.now))
     monkeypatch.setattr(Progress, "_watch", lambda self: None)
     return fake
 
@@ -88,8 +87,8 @@ def test_what_was_done_before_takes_no_time(clock: Clock, capsys: pytest.Capture
 def test_a_log_gets_whole_lines_and_a_last_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.1)
-    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(shown, "FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(shown, "EVERY_SECONDS", 0.1)
     for _ in over(range(50), "work", "steps"):
         time.sleep(0.02)
     lines = capsys.readouterr().err.splitlines(keepends=True)
@@ -101,7 +100,7 @@ def test_a_log_gets_whole_lines_and_a_last_one(
 def test_work_that_fails_does_not_end_with_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(shown, "FIRST_SECONDS", 0.05)
     with suppress(KeyboardInterrupt), Progress("work", 9, "steps") as work:
         work.advance(3)
         time.sleep(0.3)

@@ -5,19 +5,16 @@
 
 After its first steps, work that takes a minute or more says how long: "training: about 24 min in all". The
 very first step doesn't count there, for libraries set themselves up in it.
-
-Here is also what happens to output that can't be written: it is lost, and the work goes on.
 """
 
-import io
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Self, TypeVar
+
+from pipeline.progress.lines import bars, is_shown, reporter, warn
+from pipeline.progress.output import is_terminal
+from pipeline.progress.words import count_text, duration, speed
 
 T = TypeVar("T")
 
@@ -30,10 +27,6 @@ MEASURED_SECONDS = 3.0
 FAR_OFF = 1.5
 """An estimate is corrected when it was wrong by this factor."""
 REPORT_SECONDS = 0.5
-
-_report: Callable[[str, float], object] | None = None
-_silent = ContextVar("silent", default=False)
-_bars: list[Any] = []
 
 
 class Progress:
@@ -54,10 +47,10 @@ class Progress:
         self._started = self._reported = time.perf_counter()
         self._warm: tuple[float, float] | None = None
         self._latest = (self._started, self.done)
-        if _report is None and not _silent.get():
-            if _is_terminal():
+        if is_shown():
+            if is_terminal():
                 self._bar = _new_bar(self)
-                _bars.append(self._bar)
+                bars.append(self._bar)
             self._watcher.start()
         return self
 
@@ -66,7 +59,7 @@ class Progress:
         if self._watcher.is_alive():
             self._watcher.join()
         if self._bar is not None:
-            _bars.remove(self._bar)
+            bars.remove(self._bar)
             self._bar.close()
         elif self._lines:
             warn(self._status() if stop[0] else self._summary())
@@ -81,9 +74,9 @@ class Progress:
                 self._warm = self._latest
             if self._bar is not None:
                 self._bar.update(count)
-        if _report is not None and now - self._reported > REPORT_SECONDS:
+        if (report := reporter()) and now - self._reported > REPORT_SECONDS:
             self._reported = now
-            _report(self.what, self.done / (self.total or 1))
+            report(self.what, self.done / (self.total or 1))
 
     def note(self, text: str) -> None:
         """Show a few words behind the figures, until there are others."""
@@ -123,7 +116,7 @@ class Progress:
 
     def _status(self) -> str:
         share = self.done / self.total if self.total else 1.0
-        parts = [f"{share:.0%} ({_count(self.done)} of {_count(self.total)} {self.unit})"]
+        parts = [f"{share:.0%} ({count_text(self.done)} of {count_text(self.total)} {self.unit})"]
         if rate := self._rate():
             parts.append(speed(rate, self.unit))
         left = self._seconds_left()
@@ -133,7 +126,7 @@ class Progress:
 
     def _summary(self) -> str:
         seconds = time.perf_counter() - self._started
-        return f"{self.what}: done, {_count(self.done)} {self.unit} in {duration(seconds)}"
+        return f"{self.what}: done, {count_text(self.done)} {self.unit} in {duration(seconds)}"
 
 
 def over(items: Iterable[T], what: str, unit: str, total: int | None = None) -> Iterator[T]:
@@ -143,107 +136,6 @@ def over(items: Iterable[T], what: str, unit: str, total: int | None = None) -> 
         for item in items:
             yield item
             progress.advance()
-
-
-def say(line: str) -> None:
-    """Print a line on the standard output at once, above the bars of a terminal."""
-    if _silent.get():
-        return
-    for bar in _bars:
-        bar.clear()
-    print(line, flush=True)
-    for bar in _bars:
-        bar.refresh()
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Show nothing of how far work is, and say no lines, in this thread."""
-    token = _silent.set(True)
-    try:
-        yield
-    finally:
-        _silent.reset(token)
-
-
-def on_terminal() -> bool:
-    """Whether a library may draw a bar of its own on the standard error."""
-    return _report is None and _is_terminal()
-
-
-def report_to(report: Callable[[str, float], object] = lambda what, share: None) -> None:
-    """From now on, show nothing in this process: call `report` with the work and the share that is done."""
-    global _report
-    _report = report
-    secure_output()
-
-
-def duration(seconds: float) -> str:
-    """A time in words, in two units at most: 40 s, 24 min, 2 h 10 min, 3 d 4 h."""
-    for size, large, small, step in ((86400, "d", "h", 3600), (3600, "h", "min", 60)):
-        if seconds >= 1.5 * size:
-            whole, rest = divmod(round(seconds / step) * step, size)
-            return f"{whole} {large}" + (f" {rest // step} {small}" if rest else "")
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def speed(rate: float, unit: str) -> str:
-    """Units a second, a minute or an hour, whichever is a number above one."""
-    for seconds, name in ((1, "s"), (60, "min")):
-        if rate * seconds >= 1:
-            return f"{rate * seconds:,.{0 if rate * seconds >= 10 else 1}f} {unit}/{name}"
-    return f"{rate * 3600:,.1f} {unit}/h"
-
-
-class Lossy(io.FileIO):
-    """A file descriptor to which writing never fails. What can't be written is lost; `error` is the first."""
-
-    error: OSError | None = None
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data) or len(data)
-        except OSError as error:
-            self.error = self.error or error
-            return len(data)
-
-
-def secure_output() -> None:
-    """Let nothing that is printed stop this process: what a closed, full or abandoned standard output or
-    error doesn't take is lost. A closed descriptor becomes /dev/null, or the next file that is opened, a
-    cache say, would get the number and what libraries print.
-    """
-    if sys.stderr is sys.__stderr__ and not _is_terminal():
-        os.environ.setdefault(
-            "TQDM_DISABLE", "1"
-        )  # bars of libraries, which would fill a log with one endless line
-    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest number that is free
-        os.set_inheritable(null, True)
-    os.close(null)
-    for fd, name in ((1, "stdout"), (2, "stderr")):
-        stream = getattr(sys, name)
-        if stream is getattr(sys, f"__{name}__"):  # neither secured before nor a test's
-            with suppress(AttributeError, OSError, ValueError):
-                stream.flush()
-            encoding = getattr(stream, "encoding", None) or "utf-8"
-            buffer = io.BufferedWriter(Lossy(fd, "w", closefd=False))
-            # a terminal without UTF-8 stops no stage; in a log the lines of both are in their order
-            secured = io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True)
-            setattr(sys, name, secured)
-
-
-def lost(stream: Any) -> OSError | None:
-    """Why some of what was printed on a stream got lost: a full disk. A reader who left wanted no more."""
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    error = raw.error if isinstance(raw, Lossy) else None
-    return None if isinstance(error, BrokenPipeError) else error
-
-
-def _is_terminal() -> bool:
-    with suppress(AttributeError, OSError, ValueError):  # no standard error, or one that is closed
-        # in one without a size, as some containers have, a bar has no place
-        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
-    return False
 
 
 def _new_bar(progress: Progress) -> Any:
@@ -259,18 +151,3 @@ def _new_bar(progress: Progress) -> Any:
         leave=False,
         disable=False,  # whatever TQDM_DISABLE says
     )
-
-
-def warn(line: str) -> None:
-    """Print a line on the standard error, in one piece, so that those of several processes don't mix."""
-    with suppress(AttributeError, OSError, ValueError):  # none, full, closed from Python: the work goes on
-        for bar in _bars:
-            bar.clear()
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-        for bar in _bars:
-            bar.refresh()
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
