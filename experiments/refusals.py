@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.checks import flag
 from pipeline.errors import ConfigError, RunError, UserError
 from pipeline.evaluation.logits import open_run, score_images
 from pipeline.evaluation.scored import Predictions
 from pipeline.evaluation.trained_on import ADVICE, trained_on
+from pipeline.wording import flag
 
 
 @contextmanager

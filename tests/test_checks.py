@@ -16,11 +16,12 @@ import pytest
 from experiments.attention.config import AttentionConfig
 from experiments.crops.config import CropsConfig
 from pipeline import config as stages
-from pipeline.checks import AnyPath, Checked, OneOf, Range, flag, kinds, texts
+from pipeline.checks import AnyPath, Checked, OneOf, Range, kinds, texts
 from pipeline.cli import main, parse
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import name_of_dataset
 from pipeline.errors import ConfigError
+from pipeline.wording import flag
 
 STAGES = [getattr(stages, name) for name in stages.__all__] + [CropsConfig, AttentionConfig]
 STAGES.sort(key=lambda stage: stage is stages.RunConfig)  # the last, since it inherits nearly all it has

@@ -26,6 +26,7 @@ BEFORE_FLAGS = [
     "pipeline.config",
     "pipeline.errors",
     "pipeline.checks",
+    "pipeline.wording",
     "pipeline.datasets",
     "pipeline.engines.executors",
     "pipeline.heads",
@@ -35,7 +36,7 @@ BEFORE_FLAGS = [
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 
 # Each room, from low to high, and what it may import besides itself.
-BASE = {"cache", "errors", "checks", "files", "device", "progress"}
+BASE = {"cache", "errors", "checks", "wording", "files", "device", "progress"}
 TABLES = {
     "datasets/__init__",
     "trunks/__init__",
@@ -47,11 +48,12 @@ TABLES = {
 }
 ROOMS = {
     "errors": {"cache"},
-    "checks": {"errors"},
+    "wording": set(),
+    "checks": {"errors", "wording"},
     "files": {"cache", "errors"},
     "progress": set(),
     "device": {"errors"},
-    "config": {"errors", "checks"} | TABLES,
+    "config": {"errors", "checks", "wording"} | TABLES,
     "engines": BASE,
     "datasets": BASE | {"images"},  # what an image's bytes hold; images know of splits in turn
     "kernels": BASE,
@@ -85,7 +87,7 @@ ROOMS = {
     "estimators": BASE | {"config", "maps", "heads", "runs", "training"},
     "export": BASE | {"config", "images", "trunks", "maps", "heads", "runs", "__init__"},
     "chain": {"config", "extraction", "training", "evaluation"},
-    "cli": {"__init__", "config", "errors", "checks", "files", "progress", "cache"},
+    "cli": {"__init__", "config", "errors", "checks", "wording", "files", "progress", "cache"},
     "__init__": set(),
 }
 

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, slug
+from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range
 from pipeline.heads.settings import Crops
+from pipeline.wording import slug
 
 PARTS = ("heads", "steps", "start", "constraints", "loss")
 

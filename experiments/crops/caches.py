@@ -10,13 +10,13 @@ from experiments.crops.config import CropsConfig
 from experiments.crops.field import Field, field_of
 from experiments.crops.pooled import pool
 from experiments.refusals import renamed
-from pipeline.checks import slug, some
 from pipeline.config import ExtractConfig, PretrainConfig
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError
 from pipeline.extraction.stage import extract
 from pipeline.pretraining.stage import pretrain
+from pipeline.wording import slug, some
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,10 +23,11 @@ from types import FrameType
 from typing import Any
 
 from pipeline import __version__
-from pipeline.checks import Checked, flag, one_of
+from pipeline.checks import Checked
 from pipeline.cli.parsing import about, parse
 from pipeline.errors import ConfigError, UserError, out_of_memory
 from pipeline.progress import lost, secure_output
+from pipeline.wording import flag, one_of
 
 AGAIN = "run the same command again"
 SMALLER = "give a smaller --batch, then run the same command again"

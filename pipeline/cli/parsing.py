@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pipeline.checks import Checked, Kind, OneOf, did_you_mean, flag, kinds, short, texts
+from pipeline.checks import Checked, Kind, OneOf, kinds, texts
 from pipeline.cli.replay import settings_in
 from pipeline.errors import ConfigError
+from pipeline.wording import did_you_mean, flag, short
 
 C = TypeVar("C", bound=Checked)
 CONFIG_HELP = """JSON file with settings under the names of these flags, such as a run's config.json; flags

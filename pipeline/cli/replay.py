@@ -5,9 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks import Checked, did_you_mean, kinds
+from pipeline.checks import Checked, kinds
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
+from pipeline.wording import did_you_mean
 
 STAGES = {"SweepConfig": "train", "TrainConfig": "train", "PretrainConfig": "pretrain"}
 """The stage that makes runs of a configuration."""

@@ -3,11 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from pipeline.checks import slug
 from pipeline.config import CompareTrunksConfig, ExtractConfig
 from pipeline.errors import ConfigError
 from pipeline.trunks import SOURCES, load_trunk
 from pipeline.trunks.spec import TrunkSpec, parse
+from pipeline.wording import slug
 
 WHOLE = ""
 """The layer that is meant where none is named."""

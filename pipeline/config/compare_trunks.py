@@ -4,13 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipeline.checks import Checked, Device, FilePath, Fraction, Range, Seed, Workers, slug
+from pipeline.checks import Checked, Device, FilePath, Fraction, Range, Seed, Workers
 from pipeline.config.extract import Dataset
 from pipeline.config.learning import HeadName
 from pipeline.config.train import SweepConfig
 from pipeline.datasets import name_of_dataset
 from pipeline.trunks import SOURCES, TRUNK_NAMES
 from pipeline.trunks.spec import ASK, parse
+from pipeline.wording import slug
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

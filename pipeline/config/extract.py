@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, short, slug
+from pipeline.checks import Checked, Device, FilePath, Fraction, OneOf, Range, Seed, Workers
 from pipeline.datasets import DATASETS, name_of_dataset
 from pipeline.engines.executors import ENGINES
 from pipeline.trunks import SOURCES, TRUNK_NAMES
 from pipeline.trunks.spec import ASK, parse
+from pipeline.wording import short, slug
 
 Dataset = Annotated[str, OneOf(DATASETS, paths=True)]
 StorageDtype = Literal["float16", "float32", "bfloat16", "int8"]

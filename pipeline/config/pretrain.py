@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, Seed, Workers, slug
+from pipeline.checks import Checked, Count, Device, FilePath, Fraction, OneOf, Range, Seed, Workers
 from pipeline.config.extract import Dataset
 from pipeline.datasets import name_of_dataset
 from pipeline.trunks import TRUNKS
+from pipeline.wording import slug
 
 TRAINABLE = {name: trunk for name, trunk in TRUNKS.items() if trunk.untrained}
 ImagePolicy = Literal["plain", "flip", "crop-flip"]

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pipeline.checks import FilePath, OneOf, Place, Range, Workers, slug
+from pipeline.checks import FilePath, OneOf, Place, Range, Workers
 from pipeline.config.learning import HeadName, HeadShapes, LearningSettings
 from pipeline.engines.executors import ENGINES
 from pipeline.heads import HEADS
 from pipeline.heads.settings import MAX_WIDTH, HeadSettings, refuse_unread, unread_by
+from pipeline.wording import slug
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

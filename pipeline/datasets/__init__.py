@@ -6,7 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.checks import slug
+from pipeline.wording import slug
 
 if TYPE_CHECKING:
     from pipeline.datasets.base import ImageSplit

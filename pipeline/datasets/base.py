@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from cache import Paths
-from pipeline.checks import did_you_mean, flag
 from pipeline.datasets import DATASETS
 from pipeline.errors import ConfigError
 from pipeline.images.pillow import hush
+from pipeline.wording import did_you_mean, flag
 
 SplitName = Literal["train", "test"]
 

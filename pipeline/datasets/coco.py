@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Paths
-from pipeline.checks import short, shown, some
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.files import reader_of, written_path
 from pipeline.datasets.litter import litter_in
 from pipeline.datasets.places import is_there, open_text, place
 from pipeline.errors import DataError
+from pipeline.wording import short, shown, some
 
 YEARS = ("2014", "2017")
 SETS: dict[SplitName, str] = {"train": "train", "test": "val"}

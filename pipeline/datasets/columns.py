@@ -7,8 +7,8 @@ image,cat,dog           a column of 0 and 1 for each class, where no column has 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pipeline.checks import shown
 from pipeline.errors import DataError
+from pipeline.wording import shown
 
 NAMES = "image", "labels", "split"
 WORDS = {

@@ -17,12 +17,12 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.checks import did_you_mean, shown, some
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.columns import column_names
 from pipeline.datasets.places import place as place_of
 from pipeline.datasets.records import records
 from pipeline.errors import DataError
+from pipeline.wording import did_you_mean, shown, some
 
 SEPARATOR = "|"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Paths
-from pipeline.checks import shown, some
 from pipeline.datasets import label_lists
 from pipeline.datasets.base import ImageSplit, SplitName
 from pipeline.datasets.columns import NAMES, understood
@@ -34,6 +33,7 @@ from pipeline.datasets.litter import litter_in
 from pipeline.datasets.places import place
 from pipeline.datasets.records import records
 from pipeline.errors import DataError
+from pipeline.wording import shown, some
 
 
 class Line(NamedTuple):

@@ -14,11 +14,11 @@ from xxhash import xxh3_128_digest
 
 from cache import Paths
 from cache.remote import is_url, read
-from pipeline.checks import shown
 from pipeline.datasets.base import ImageBytes, Rows
 from pipeline.datasets.places import far_statuses, is_there, status_of
 from pipeline.errors import DataError
 from pipeline.images.decode import ImageError, decode
+from pipeline.wording import shown
 
 
 class FileReader:

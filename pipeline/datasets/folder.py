@@ -18,13 +18,13 @@ from itertools import chain
 import numpy as np
 
 from cache import Paths
-from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.files import FileReader
 from pipeline.datasets.holdout import draw_test
 from pipeline.datasets.places import place
 from pipeline.datasets.scan import KINDS, scan, subfolders
 from pipeline.errors import DataError
+from pipeline.wording import shown, some
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 SPLIT_WORDS = {"train", "training", "testing", *TEST_NAMES}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache import Labels
-from pipeline.checks import did_you_mean, some
 from pipeline.errors import ConfigError, DataError
+from pipeline.wording import did_you_mean, some
 
 if TYPE_CHECKING:
     from datasets import Dataset

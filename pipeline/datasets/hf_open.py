@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from pipeline.checks import some
 from pipeline.errors import DataError, UserError, needs_extra
+from pipeline.wording import some
 
 if TYPE_CHECKING:
     from datasets import Dataset

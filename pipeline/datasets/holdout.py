@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Labels
-from pipeline.checks import did_you_mean, some
 from pipeline.errors import ConfigError
+from pipeline.wording import did_you_mean, some
 
 Rows = NDArray[np.int64]
 VAL_FRACTION = 0.1

@@ -19,13 +19,13 @@ import numpy as np
 
 from cache import Paths
 from cache.remote import is_url
-from pipeline.checks import shown, some
 from pipeline.datasets import hf_columns as columns
 from pipeline.datasets.base import ImageSplit, SplitName
 from pipeline.datasets.hf_images import HubImages, described
 from pipeline.datasets.hf_open import WORDS, in_one_line, opened
 from pipeline.datasets.holdout import draw_test
 from pipeline.errors import DataError
+from pipeline.wording import shown, some
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from itertools import chain
 
 from cache.remote import is_url
-from pipeline.checks import shown, some
 from pipeline.datasets.columns import named
 from pipeline.datasets.places import open_text
 from pipeline.errors import DataError
+from pipeline.wording import shown, some
 
 DELIMITERS = ",;\t|"
 

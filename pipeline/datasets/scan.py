@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from cache import Paths
 from cache.remote import is_url, side_by_side
-from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit, SplitName
 from pipeline.datasets.files import FileReader
 from pipeline.datasets.litter import LITTER, is_litter
 from pipeline.datasets.places import AnyEntry, FarEntry, listed, status_of, with_sizes
 from pipeline.errors import DataError
 from pipeline.progress import over
+from pipeline.wording import shown, some
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 """Suffixes of images, in upper or lower case; the contents are looked at when the file is read."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cache import Labels
-from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.files import alike
+from pipeline.wording import shown, some
 
 LISTED = 20
 """Classes up to which all are listed."""

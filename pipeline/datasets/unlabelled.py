@@ -19,7 +19,6 @@ import numpy as np
 
 from cache import Paths
 from cache.remote import info, is_url
-from pipeline.checks import shown, some
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.files import FileReader
 from pipeline.datasets.litter import is_litter, litter_in
@@ -34,6 +33,7 @@ from pipeline.datasets.scan import (
     utf8,
 )
 from pipeline.errors import DataError
+from pipeline.wording import shown, some
 
 Found = Iterator[tuple[str, Sequence[int]]]
 """The path and the `status_of` each image."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from cache import Paths
 from cache.remote import is_url, side_by_side
-from pipeline.checks import shown, some
 from pipeline.datasets.base import Boxes, ImageSplit, SplitName
 from pipeline.datasets.cifar10 import ROOT
 from pipeline.datasets.files import reader_of
 from pipeline.datasets.litter import is_litter
 from pipeline.datasets.places import place, read_bytes
 from pipeline.errors import DataError
+from pipeline.wording import shown, some
 
 _NAMES = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
 pottedplant sheep sofa train tvmonitor"""

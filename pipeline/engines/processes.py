@@ -11,9 +11,9 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from pipeline.checks import short
 from pipeline.errors import ConfigError
 from pipeline.progress import secure_output
+from pipeline.wording import short
 
 MOST = "LOKY_MAX_CPU_COUNT"
 CGROUPS = Path("/sys/fs/cgroup")

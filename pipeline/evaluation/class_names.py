@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.checks import shown, some
 from pipeline.datasets.corrections import escaped
 from pipeline.evaluation.fonts import fonts_for
 from pipeline.files import replacing
 from pipeline.progress import warn
+from pipeline.wording import shown, some
 
 COLUMNS = 18
 """Width of a name in a picture; Chinese characters and the like take two."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.checks import slug
 from pipeline.errors import RunError
 from pipeline.evaluation.scored import Predictions, Scored
 from pipeline.files import write_json
 from pipeline.metrics.bootstrap import Interval, mean_ap_interval, top1_interval
 from pipeline.progress import over
 from pipeline.runs.table import table
+from pipeline.wording import slug
 
 
 def compare(scored: list[Scored], out: Path, *, resamples: int, seed: int) -> Path:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import CacheError, Paths
-from pipeline.checks import shown, some
 from pipeline.config import EvaluateConfig
 from pipeline.datasets.corrections import escaped, joined
 from pipeline.errors import RunError
@@ -33,6 +32,7 @@ from pipeline.runs.layout import CONFIG, read_config
 from pipeline.runs.local_cache import local_folder
 from pipeline.runs.out_of_fold import read_out_of_fold
 from pipeline.runs.table import table
+from pipeline.wording import shown, some
 
 SHOWN = 5
 """Images, and pairs of classes, that are printed."""

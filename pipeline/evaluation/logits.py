@@ -17,7 +17,6 @@ from torch import Tensor
 
 from cache import CacheError, FeatureCache, Paths, StaleCacheError, split_path
 from cache.identity import differences, with_flags
-from pipeline.checks import shown, slug, some
 from pipeline.datasets.holdout import Rows, select_classes
 from pipeline.device import pick_device
 from pipeline.errors import RunError
@@ -31,6 +30,7 @@ from pipeline.runs.find_cache import TEST, TRAIN, find_cache
 from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.layout import read_config
 from pipeline.runs.local_cache import local_folder
+from pipeline.wording import shown, slug, some
 
 
 class Subject(NamedTuple):

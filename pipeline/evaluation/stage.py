@@ -9,7 +9,6 @@ another cache than the run's own go into a folder beside, RUN/eval-NAME-DIGEST/.
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks import flag
 from pipeline.config import EvaluateConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.class_names import LEGEND
@@ -29,6 +28,7 @@ from pipeline.runs.find_run import find_run
 from pipeline.runs.layout import read_config
 from pipeline.runs.table import number, table
 from pipeline.runs.tracking import track_test
+from pipeline.wording import flag
 
 ATTENTION = "recurrent-attention"
 """The head that looks at regions."""

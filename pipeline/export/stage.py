@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.checks import one_of
 from pipeline.config.export import ExportConfig
 from pipeline.errors import RunError
 from pipeline.export.formats import FORMATS, Run
 from pipeline.export.model import Exportable, exportable
 from pipeline.files import replacing
 from pipeline.runs.find_run import find_run
+from pipeline.wording import one_of
 
 TOLERANCE = 1e-4
 """Largest difference allowed between a file's outputs and the model's, as a fraction of the largest value."""

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import trunks
-from pipeline.checks import flag
 from pipeline.datasets.base import ImageSplit
 from pipeline.trunks.base import Trunk
+from pipeline.wording import flag
 
 DRAWN_BY = "dataset", "test_fraction", "split_seed", "label_separator", "label_column"
 """Settings that decide which images and labels there are, and no features: notes of a cache."""

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from pipeline.checks import short
 from pipeline.config import ExtractConfig
 from pipeline.device import pick_device
 from pipeline.errors import ConfigError
+from pipeline.wording import short
 
 ENV = "env"
 FROM_ENVIRONMENT = (

@@ -8,13 +8,13 @@ import dataclasses
 from pathlib import Path
 
 from cache import CacheWriter, FeatureCache, shard_header, shard_paths, shard_ranges, write_manifest
-from pipeline.checks import some
 from pipeline.config import ExtractConfig
 from pipeline.errors import CacheError
 from pipeline.extraction.agreement import VERSIONS, forget
 from pipeline.extraction.jobs import Job
 from pipeline.extraction.stamp import Files
 from pipeline.images.views import Views
+from pipeline.wording import some
 
 
 def file_of(job: Job, number: int, config: ExtractConfig) -> Job:

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline import kernels
-from pipeline.checks import flag
 from pipeline.errors import ConfigError
+from pipeline.wording import flag
 
 ANCHORS = (
     *((0.0, 0.0), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5)),

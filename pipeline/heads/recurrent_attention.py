@@ -30,7 +30,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.checks import flag
 from pipeline.errors import ConfigError
 from pipeline.heads.base import Head, HeadSpec
 from pipeline.heads.losses import WIDEST, anchors, classification_loss, localisation_loss, mean_of
@@ -40,6 +39,7 @@ from pipeline.heads.recurrence import Recurrence
 from pipeline.heads.trace import Layers
 from pipeline.heads.transformer import Transformer
 from pipeline.maps.crops import Crop
+from pipeline.wording import flag
 
 
 class Attention(NamedTuple):

@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from xxhash import xxh3_128_digest
 
 from cache.drivers import REQUESTS
-from pipeline.checks import shown
 from pipeline.datasets.base import ImageBytes, ImageSplit, Rows
 from pipeline.datasets.files import FileReader
 from pipeline.images.decode import ImageError, decode
+from pipeline.wording import shown
 
 AHEAD_IMAGES, AHEAD_BYTES = 8 * REQUESTS, 128 << 20
 """Images, and bytes of them, from which no more are asked for before the first of them were taken."""

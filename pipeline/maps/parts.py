@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.checks import short, shown, some
 from pipeline.datasets.holdout import VAL_FRACTION, Labels, Rows, select_classes, validation_rows
 from pipeline.errors import ConfigError
+from pipeline.wording import short, shown, some
 
 
 class Part(NamedTuple):

@@ -10,13 +10,13 @@ from torch import Tensor
 from xxhash import xxh3_128_digest
 
 from cache import Paths
-from pipeline.checks import short
 from pipeline.datasets.base import ArrayReader, ImageBytes, ImageReader, ImageSplit, Rows
 from pipeline.datasets.files import FileReader, file_size
 from pipeline.datasets.unlabelled import photos
 from pipeline.errors import DataError
 from pipeline.images.orientation import orientation, upright
 from pipeline.images.pillow import rgb
+from pipeline.wording import short
 
 Picture = Image.Image | np.ndarray | Tensor
 Images = str | Path | Picture | Sequence[str | Path] | Sequence[Picture]

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pipeline.checks import shown, some
 from pipeline.prediction.predicted import Predicted
 from pipeline.progress import say, warn
 from pipeline.runs.table import table
+from pipeline.wording import shown, some
 
 BAD = 10
 """Bad images that are named; of further ones the number is said."""

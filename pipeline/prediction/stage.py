@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cache import FeatureCache, Paths
-from pipeline.checks import flag, one_of, shown
 from pipeline.config import PredictConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.unlabelled import photos
@@ -32,6 +31,7 @@ from pipeline.runs.find_cache import TEST
 from pipeline.runs.folder import HEAD
 from pipeline.runs.local_cache import local_split
 from pipeline.runs.thresholds import UNCHOSEN
+from pipeline.wording import flag, one_of, shown
 
 TOP_K = 3
 """Classes that are shown where --top-k isn't given."""

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks import short
 from pipeline.errors import RunError
 from pipeline.runs.draws import DRAWS
 from pipeline.runs.layout import CONFIG, METRICS, SUMMARY
 from pipeline.runs.ledger import Entry, entries
+from pipeline.wording import short
 
 READ = (CONFIG, SUMMARY, METRICS, DRAWS, "eval/metrics.json", "eval/predictions.npz", "eval/regions.json")
 """The files of a run that a report reads."""

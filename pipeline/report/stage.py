@@ -6,7 +6,6 @@ run folders (+ their caches and datasets, where these are there) → one HTML fi
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.checks import some
 from pipeline.config import ReportConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.scored import Predictions
@@ -28,6 +27,7 @@ from pipeline.report.provenance import provenance
 from pipeline.report.runs_table import runs_table
 from pipeline.runs.ledger import Entry
 from pipeline.runs.ranking import Standing, standings
+from pipeline.wording import some
 
 
 def write_report(config: ReportConfig) -> Path:

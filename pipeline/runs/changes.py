@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.checks import slug
 from pipeline.errors import ConfigError, RunError
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import held
 from pipeline.runs.layout import CONFIG, LEADERBOARD
 from pipeline.runs.ledger import run_in
+from pipeline.wording import slug
 
 
 def rerun(words: Sequence[str], program: str) -> int:

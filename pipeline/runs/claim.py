@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks import flag
 from pipeline.errors import RunError
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
 from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config, write_config
+from pipeline.wording import flag
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 """What a file system without locks says, as Lustre by default; the last one is NFS's, of folders."""

@@ -10,10 +10,10 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from pipeline.checks import did_you_mean, short, shown
 from pipeline.errors import ConfigError
 from pipeline.runs.ledger import Entry
 from pipeline.runs.table import number, table
+from pipeline.wording import did_you_mean, short, shown
 
 COLUMNS = ("run", "state", "dataset", "trunk", "head", "crops")
 FIGURES = ("metric", "score", "low", "high", "images", "test", "mb", "seconds")

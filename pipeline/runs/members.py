@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.checks import flag
 from pipeline.config import TrainConfig
 from pipeline.errors import RunError
 from pipeline.files import read_json
 from pipeline.runs.layout import CHECKPOINT, CONFIG, LEADERBOARD, SUMMARY, read_config, write_config
 from pipeline.runs.stack import NAMES, StackedHead, stack_of
+from pipeline.wording import flag
 
 GRID = ("lr", "weight_decay", "seed")
 """The settings that tell the heads of a group apart; a run folder may get other values of them."""

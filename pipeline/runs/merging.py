@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.checks import flag
 from pipeline.errors import RunError
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
@@ -23,6 +22,7 @@ from pipeline.runs.layout import HEAD, SUMMARY, read_config, write_config
 from pipeline.runs.ledger import entries
 from pipeline.runs.members import GRID, STACK, own_name
 from pipeline.runs.ranking import SAME
+from pipeline.wording import flag
 
 SHARED = ("cache_key", *SAME)
 """What the runs of a leaderboard have in common: their maps, and the images that they were validated on."""

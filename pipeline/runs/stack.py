@@ -5,9 +5,9 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.checks import flag
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.wording import flag
 
 
 class Setting(NamedTuple):

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, cast
 
-from pipeline.checks import OneOf, did_you_mean, short
+from pipeline.checks import OneOf
 from pipeline.errors import ConfigError, needs_extra
+from pipeline.wording import did_you_mean, short
 
 
 class Tracker(Protocol):

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.checks import flag
 from pipeline.config import TrainConfig
 from pipeline.device import products
 from pipeline.heads import HEADS
@@ -16,6 +15,7 @@ from pipeline.runs.tensors import shape_text
 from pipeline.training.memory import memory_for_all
 from pipeline.training.step import why_live
 from pipeline.training.trainer import Plan
+from pipeline.wording import flag
 
 MANY = 100
 """Weights for each training example from which a head is warned of."""

@@ -15,7 +15,6 @@ import torch
 
 from cache import FeatureCache
 from cache.identity import differences
-from pipeline.checks import flag, shown, some
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.heads import HEADS
@@ -31,6 +30,7 @@ from pipeline.runs.folder import LoadedHead, load_head
 from pipeline.runs.given import rows_learned
 from pipeline.runs.layout import HEAD, read_config
 from pipeline.runs.tensors import read_tensors, shape_text
+from pipeline.wording import flag, shown, some
 
 
 class Beginning(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.checks import some
 from pipeline.errors import WeightsError
+from pipeline.wording import some
 
 
 def state_dict_in(loaded: Any, path: Path) -> dict[str, Tensor]:

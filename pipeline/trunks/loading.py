@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.checks import did_you_mean, some
 from pipeline.errors import ConfigError, WeightsError, out_of_memory
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.layers import Layer, UpTo, default_layer, drop_unused, layers_of
 from pipeline.trunks.network import Network
 from pipeline.trunks.spec import TrunkSpec
 from pipeline.trunks.weights import load_weights, weights_digest
+from pipeline.wording import did_you_mean, some
 
 RANDOM = "none"
 """What --weights says for random weights."""

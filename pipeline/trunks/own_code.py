@@ -16,12 +16,12 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.checks import did_you_mean
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.images.transform import Transform
 from pipeline.trunks.base import Trunk
 from pipeline.trunks.network import Network
 from pipeline.trunks.outputs import prefix_tokens_of
+from pipeline.wording import did_you_mean
 
 IMAGE_PX, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What a module without these attributes takes: ImageNet's, as most do."""

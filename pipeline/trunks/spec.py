@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks import OneOf, did_you_mean, short
+from pipeline.checks import OneOf
+from pipeline.wording import did_you_mean, short
 
 ASK = ("?",)
 

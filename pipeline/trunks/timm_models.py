@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.checks import did_you_mean
 from pipeline.errors import ConfigError, WeightsError, needs_extra
 from pipeline.images.transform import Transform
 from pipeline.trunks.hub import reachable
 from pipeline.trunks.network import Convert, Network
+from pipeline.wording import did_you_mean
 
 
 def open_model(model: str, pretrained: bool, image_px: int | None) -> Network:

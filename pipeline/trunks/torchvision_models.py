@@ -9,11 +9,11 @@ import torch
 import torchvision
 from torchvision import models
 
-from pipeline.checks import did_you_mean
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.images.transform import Transform
 from pipeline.progress import on_terminal
 from pipeline.trunks.network import Network
+from pipeline.wording import did_you_mean
 
 HEADS = ("classifier", "fc", "head", "heads", "avgpool", "flatten", "dropout", "AuxLogits", "aux1", "aux2")
 """What torchvision's models call what comes after their maps."""
