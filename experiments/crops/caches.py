@@ -15,6 +15,7 @@ from pipeline.datasets import DATASETS
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError
 from pipeline.extraction.stage import extract
+from pipeline.pretraining.score import read_settings
 from pipeline.pretraining.stage import pretrain
 from pipeline.wording import slug, some
 
@@ -56,8 +57,11 @@ def caches_of(config: CropsConfig, regime: str) -> Iterator[Maps]:
     folder, classes = Path(config.out) / "caches" / regime, ()
     options: dict[str, Any] = {"dataset": "digits" if regime == "digits" else config.dataset}
     if regime == "transfer":
-        known, classes = halves(open_dataset(config.dataset)["train"].classes, config.trunk_classes)
-        options["weights"] = str(_pretrained(config, known))
+        names = open_dataset(config.dataset)["train"].classes
+        asked = _trained_on(config) if config.trunk_run else config.trunk_classes
+        known, classes = halves(names, asked)
+        options["weights"] = config.trunk_run and f"{config.trunk_run}/trunk.safetensors"
+        options["weights"] = options["weights"] or str(_pretrained(config, known))
     _extract(config, folder, views="mirror", **options)
     yield Maps(regime, folder, classes)
 
@@ -94,6 +98,18 @@ def _extract(config: CropsConfig, folder: Path, **options: Any) -> tuple[Path, .
         asked = ExtractConfig(cache=str(folder), device=config.device, decoders=config.decoders, **options)
         extract(asked)
         return asked.cache_dirs
+
+
+def _trained_on(config: CropsConfig) -> tuple[str, ...]:
+    """The classes of --trunk-run. Raises: RunError; ConfigError where it has others than those asked for."""
+    found = read_settings(Path(str(config.trunk_run))).classes
+    if not found or config.trunk_classes not in ((), found):
+        wanted = some(config.trunk_classes, 20) or "some classes, not all"
+        raise ConfigError(
+            f"--trunk-run: {config.trunk_run}: expected a trunk trained on {wanted}, found "
+            f"{some(found, 20) or 'one trained on all'}; train one with pretrain_trunk.py --classes"
+        )
+    return found
 
 
 def _pretrained(config: CropsConfig, classes: tuple[str, ...]) -> Path:

@@ -37,6 +37,9 @@ class CropsConfig(Checked):
     first half)."""
     trunk_out: FilePath = "artifacts/trunks/first-half"
     """Folder in which the trunk of the regime `transfer` is pretrained, if it is not there yet."""
+    trunk_run: FilePath | None = None
+    """A finished run of pretrain_trunk.py on some of the classes; the regime `transfer` takes its trunk and
+    its classes (default: a trunk is pretrained in --trunk-out)."""
     pretrain_epochs: Count = 24
     """Passes over the training part when that trunk is pretrained."""
     mirror_maps: bool = False

@@ -79,15 +79,15 @@ def trained_on(run: Path, trained: PretrainConfig, test: ImageSplit, config: Eva
 
 
 def read_settings(run: Path) -> PretrainConfig:
-    """The settings of a pretraining run. Raises: RunError."""
+    """The settings of a finished pretraining run. Raises: RunError."""
     found = read_config(run, "pretrain")
+    if not (run / "trunk.safetensors").is_file():
+        raise RunError(f"{run}: the pretraining isn't finished; run the same pretrain_trunk.py command again")
     return PretrainConfig.from_json({k: v for k, v in found.items() if k not in {"stage", *FACTS}})
 
 
 def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
-    """The whole network of a finished pretraining run. Raises: RunError, WeightsError."""
-    if not (run / "trunk.safetensors").is_file():
-        raise RunError(f"{run}: the pretraining isn't finished; run the same pretrain_trunk.py command again")
+    """The whole network of a finished pretraining run. Raises: WeightsError."""
     trunk = TRUNKS[trained.trunk].load_untrained(trained.widths, trained.stage_layers)
     network = Network(trunk, classes, trained.hidden, trained.mirror_maps)
     load_weights(network.classifier, run / "classifier.safetensors")

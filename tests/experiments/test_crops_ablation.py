@@ -1,5 +1,6 @@
 """The ablation: settings chosen by validation alone, every head scored, nothing trained twice."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,8 +18,10 @@ from experiments.crops.config import CropsConfig
 from experiments.crops.plots import plot_curves
 from experiments.crops.report import as_json, tables
 from experiments.crops.results import Result, Variant
-from pipeline.errors import ConfigError
+from pipeline.config import PretrainConfig
+from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation.logits import score_run
+from pipeline.pretraining.stage import pretrain
 from pipeline.runs.leaderboard import choose
 from pipeline.runs.stack import Setting
 
@@ -189,6 +192,30 @@ def test_the_trunk_of_other_classes_sees_its_own_alone(
     assert trunk["seed"] == 3
     run = json.loads(next((tmp_path / "out" / "runs" / "transfer").rglob("config.json")).read_text())
     assert run["classes"] == list(others)
+
+
+def test_a_trunk_that_was_trained_before_gives_its_classes(tmp_path: Path) -> None:
+    dataset, run = write_images(tmp_path / "images"), tmp_path / "trunk"
+    with pytest.raises(RunError, match=r"trunk/config\.json: can't be opened"):
+        ablate(CropsConfig(dataset=dataset, regime=("transfer",), trunk_run=str(run)))
+    recipe = {"epochs": 1, "batch": 16, "widths": (4, 6, 8), "optimizer": "muon", "decoders": 1}
+    weights = pretrain(PretrainConfig(dataset=dataset, out=str(run), classes=("d", "b"), **recipe))
+    before = weights.read_bytes()
+    config = CropsConfig(
+        dataset=dataset, out=str(tmp_path / "out"), regime=("transfer",), trunk_run=str(run),
+        per_class=(0,), seeds=1, hidden=(4,), lr=(0.1,), weight_decay=(5e-4,), epochs=1, min_steps=1,
+    )  # fmt: skip
+    ablate(config)
+    heads = json.loads(next((tmp_path / "out/runs/transfer").rglob("config.json")).read_text())
+    assert heads["classes"] == ["a", "c"]
+    assert heads["cache_identity"]["trunk"]["widths"] == [4, 6, 8]
+    assert weights.read_bytes() == before
+    with pytest.raises(ConfigError, match=r"--trunk-run: .* trained on a, found d, b; "):
+        ablate(dataclasses.replace(config, trunk_classes=("a",)))
+    all_of_them = tmp_path / "all"
+    pretrain(PretrainConfig(dataset=dataset, out=str(all_of_them), **recipe))
+    with pytest.raises(ConfigError, match=r"expected a trunk trained on some classes, not all, found one"):
+        ablate(dataclasses.replace(config, trunk_run=str(all_of_them)))
 
 
 @pytest.mark.parametrize("asked", [("a", "x"), tuple("abcd")])
