@@ -49,6 +49,10 @@ TRUNKS: dict[str, TrunkInfo] = {
         summary="small, for 32-pixel images, trained on CIFAR-10; maps of 256×5×5",
         untrained="pipeline.trunks.alexnet_cifar:untrained",
     ),
+    "alexnet-cifar-wide": TrunkInfo(
+        target="pipeline.trunks.alexnet_cifar:load_wide",
+        summary="the same kind with more channels and layers: higher scores, half as fast; maps of 256×5×5",
+    ),
     "efficientnet-lite0": TrunkInfo(
         target="pipeline.trunks.efficientnet_lite0:open_model",
         summary="EfficientNet-Lite0 with ImageNet weights, 224-pixel images; maps of 320×7×7 (160: 5×5)",

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pipeline.errors import StaleCacheError, WeightsError
 from pipeline.extraction.stage import extract
 from pipeline.trunks import load_trunk, trunk_of_identity
-from pipeline.trunks.alexnet_cifar import SHIPPED, load, untrained
+from pipeline.trunks.alexnet_cifar import SHIPPED, WIDE, load, untrained
 
 SHAPES = [((64, 256, 256), 2), ((6, 10, 8), 3), ((12, 8, 8), 2), ((4, 30, 5), 4), ((64, 256, 256), 3)]
 
@@ -62,6 +62,17 @@ def test_the_shipped_trunk_s_identity_says_nothing_of_a_shape() -> None:
     """So caches that were made of it before there were others stay what they are."""
     assert set(load().as_json()) == {"name", "version", "weights"}
     assert load(SHIPPED).as_json() == load().as_json()
+
+
+def test_the_wide_trunk_is_known_by_its_own_name_and_found_again_without_a_file() -> None:
+    trunk = load_trunk("alexnet-cifar-wide")
+    made = trunk.as_json()
+    assert made == load(WIDE).as_json() | {"name": "alexnet-cifar-wide"}
+    assert (made["widths"], made["stage_layers"]) == ([64, 384, 256], 3)
+    assert made["weights"] != load().as_json()["weights"]
+    assert trunk_of_identity({"trunk": made, "transform": trunk.transform.as_json()}).as_json() == made
+    with torch.inference_mode():
+        assert trunk.module(torch.zeros(1, 3, 32, 32)).shape == (1, 256, 5, 5)
 
 
 @pytest.mark.parametrize("wrong", ["one kernel", "no channels", "too many", "no layers", "other names"])
