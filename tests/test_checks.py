@@ -365,6 +365,7 @@ def test_every_text_that_is_a_path_is_known_as_one() -> None:
         "out",
         "run",
         "trunk_out",
+        "trunk_run",
         "images",
     }
 
