@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.pretraining import dark_and_light, settings
+from support.pretraining import dark_and_light, die_after, settings
 from torch import Tensor, nn
 
 from pipeline.config import PretrainConfig
-from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.optimizers import Optimizers
 from pipeline.pretraining.stage import pretrain
 
@@ -93,14 +92,7 @@ def test_a_run_with_muon_that_was_killed_ends_with_the_bytes_of_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = dark_and_light(tmp_path / "images")
-    save = PretrainingLoop.save
-
-    def save_and_die(self: PretrainingLoop, path: Path, epoch: int) -> None:
-        save(self, path, epoch)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(PretrainingLoop, "save", save_and_die)
+    die_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         pretrain(settings(images, tmp_path / "resumed", optimizer="muon"))
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.no_room import no_room
-from support.pretraining import dark_and_light, settings
+from support.pretraining import dark_and_light, die_after, settings
 from torch import Tensor, nn
 
 from cache import FeatureCache
@@ -34,15 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def killed_after_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The process dies once the second epoch's checkpoint is written."""
-    save = PretrainingLoop.save
-
-    def save_and_die(self: PretrainingLoop, path: Path, epoch: int) -> None:
-        save(self, path, epoch)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(PretrainingLoop, "save", save_and_die)
+    die_after(2, monkeypatch)
     yield
     monkeypatch.undo()
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipeline.config import PretrainConfig
+from pipeline.pretraining.loop import PretrainingLoop
 
 
 def dark_and_light(root: Path) -> Path:
@@ -24,3 +26,15 @@ def settings(images: Path, out: Path, **other: object) -> PretrainConfig:
     small = {"epochs": 3, "batch": 16, "lr": 0.02, "widths": (16, 32, 32), "decoders": 1}
     fields = {**small, "precision": "float32", **other}
     return PretrainConfig(dataset=f"folder:{images}", out=str(out), **fields)  # type: ignore[arg-type]
+
+
+def die_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process die once the checkpoint of so many epochs is written."""
+    save = PretrainingLoop.save
+
+    def save_and_die(self: PretrainingLoop, path: Path, epoch: int) -> None:
+        save(self, path, epoch)
+        if epoch == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PretrainingLoop, "save", save_and_die)
