@@ -60,8 +60,8 @@ def caches_of(config: CropsConfig, regime: str) -> Iterator[Maps]:
         names = open_dataset(config.dataset)["train"].classes
         asked = _trained_on(config) if config.trunk_run else config.trunk_classes
         known, classes = halves(names, asked)
-        options["weights"] = config.trunk_run and f"{config.trunk_run}/trunk.safetensors"
-        options["weights"] = options["weights"] or str(_pretrained(config, known))
+        run = config.trunk_run
+        options["weights"] = f"{run}/trunk.safetensors" if run else str(_pretrained(config, known))
     _extract(config, folder, views="mirror", **options)
     yield Maps(regime, folder, classes)
 

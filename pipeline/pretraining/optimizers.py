@@ -1,8 +1,8 @@
 """What changes the weights in pretraining: Nesterov SGD for all, or Muon for the convolutions beside it.
 
-Muon replaces the change of a matrix by the nearest matrix whose directions all count the same. A plain stack
-of convolutions learns with it in about a quarter of the epochs. torch's takes matrices only; here a matrix is
-a convolution's own memory, a row for each output channel.
+Muon replaces the change of a matrix by the nearest matrix whose directions all count the same; fewer epochs
+are needed (LOG.md). torch's takes matrices only: here a matrix is a convolution's own memory, a row for each
+output channel.
 
 Source: Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
 (https://kellerjordan.github.io/posts/muon).
