@@ -22,6 +22,7 @@ from pipeline.trunks.prepare import PreparedTrunk
 TOLERANCE = 1e-4
 TRUNKS = {  # specification → weights, batch of theirs, target
     "alexnet-cifar": (None, 256, 1.5),
+    "alexnet-cifar-wide": (None, 256, 1.3),
     "efficientnet-lite0": (None, 32, 1.3),
     "timm:resnet18": ("none", 32, 1.3),
     "timm:vit_tiny_patch16_224": ("none", 32, 1.1),
