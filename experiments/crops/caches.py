@@ -15,8 +15,10 @@ from pipeline.datasets import DATASETS
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import ConfigError
 from pipeline.extraction.stage import extract
+from pipeline.pretraining.network import image_digests, images_digest, open_split
 from pipeline.pretraining.score import read_settings
 from pipeline.pretraining.stage import pretrain
+from pipeline.runs.layout import read_config
 from pipeline.wording import slug, some
 
 
@@ -101,15 +103,25 @@ def _extract(config: CropsConfig, folder: Path, **options: Any) -> tuple[Path, .
 
 
 def _trained_on(config: CropsConfig) -> tuple[str, ...]:
-    """The classes of --trunk-run. Raises: RunError; ConfigError where it has others than those asked for."""
-    found = read_settings(Path(str(config.trunk_run))).classes
-    if not found or config.trunk_classes not in ((), found):
+    """The classes of --trunk-run. Raises: RunError; DataError; ConfigError where it has others than those
+    asked for, or was trained on other images than --dataset's, among which a head's test images may be."""
+    run = Path(str(config.trunk_run))
+    trained = read_settings(run)
+    if not trained.classes or config.trunk_classes not in ((), trained.classes):
         wanted = some(config.trunk_classes, 20) or "some classes, not all"
         raise ConfigError(
-            f"--trunk-run: {config.trunk_run}: expected a trunk trained on {wanted}, found "
-            f"{some(found, 20) or 'one trained on all'}; train one with pretrain_trunk.py --classes"
+            f"--trunk-run: {run}: expected a trunk trained on {wanted}, found "
+            f"{some(trained.classes, 20) or 'one trained on all'}; train one with pretrain_trunk.py --classes"
         )
-    return found
+    with renamed({"--classes": "--trunk-run"}):
+        split, *_ = open_split(dataclasses.replace(trained, dataset=config.dataset), "train")
+    digest = images_digest(image_digests(split, config.decoders))
+    if digest != read_config(run, "pretrain").get("dataset_images"):
+        raise ConfigError(
+            f"--trunk-run: {run}: expected a trunk trained on images of --dataset {config.dataset}, found "
+            f"one trained on others, of {trained.dataset}; name the dataset of both, or train another trunk"
+        )
+    return trained.classes
 
 
 def _pretrained(config: CropsConfig, classes: tuple[str, ...]) -> Path:

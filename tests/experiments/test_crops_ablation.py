@@ -212,6 +212,13 @@ def test_a_trunk_that_was_trained_before_gives_its_classes(tmp_path: Path) -> No
     assert weights.read_bytes() == before
     with pytest.raises(ConfigError, match=r"--trunk-run: .* trained on a, found d, b; "):
         ablate(dataclasses.replace(config, trunk_classes=("a",)))
+    others = write_images(tmp_path / "others", seed=1)
+    with pytest.raises(ConfigError, match=r"--trunk-run: .*/trunk: .*/others, found one trained on oth"):
+        ablate(dataclasses.replace(config, dataset=others))
+    (tmp_path / "others/train/d").rename(tmp_path / "others/train/e")
+    (tmp_path / "others/test/d").rename(tmp_path / "others/test/e")
+    with pytest.raises(ConfigError, match=r"^--trunk-run: expected names out of a, b, c, e, found 'd'"):
+        ablate(dataclasses.replace(config, dataset=others))
     all_of_them = tmp_path / "all"
     pretrain(PretrainConfig(dataset=dataset, out=str(all_of_them), **recipe))
     with pytest.raises(ConfigError, match=r"expected a trunk trained on some classes, not all, found one"):
