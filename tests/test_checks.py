@@ -185,8 +185,7 @@ options:
   --loud, --no-loud     Let it speak (default: no)
   --mode {day,night}    When (default: day)
   --config FILE         JSON file with settings under the names of these
-                        flags, such as a run's config.json; flags beside it
-                        count more (default: none)
+                        flags; flags beside it count more (default: none)
 """
 
 

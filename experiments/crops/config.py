@@ -22,7 +22,7 @@ class CropsConfig(Checked):
     out: FilePath = "artifacts/ablation"
     """Folder for runs and results."""
     regime: tuple[Annotated[str, OneOf(REGIMES)], ...] = ("same", "transfer", "digits")
-    """same: heads on the classes that the shipped trunk was trained on; transfer: trunk trained on half of
+    """same: heads on the classes that alexnet-cifar was trained on; transfer: trunk trained on half of
     the classes, heads on the other half; digits: another kind of image altogether; trunk: trunks from
     elsewhere, named by --trunk, each with the receptive field of its cells."""
     trunk: tuple[str, ...] = ("efficientnet-lite0",)
@@ -43,7 +43,7 @@ class CropsConfig(Checked):
     pretrain_epochs: Count = 24
     """Passes over the training part when that trunk is pretrained."""
     mirror_maps: bool = False
-    """Pretrain that trunk with --mirror-maps, as the shipped one was."""
+    """Pretrain that trunk with --mirror-maps, as alexnet-cifar was."""
     trunk_seed: Seed = 0
     """Random seed of that trunk, to see whether results hold for another one."""
     per_class: tuple[Annotated[int, Range(0, 10_000_000)], ...] = (5, 20, 100, 500, 0)

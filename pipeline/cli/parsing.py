@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pipeline.checks import Checked, Kind, OneOf, kinds, texts
-from pipeline.cli.replay import settings_in
+from pipeline.cli.replay import STAGES, settings_in
 from pipeline.errors import ConfigError
 from pipeline.wording import did_you_mean, flag, short
 
 C = TypeVar("C", bound=Checked)
-CONFIG_HELP = """JSON file with settings under the names of these flags, such as a run's config.json; flags
-beside it count more (default: none)"""
+CONFIG_HELP = """JSON file with settings under the names of these flags{}; flags beside it count more
+(default: none)"""
 
 
 def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
@@ -41,7 +41,12 @@ def parse(config_class: type[C], program: str, flags: Sequence[str]) -> C:
         text = _help(help_texts.get(field.name, ""), kind, field.default)
         action = parser.add_argument(flag(field.name), default=argparse.SUPPRESS, help=text, **_options(kind))
         known += action.option_strings
-    parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument(
+        "--config",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help=CONFIG_HELP.format(", or a run's config.json" if config_class.__name__ in STAGES else ""),
+    )
     given, unknown = parser.parse_known_args(flags)
     wrong = [word for word in unknown if word.startswith("-") or not words]
     if wrong:

@@ -28,8 +28,8 @@ class MapSettings(Checked):
     folder), or your own PATH.py:FUNCTION or MODULE:FUNCTION; with @LAYER for maps of another layer than the
     last, @LAYER,LAYER for a cache each, and @? to list the layers."""
     weights: FilePath | None = None
-    """File with the trunk's weights, .safetensors or .pth, or none for random ones (default: the weights that
-    it is published with)."""
+    """File with the trunk's weights, .safetensors or .pth, or none for random ones, which most short names
+    don't have (default: the weights that it is published with)."""
     cache: FilePath | None = None
     """Folder of the cache; several layers have folders in it, named after them (default:
     artifacts/cache/DATASET-TRUNK-VIEWS, where DATASET is the last name of a path, with what is given of

@@ -36,7 +36,8 @@ class PretrainConfig(Checked):
     weights: FilePath | None = None
     """File with weights to start from, to train a trunk further (default: random weights)."""
     out: FilePath | None = None
-    """Folder for the weights (default: artifacts/trunks/TRUNK-DATASET)."""
+    """Folder for the weights (default: artifacts/trunks/TRUNK-DATASET, with the names in --classes
+    behind it)."""
     classes: tuple[str, ...] = ()
     """Classes to train on (default: all)."""
     train_images: ImagePolicy = "crop-flip"
@@ -71,7 +72,7 @@ class PretrainConfig(Checked):
     """Random seed for drawing that share, as in extract_features.py."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the numbers in the convolutions; auto is bfloat16 where the processor multiplies it fast, and
-    float16 on a GPU that doesn't."""
+    float16 on a GPU that doesn't; float32 else."""
     compile: bool = False
     """Compile the network first (torch.compile), which takes about a minute; where nothing compiles, a line
     says so."""

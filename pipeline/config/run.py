@@ -16,9 +16,9 @@ class RunConfig(MapSettings, LearningSettings, HeadShapes):
     """From image files to test scores: extract features, train heads, score the best on the test split.
 
     What extract_features.py, train_head.py and evaluate.py do, in one process: the same files in the same
-    folders, and the flags of the three. Those that two of them call alike are the head's here: --seed,
-    --batch and --precision. Interrupted? Run the same command again: it continues where it stopped, and
-    does nothing again that is done.
+    folders, and the flags that decide maps and heads. Those that two of them call alike are the head's here:
+    --seed, --batch and --precision. Interrupted? Run the same command again: it continues where it stopped,
+    and does nothing again that is done.
     """
 
     prints_results = True
