@@ -21,7 +21,7 @@ def state_dict_in(loaded: Any, path: Path) -> dict[str, Tensor]:
     if _is_state_dict(loaded):
         return dict(loaded)
     inner = loaded if isinstance(loaded, Mapping) else {}
-    found = {str(key): value for key, value in inner.items() if value and _is_state_dict(value)}
+    found = {str(key): value for key, value in inner.items() if _is_state_dict(value) and value}
     if len(found) == 1:
         return dict(*found.values())
     if found:

@@ -44,7 +44,7 @@ def test_a_checkpoint_of_a_program_that_trains_is_the_network_in_it(
     if prefix.startswith("model."):
         saved["model.head.weight"] = torch.zeros(2, 4)
     if key:
-        saved = {"epoch": 3, key: saved, "optimizer": {"lr": 0.1}}
+        saved = {"epoch": 3, key: saved, "optimizer": {"lr": 0.1}, "rng": torch.get_rng_state()}
     torch.save(saved, tmp_path / "w.pth")
     torch.save(plain, tmp_path / "plain.pth")
     empty = network(add=1)
