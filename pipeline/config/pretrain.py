@@ -76,6 +76,8 @@ class PretrainConfig(Checked):
     compile: bool = False
     """Compile the network first (torch.compile), which takes about a minute; where nothing compiles, a line
     says so."""
+    data_seed: Seed = 0
+    """Random seed for drawing the images that are held out, as in train_head.py."""
     seed: Seed = 0
     """Random seed for the initial weights, the order of the images and the augmentation."""
     device: Device = "auto"

@@ -64,7 +64,7 @@ class PretrainingLoop:
             self.step.resume(facts)
         except (WeightsError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path}: no checkpoint of this run; delete it to start again") from error
-        say(f"resuming after epoch {epoch - 1}")
+        say(f"resuming after epoch {epoch}")
         return epoch
 
     def _tensors(self) -> dict[str, Tensor]:

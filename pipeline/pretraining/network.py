@@ -105,7 +105,7 @@ def open_split(
     config: PretrainConfig, name: SplitName
 ) -> tuple[ImageSplit, Labels, tuple[str, ...], NDArray[np.bool_]]:
     """The images of a split, their labels as positions in the classes, the classes, and which images (of a
-    training split) `train_head.py` holds out.
+    training split) `train_head.py` holds out with the same --data-seed.
 
     Raises: DataError; ConfigError on an unknown class or where images have several labels.
     """
@@ -118,7 +118,7 @@ def open_split(
             "whose images may have several; give digits, cifar10 or folder:PATH"
         )
     classes = config.classes or split.classes
-    is_held = validation_rows(split.labels, config.val_fraction, config.seed, split.val_rows)
+    is_held = validation_rows(split.labels, config.val_fraction, config.data_seed, split.val_rows)
     rows, labels = select_classes(split.labels, split.classes, classes)
     return split.take(rows), labels, classes, is_held[rows]
 

@@ -18,7 +18,7 @@ from pipeline.images import augment
 from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
 from pipeline.progress import over
 from pipeline.runs.claim import FACTS
-from pipeline.runs.layout import read_config
+from pipeline.runs.layout import TRUNK, read_config
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.weights import load_weights
 
@@ -81,7 +81,7 @@ def trained_on(run: Path, trained: PretrainConfig, test: ImageSplit, config: Eva
 def read_settings(run: Path) -> PretrainConfig:
     """The settings of a finished pretraining run. Raises: RunError."""
     found = read_config(run, "pretrain")
-    if not (run / "trunk.safetensors").is_file():
+    if not (run / TRUNK).is_file():
         raise RunError(f"{run}: the pretraining isn't finished; run the same pretrain_trunk.py command again")
     return PretrainConfig.from_json({k: v for k, v in found.items() if k not in {"stage", *FACTS}})
 
@@ -91,5 +91,5 @@ def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     trunk = TRUNKS[trained.trunk].load_untrained(trained.widths, trained.stage_layers)
     network = Network(trunk, classes, trained.hidden, trained.mirror_maps)
     load_weights(network.classifier, run / "classifier.safetensors")
-    load_weights(network.trunk, run / "trunk.safetensors")
+    load_weights(network.trunk, run / TRUNK)
     return network.eval()

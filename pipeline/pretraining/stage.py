@@ -7,24 +7,28 @@ epoch's checkpoint and ends as if it had not been.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cache import Labels
 from pipeline.config import PretrainConfig
+from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.holdout import share_drawn
 from pipeline.datasets.summary import lines
 from pipeline.device import pick_device
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
 from pipeline.pretraining.network import Network, image_digests, images_digest, load_images, open_split
 from pipeline.progress import Progress, say
-from pipeline.runs.claim import claim
-from pipeline.runs.layout import CHECKPOINT, METRICS
+from pipeline.runs.claim import claim, held
+from pipeline.runs.layout import CHECKPOINT, METRICS, TRUNK
 from pipeline.runs.tensors import shape_text, write_tensors
 from pipeline.trunks import TRUNKS
 from pipeline.trunks.base import Trunk, normalise
@@ -43,10 +47,11 @@ def pretrain(config: PretrainConfig) -> Path:
     weights to start from is never "up to date".
 
     Raises: DataError; WeightsError; ConfigError on a multi-label dataset or weights of another shape;
-    RunError when OUT holds another run.
+    RunError when OUT holds another run or is being trained into, or the loss is no number any more.
     """
-    out, device = config.out_dir, pick_device(config.device)
-    weights = out / "trunk.safetensors"
+    out = config.out_dir
+    pick_device(config.device)  # refused before images are read
+    weights = out / TRUNK
     split, labels, classes, is_held = open_split(config, "train")
     torch.manual_seed(config.seed)
     trunk = TRUNKS[config.trunk].load_untrained(config.widths, config.stage_layers)
@@ -59,31 +64,43 @@ def pretrain(config: PretrainConfig) -> Path:
         "val_fraction": share_drawn(config.val_fraction, split.val_rows),
         "dataset_images": images_digest(image_digests(split, config.decoders)),
         "dataset_labels": hashlib.sha256("\0".join(classes).encode() + labels.data).hexdigest(),
+        "held_out": hashlib.sha256(is_held.tobytes()).hexdigest(),  # drawn beside the other classes' images
         "weights_sha256": started_from,
     }
     claim(out, {"stage": "pretrain", **config.as_json(), **facts}, IMMATERIAL)
-    if weights.is_file():
-        print(f"{weights}: up to date")
-        return weights
+    with held(out):
+        if weights.is_file():
+            print(f"{weights}: up to date")
+        else:
+            _train(network, config, split, labels, is_held)
+            print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
+    return weights
+
+
+def _train(
+    network: Network, config: PretrainConfig, split: ImageSplit, labels: Labels, is_held: NDArray[np.bool_]
+) -> None:
+    """Train on the images that aren't held out, and write both parts of the network into the run."""
     train_rows, val_rows = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    device, classes = pick_device(config.device), config.classes or split.classes
     print(
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
     )
     _say_sizes(network, len(split), config.batch)
     print(*lines(split), sep="\n")
-    images = load_images(split, trunk.transform, config.decoders)
+    images = load_images(split, network.transform, config.decoders)
     if not config.weights:
         _whiten(network, images[np.random.default_rng(config.seed).permutation(train_rows)[:5000]])
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     loop = PretrainingLoop(network, config, images, torch.from_numpy(labels), train_rows)
-    held = images[val_rows], labels[val_rows]
-    _go_through(loop, config, len(train_rows), lambda: _accuracy(network, *held, config.batch))
-    write_tensors(out / "classifier.safetensors", _half_matrices(network.classifier))
-    write_tensors(weights, _half_matrices(network.trunk))
-    (out / CHECKPOINT).unlink()
-    print(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
-    return weights
+    val_images, val_labels = images[val_rows], labels[val_rows]
+    _go_through(
+        loop, config, len(train_rows), lambda: _accuracy(network, val_images, val_labels, config.batch)
+    )
+    write_tensors(config.out_dir / "classifier.safetensors", _half_matrices(network.classifier))
+    write_tensors(config.out_dir / TRUNK, _half_matrices(network.trunk))
+    (config.out_dir / CHECKPOINT).unlink()
 
 
 def _say_sizes(network: Network, images: int, batch: int) -> None:
@@ -114,13 +131,21 @@ def _accuracy(network: Network, images: Tensor, labels: np.ndarray, batch: int) 
 def _go_through(
     loop: PretrainingLoop, config: PretrainConfig, size: int, score: Callable[[], dict[str, float]]
 ) -> None:
-    """Train from the last checkpoint on, with a line in the log and a checkpoint after each epoch."""
+    """Train from the last checkpoint on, with a line in the log and a checkpoint after each epoch.
+
+    Raises: RunError when the loss is no number any more.
+    """
     checkpoint, log = config.out_dir / CHECKPOINT, config.out_dir / METRICS
     first = loop.resume(checkpoint)
     keep_lines(log, first)
     with Progress("pretraining", config.epochs * size, "images", first * size) as progress:
         for epoch in range(first, config.epochs):
             line = {"epoch": epoch + 1, **loop.epoch(epoch, progress.advance), **score()}
+            if not math.isfinite(line["loss"]):
+                raise RunError(
+                    f"{config.out_dir}: expected a finite loss in epoch {epoch + 1}, found {line['loss']}; "
+                    f"give an --lr below {config.peak_lr:g} and another --out"
+                )
             append_line(log, line)
             say("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
             loop.save(checkpoint, epoch + 1)

@@ -30,6 +30,7 @@ FACTS = {
     "class_names": "a --cache with the classes",
     "dataset_images": "a --dataset with the images",
     "dataset_labels": "a --dataset with the labels",
+    "held_out": "held-out images",
     "weights_sha256": "--weights with the digest",
     "init_sha256": "--init with the head",
 }
@@ -76,7 +77,7 @@ def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
     if differ:
         # Labels and classes differ along with a setting that says more, unless the cache was relabelled; so
         # do the images of a dataset, and those of a cache along with its key.
-        follow = {"labels_sha256", "class_names", "dataset_images", "dataset_labels"}
+        follow = {"labels_sha256", "class_names", "dataset_images", "dataset_labels", "held_out"}
         follow |= {"cache_images"} if "cache_key" in differ else set()
         told = [name for name in differ if name not in follow] or differ
         made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)

@@ -23,6 +23,7 @@ FORMAT = 1
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 HEAD = "head.safetensors"
+TRUNK = "trunk.safetensors"  # of a pretraining run
 SUMMARY = "summary.json"
 CHECKPOINT = "checkpoint.safetensors"
 LEADERBOARD = "leaderboard.json"

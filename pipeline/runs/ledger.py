@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pipeline.datasets import name_of_dataset
 from pipeline.errors import RunError
 from pipeline.files import read_bytes, read_json
-from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, METRICS, SUMMARY, checked_config
+from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, METRICS, SUMMARY, TRUNK, checked_config
 from pipeline.runs.score import score_in
 
 NOT_SETTINGS = {
@@ -148,7 +148,7 @@ def _number(value: Any) -> float | None:
 def _state(folder: Path, summary: dict[str, Any], stage: str) -> str:
     if summary.get("diverged"):
         return "diverged"
-    if summary or (stage == "pretrain" and (folder / "trunk.safetensors").exists()):
+    if summary or (stage == "pretrain" and (folder / TRUNK).exists()):
         return "finished"
     if any(map(_is_held, _above(folder))):
         return "running"

@@ -40,12 +40,17 @@ def killed_after_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after_two: None
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_after_two: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         pretrain(settings(images, tmp_path / "resumed"))
     monkeypatch.undo()
     resumed = pretrain(settings(images, tmp_path / "resumed"))
+    assert "resuming after epoch 2\n" in "".join(capsys.readouterr())
     whole = pretrain(settings(images, tmp_path / "whole"))
     assert resumed.read_bytes() == whole.read_bytes()
     assert len((tmp_path / "resumed/metrics.jsonl").read_text().splitlines()) == 3

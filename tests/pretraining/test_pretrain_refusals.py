@@ -14,6 +14,7 @@ from support.pretraining import dark_and_light, settings
 from pipeline.datasets.base import open_dataset
 from pipeline.errors import RunError, UserError
 from pipeline.pretraining.stage import pretrain
+from pipeline.runs.claim import held
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,34 @@ def test_other_settings_in_the_same_folder_are_refused_by_flag(images: Path, tmp
     pretrain(settings(images, tmp_path, epochs=1))  # up to date
     with pytest.raises(RunError, match="--weight-decay"):
         pretrain(settings(images, tmp_path, epochs=1, weight_decay=0.1))
+
+
+def test_two_processes_do_not_train_into_one_folder(images: Path, tmp_path: Path) -> None:
+    pretrain(settings(images, tmp_path, epochs=1))
+    with held(tmp_path), pytest.raises(RunError, match="another process is training into it; wait for it"):
+        pretrain(settings(images, tmp_path, epochs=1))
+    pretrain(settings(images, tmp_path, epochs=1))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(images: Path, tmp_path: Path) -> None:
+    config = settings(images, tmp_path, lr=100.0, weight_decay=1.0, epochs=60)
+    with pytest.raises(RunError, match=r"finite loss in epoch \d+, found nan; give an --lr below 100 and"):
+        pretrain(config)
+    assert not (tmp_path / "trunk.safetensors").exists()
+    pretrain(settings(images, tmp_path / "another", epochs=1))
+
+
+def test_other_images_held_out_than_before_make_another_run(tmp_path: Path) -> None:
+    """They are drawn over all classes, so an image of a class that isn't trained on moves them."""
+    folder = dark_and_light(tmp_path / "images")
+    few = {"epochs": 1, "classes": ("light",), "val_fraction": 0.25}
+    pretrain(settings(folder, tmp_path / "run", **few))
+    for i in range(16):
+        shutil.copy(folder / "train/dark/0.png", folder / f"train/dark/more-{i}.png")
+    with pytest.raises(
+        RunError, match=r"holds a run made with held-out images [0-9a-f]{12}, not [0-9a-f]{12};"
+    ):
+        pretrain(settings(folder, tmp_path / "run", **few))
 
 
 def test_a_run_that_lacks_a_setting_is_another_run(images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.config import EvaluateConfig
 from pipeline.datasets.base import open_dataset
 from pipeline.datasets.holdout import holdout
+from pipeline.errors import RunError
 from pipeline.evaluation.stage import evaluate
 from pipeline.images.transform import Transform
 from pipeline.pretraining.loop import PretrainingLoop
@@ -155,6 +157,20 @@ def test_images_that_are_held_out_leave_no_trace_in_the_trunk(tmp_path: Path) ->
         Image.new("RGB", (32, 32), (255, 0, 0)).save(path)
     other = pretrain(settings(images, tmp_path / "other", epochs=1, val_fraction=0.25))
     assert other.read_bytes() == kept.read_bytes()
+
+
+def test_a_trunk_of_another_seed_holds_out_the_same_images(tmp_path: Path) -> None:
+    """Or heads with defaults would choose by images that the trunk was trained on."""
+    images = dark_and_light(tmp_path / "images")
+    run = pretrain(settings(images, tmp_path / "run", epochs=1, val_fraction=0.25, seed=5)).parent
+    labels = open_dataset(f"folder:{images}")["train"].labels
+    for data_seed in (0, 3):
+        mask = np.zeros(len(labels), bool)
+        mask[holdout(labels, 0.25, data_seed)[1]] = True
+        same = json.loads((run / "config.json").read_text())["held_out"] == sha256(mask.tobytes()).hexdigest()
+        assert same == (data_seed == 0)
+    with pytest.raises(RunError, match=r"made with --data-seed 0, not 3; give another --out"):
+        pretrain(settings(images, run, epochs=1, val_fraction=0.25, seed=5, data_seed=3))
 
 
 def test_the_saved_first_layer_whitens_the_training_images(tmp_path: Path) -> None:
