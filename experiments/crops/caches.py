@@ -96,7 +96,7 @@ def _of_trunk(config: CropsConfig, trunk: str, image_px: int | None) -> Iterator
 
 def _extract(config: CropsConfig, folder: Path, **options: Any) -> tuple[Path, ...]:
     """Make a cache, or one for each layer of a trunk; gives their folders."""
-    with renamed({"--cache": "--out", "--weights": "--trunk-out"}):
+    with renamed({"--cache": "--out", "--weights": "--trunk-run" if config.trunk_run else "--trunk-out"}):
         asked = ExtractConfig(cache=str(folder), device=config.device, decoders=config.decoders, **options)
         extract(asked)
         return asked.cache_dirs
@@ -113,10 +113,16 @@ def _trained_on(config: CropsConfig) -> tuple[str, ...]:
             f"--trunk-run: {run}: expected a trunk trained on {wanted}, found "
             f"{some(trained.classes, 20) or 'one trained on all'}; train one with pretrain_trunk.py --classes"
         )
+    told = read_config(run, "pretrain")
+    if told.get("weights_sha256"):
+        raise ConfigError(
+            f"--trunk-run: {run}: expected a trunk that began at random weights, found one that began at "
+            f"{trained.weights}, which may know the heads' classes; train one without --weights"
+        )
     with renamed({"--classes": "--trunk-run"}):
         split, *_ = open_split(dataclasses.replace(trained, dataset=config.dataset), "train")
     digest = images_digest(image_digests(split, config.decoders))
-    if digest != read_config(run, "pretrain").get("dataset_images"):
+    if digest != told.get("dataset_images"):
         raise ConfigError(
             f"--trunk-run: {run}: expected a trunk trained on images of --dataset {config.dataset}, found "
             f"one trained on others, of {trained.dataset}; name the dataset of both, or train another trunk"

@@ -219,6 +219,14 @@ def test_a_trunk_that_was_trained_before_gives_its_classes(tmp_path: Path) -> No
     (tmp_path / "others/test/d").rename(tmp_path / "others/test/e")
     with pytest.raises(ConfigError, match=r"^--trunk-run: expected names out of a, b, c, e, found 'd'"):
         ablate(dataclasses.replace(config, dataset=others))
+    went_on = tmp_path / "went-on"
+    pretrain(
+        PretrainConfig(dataset=dataset, out=str(went_on), classes=("d", "b"), weights=str(weights), **recipe)
+    )
+    with pytest.raises(
+        ConfigError, match=r"--trunk-run: .*/went-on: .* began at .*/trunk\.safetensors, which"
+    ):
+        ablate(dataclasses.replace(config, trunk_run=str(went_on)))
     all_of_them = tmp_path / "all"
     pretrain(PretrainConfig(dataset=dataset, out=str(all_of_them), **recipe))
     with pytest.raises(ConfigError, match=r"expected a trunk trained on some classes, not all, found one"):
