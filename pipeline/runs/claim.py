@@ -5,7 +5,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.errors import RunError
 from pipeline.files import read_json
 from pipeline.runs import leaderboard
 from pipeline.runs.layout import CONFIG, HEAD, LEADERBOARD, SUMMARY, read_config, write_config
+from pipeline.runs.ranking import SHARED
 from pipeline.wording import flag
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
@@ -51,16 +52,27 @@ def claim(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
     return False
 
 
-def claim_sweep(run_dir: Path) -> list[str]:
-    """Make a sweep's folder; gives the groups that it has, to which others can be added.
+def groups_beside(run_dir: Path, wanted: Mapping[str, Any]) -> list[str]:
+    """The groups that a sweep's folder has, to which others can be added that config.json describes so.
 
-    Raises: RunError when it holds something else.
+    Raises: RunError when it holds something else, or a group, finished or not, whose scores are of other maps
+    or images.
     """
     found = read_config(run_dir, "train") if (run_dir / CONFIG).exists() else {"groups": []}
     if "groups" not in found:
         raise RunError(f"{run_dir}: holds the run of a single group; give another --out")
-    make_folder(run_dir)
-    return [str(name) for name in found["groups"]]
+    names = [str(name) for name in found["groups"]]
+    for name in names:
+        if not (run_dir / name / CONFIG).exists():  # it failed before it began, or was removed
+            continue
+        own = read_config(run_dir / name, "train")
+        chosen = ["classes"] if own.get("class_names") != wanted["class_names"] else []
+        if made := _differences(own, wanted, [*SHARED, *chosen]):
+            raise RunError(
+                f"{run_dir}: can't rank these heads beside {name}, which was made with {made}; give another "
+                "--out"
+            )
+    return names
 
 
 def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = IMMATERIAL) -> bool:
@@ -73,16 +85,20 @@ def check(run_dir: Path, wanted: Mapping[str, Any], immaterial: Sequence[str] = 
     found = read_config(run_dir, wanted["stage"])
     if "groups" in found:
         raise RunError(f"{run_dir}: holds a sweep over several groups; give another --out")
-    differ = [n for n in wanted if n not in immaterial and (n not in found or found[n] != wanted[n])]
-    if differ:
-        # Labels and classes differ along with a setting that says more, unless the cache was relabelled; so
-        # do the images of a dataset, and those of a cache along with its key.
-        follow = {"labels_sha256", "class_names", "dataset_images", "dataset_labels", "held_out"}
-        follow |= {"cache_images"} if "cache_key" in differ else set()
-        told = [name for name in differ if name not in follow] or differ
-        made = "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)
+    if made := _differences(found, wanted, [name for name in wanted if name not in immaterial]):
         raise RunError(f"{run_dir}: holds a run made with {made}; give another --out")
     return True
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], names: Iterable[str]) -> str:
+    """In which of these fields of config.json a run differs from the wanted one, in words."""
+    differ = [n for n in names if n not in found or found[n] != wanted[n]]
+    # Labels and classes differ along with a setting that says more, unless the cache was relabelled; so
+    # do the images of a dataset, and those of a cache along with its key.
+    follow = {"labels_sha256", "class_names", "dataset_images", "dataset_labels", "held_out"}
+    follow |= {"cache_images"} if "cache_key" in differ else set()
+    told = [name for name in differ if name not in follow] or differ
+    return "; ".join(f"{_named(n)} {_short(found.get(n))}, not {_short(wanted[n])}" for n in told)
 
 
 def make_folder(run_dir: Path) -> None:

@@ -21,11 +21,9 @@ from pipeline.runs.find_cache import find_cache, places_of
 from pipeline.runs.layout import HEAD, SUMMARY, read_config, write_config
 from pipeline.runs.ledger import entries
 from pipeline.runs.members import GRID, STACK, own_name
-from pipeline.runs.ranking import SAME
+from pipeline.runs.ranking import SHARED
 from pipeline.wording import flag
 
-SHARED = ("cache_key", *SAME)
-"""What the runs of a leaderboard have in common: their maps, and the images that they were validated on."""
 KEPT = ("cache", "cache_path", "dataset", "cache_identity", "map_shape", "multi_label", *SHARED)
 """What config.json says of all groups. Settings are in each group's own."""
 

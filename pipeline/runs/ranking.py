@@ -17,6 +17,8 @@ from pipeline.runs.ledger import Entry
 
 SAME = ("cache_images", "labels_sha256", "class_names", "data_seed", "per_class", "val_fraction", "folds")
 """What decides which images a head was validated on."""
+SHARED = ("cache_key", *SAME)
+"""What the runs of a leaderboard have in common: their maps, and the images that they were validated on."""
 
 
 class Standing(NamedTuple):

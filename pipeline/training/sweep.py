@@ -6,7 +6,7 @@ from cache import FeatureCache
 from pipeline.config import SweepConfig
 from pipeline.engines.processes import cores
 from pipeline.runs import leaderboard
-from pipeline.runs.claim import IMMATERIAL, check, claim_sweep, finished, held
+from pipeline.runs.claim import IMMATERIAL, check, finished, groups_beside, held, make_folder
 from pipeline.runs.find_cache import TRAIN
 from pipeline.runs.layout import write_config
 from pipeline.runs.local_cache import local_split
@@ -21,7 +21,8 @@ def sweep(config: SweepConfig) -> Path:
     """Train every group, in the run folder if it is the only one; gives the run folder.
 
     Raises: as `train`; with several groups, RunError at once when the folder holds one with other settings,
-    and once all others are trained, naming those that failed; as `open_executor`.
+    or of other maps or validation images, and once all others are trained, naming those that failed; as
+    `open_executor`.
     """
     groups, out = config.groups(), config.run_dir
     if len(groups) == 1 and config.engine is None:
@@ -30,17 +31,18 @@ def sweep(config: SweepConfig) -> Path:
         load_tracker(config.log)
     cache = FeatureCache(local_split(config.cache, config.stage, TRAIN))
     train_part, _ = parts_of(groups[0], cache)
-    for group in groups:  # before anything of a sweep that is there is replaced
-        described = describe(group, cache, train_part, beginning(group, cache))
-        check(group.run_dir, described, (*IMMATERIAL, *GRID))
+    described = [describe(group, cache, train_part, beginning(group, cache)) for group in groups]
+    for group, each in zip(groups, described, strict=True):  # before anything that is there is replaced
+        check(group.run_dir, each, (*IMMATERIAL, *GRID))
     workers = min(config.workers_wanted or cores(), len(groups))
     engine = config.engine or ("local" if workers > 1 else None)
     wanted = Wanted(cache.key, cache.images_digest)
     if len(groups) == 1:
         train_groups(groups, engine, workers, wanted)
         return out
-    earlier = claim_sweep(out)
+    make_folder(out)
     with held(out):
+        earlier = groups_beside(out, described[0])
         names = list(dict.fromkeys([*earlier, *(group.group_name for group in groups)]))
         write_config(out, {**config.as_json(), "stage": "train", "groups": names})
         train_groups(groups, engine, workers, wanted)
