@@ -1,17 +1,20 @@
 """Repeat, rename and remove runs."""
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.runs import leaderboard
 from pipeline.runs.claim import held
 from pipeline.runs.layout import CONFIG, LEADERBOARD
-from pipeline.runs.ledger import run_in
+from pipeline.runs.ledger import entries, run_in, runs_above
 from pipeline.wording import slug
+
+OTHERWISE = "stop it first"
 
 
 def rerun(words: Sequence[str], program: str) -> int:
@@ -41,14 +44,14 @@ def _beside(folder: Path, words: Sequence[str]) -> Path:
 
 
 def rename(folder: Path, to: Path) -> str:
-    """Move a run or a sweep; gives a line. Raises: RunError when it is part of a sweep, in use, or `to` is
-    there."""
+    """Move a run or a sweep; gives a line. Raises: RunError when it is part of a sweep, a process trains
+    it, or `to` is there."""
     run_in(folder)
     if board_above(folder):
         raise RunError(f"{folder}: part of {folder.parent}, whose leaderboard names it; rename that folder")
     if to.exists():
         raise RunError(f"{to}: is there already; give another name")
-    with held(folder):
+    with _unused(folder):
         to.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, to)
     return f"{folder} → {to}"
@@ -57,22 +60,35 @@ def rename(folder: Path, to: Path) -> str:
 def remove(folder: Path) -> str:
     """Remove a run, and its lines from the leaderboards above it; gives a line.
 
-    Raises: RunError when it isn't one, or a process trains into it.
+    Raises: RunError when it isn't one, or a process trains it, or what it is part of.
     """
     run_in(folder)
-    with held(folder):
+    with _unused(folder):
         shutil.rmtree(folder)
-    above, name = board_above(folder), folder.name
-    changed = []
-    while above:
-        left = [head for head in leaderboard.read(above) if _outside(head["folder"], name)]
-        changed.append(str(above / LEADERBOARD))
-        if left:
-            leaderboard.write(above, left)
-        else:
-            (above / LEADERBOARD).unlink()
-        name, above = f"{above.name}/{name}", board_above(above)
+        above, name = board_above(folder), folder.name
+        changed = []
+        while above:
+            left = [head for head in leaderboard.read(above) if _outside(head["folder"], name)]
+            changed.append(str(above / LEADERBOARD))
+            if left:
+                leaderboard.write(above, left)
+            else:
+                (above / LEADERBOARD).unlink()
+            name, above = f"{above.name}/{name}", board_above(above)
     return f"{folder}: removed" + (f", and from {', '.join(changed)}" if changed else "")
+
+
+@contextlib.contextmanager
+def _unused(folder: Path) -> Iterator[None]:
+    """Keep everybody from training a run, and the stack and the sweep that it is part of.
+
+    Raises: RunError when a process trains one of them, or a group or a head of it.
+    """
+    for entry in entries(folder):
+        if entry.state == "running":
+            raise RunError(f"{entry.folder}: another process is training it; wait for it, or {OTHERWISE}")
+    with held(folder, *runs_above(folder), otherwise=OTHERWISE):
+        yield
 
 
 def board_above(folder: Path) -> Path | None:

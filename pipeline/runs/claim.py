@@ -120,23 +120,29 @@ def finished(run_dir: Path) -> bool:
 
 
 @contextlib.contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Keep everybody else from training into the folder; it ends with the process. Raises: RunError."""
-    folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"{run_dir}: another process is training into it; wait for it, or give another --out"
-            ) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise RunError(f"{run_dir}: can't be locked: {error.strerror}; give another --out") from error
-            print(f"{run_dir}: this file system has no locks; don't train into it twice at a time")
+def held(run_dir: Path, *above: Path, otherwise: str = "give another --out") -> Iterator[None]:
+    """Keep everybody else from training into the folder, and into those above it; it ends with the process.
+
+    Raises: RunError, which says what to do `otherwise` than to wait.
+    """
+    with contextlib.ExitStack() as opened:
+        for folder in (run_dir, *above):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            opened.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{folder}: another process is training into it; wait for it, or {otherwise}"
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise RunError(
+                        f"{folder}: can't be locked: {error.strerror}; fix that, then run it again"
+                    ) from error
+                print(f"{folder}: this file system has no locks; don't train into it twice at a time")
+                break
         yield
-    finally:
-        os.close(folder)
 
 
 def _named(setting: str) -> str:

@@ -150,7 +150,7 @@ def _state(folder: Path, summary: dict[str, Any], stage: str) -> str:
         return "diverged"
     if summary or (stage == "pretrain" and (folder / TRUNK).exists()):
         return "finished"
-    if any(map(_is_held, _above(folder))):
+    if any(map(_is_held, [folder, *runs_above(folder)])):
         return "running"
     return "diverged" if _ends_without_a_loss(folder / METRICS) else "interrupted"
 
@@ -164,10 +164,9 @@ def _ends_without_a_loss(path: Path) -> bool:
         return False
 
 
-def _above(folder: Path) -> Iterator[Path]:
-    """The run's own folder and those of the stack and the sweep that it is part of."""
-    yield folder
-    for parent in folder.parents:
+def runs_above(folder: Path) -> Iterator[Path]:
+    """The folders of the stack and the sweep that a run is part of."""
+    for parent in (*folder.parents, *(() if folder.is_absolute() else Path.cwd().parents)):
         if not any((parent / name).exists() for name in (CONFIG, LEADERBOARD)):
             return
         yield parent

@@ -165,7 +165,7 @@ def test_a_folder_that_can_t_be_locked_is_trained_into_where_there_are_no_locks(
         ):
             pass
     else:
-        with held(tmp_path):
+        with held(tmp_path, tmp_path.parent):
             pass
         said = capsys.readouterr().out
         assert said == f"{tmp_path}: this file system has no locks; don't train into it twice at a time\n"
