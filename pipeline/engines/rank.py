@@ -9,6 +9,8 @@ from datetime import timedelta
 from multiprocessing.connection import Client, Connection
 from queue import SimpleQueue
 
+from pipeline.engines.sharing import gpus
+
 PLACE, KEY = "TENCROP_SOCKET", "TENCROP_SOCKET_KEY"
 """Variables with the path of the socket where tasks come from, and its key."""
 SECONDS = 300
@@ -27,8 +29,8 @@ def main() -> None:
     torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=SECONDS))
     number = torch.distributed.get_rank()
     torch.distributed.barrier()
-    if torch.cuda.device_count() > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    if len(there := gpus()) > 1:  # those that torchrun was given, by the names that it was given
+        os.environ["CUDA_VISIBLE_DEVICES"] = there[number % len(there)]
     connection = Client(os.environ.pop(PLACE), "AF_UNIX", authkey=os.environ.pop(KEY).encode())
     connected.set()
     _tell_when_terminated(connection)

@@ -17,10 +17,10 @@ def share_machine(at: int, count: int) -> None:
     """
     if CPU in os.environ:  # done for an earlier task
         return
-    gpus = _gpus()
+    there = gpus()
     os.environ.update(share_of(count))
-    if len(gpus) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[at % len(gpus)]
+    if len(there) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = there[at % len(there)]
 
 
 def share_of(count: int) -> dict[str, str]:
@@ -31,7 +31,7 @@ def share_of(count: int) -> dict[str, str]:
         "LOKY_MAX_CPU_COUNT": str(threads),  # what `cores` gives there
         "OMP_NUM_THREADS": str(min(threads, int(given)) if given.isdecimal() else threads),
         CPU: str(count),
-        GPU: str(-(-count // max(1, len(_gpus())))),
+        GPU: str(-(-count // max(1, len(gpus())))),
     }
 
 
@@ -45,7 +45,7 @@ def sharers(device_type: str) -> int:
     return int(os.environ.get(GPU if device_type == "cuda" else CPU, 1))
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -147,6 +147,8 @@ class Streams:
         """The time that each batch took, from pixels to maps on the host."""
         self._threads = torch.get_num_threads()
         self.count = {"cpu": self._threads, "cuda": 2}.get(prepared.device.type, 1)
+        # which GPU `cuda` means is said for each thread
+        self._gpu = torch.cuda.current_device() if prepared.device.type == "cuda" else None
         self._pool = ThreadPoolExecutor(self.count, initializer=self._start)
         if prepared.device.type == "cuda":
             torch.cuda.synchronize(prepared.device)  # the weights are there
@@ -167,8 +169,9 @@ class Streams:
     def _start(self) -> None:
         if self.prepared.device.type == "cpu":
             torch.set_num_threads(1)  # within a batch; it counts for this thread alone
-        if self.prepared.device.type == "cuda":
-            torch.cuda.set_stream(torch.cuda.Stream(self.prepared.device))
+        if self._gpu is not None:
+            torch.cuda.set_device(self._gpu)
+            torch.cuda.set_stream(torch.cuda.Stream())
 
     @torch.inference_mode()
     def _compute(self, images: np.ndarray | Cuts, rows: range, maps: tuple[Tensor, ...]) -> int:
