@@ -23,7 +23,7 @@ TILE = 1024
 def _cross_entropy(
     logits, labels, losses, grad, images, classes, parts, IMAGES: tl.constexpr, CLASSES: tl.constexpr
 ):
-    head, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    part, head = tl.program_id(0), tl.program_id(1).to(tl.int64)  # more parts than the second may have
     image = part * IMAGES + tl.arange(0, IMAGES)
     k = tl.arange(0, CLASSES)[None, :]
     here = image < images
@@ -51,7 +51,7 @@ class MeanCrossEntropy(torch.autograd.Function):
         at_once = max(1, TILE // width)
         parts = triton.cdiv(images, at_once)
         losses, grad = logits.new_empty((heads, parts), dtype=torch.float32), torch.empty_like(logits)
-        _cross_entropy[(heads, parts)](logits, labels, losses, grad, images, classes, parts, at_once, width)
+        _cross_entropy[(parts, heads)](logits, labels, losses, grad, images, classes, parts, at_once, width)
         ctx.save_for_backward(grad)
         return losses.sum(1)
 

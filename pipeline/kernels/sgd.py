@@ -47,7 +47,7 @@ def _update(
     SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    head, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    part, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     slot = tl.arange(0, SLOTS)
     length = tl.sqrt(tl.sum(tl.load(squares + head * slots + slot, slot < slots, 0.0)))
     shorter = tl.where(length > longest, longest / length, 1.0)
@@ -87,6 +87,7 @@ def clip_and_step(
         _sum_squares[(heads, count)](grad, squares, size, first, slots, n, BLOCK)
         first += count
     for weight, grad, momentum, decay, size in zip(weights, grads, momenta, decays, sizes, strict=True):
-        _update[(heads, triton.cdiv(size, BLOCK))](
+        # the longer side first: the second may have 65,535 programs
+        _update[(triton.cdiv(size, BLOCK), heads)](
             weight, grad, momentum, squares, lr, decay, factor, size, slots, longest, keep, width, BLOCK
         )
