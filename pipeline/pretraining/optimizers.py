@@ -28,7 +28,9 @@ class Optimizers:
     momentum: the running mean of each weight's gradients, the state that a checkpoint has to hold.
     """
 
-    def __init__(self, learned: Mapping[str, nn.Parameter], config: PretrainConfig, fused: bool) -> None:
+    def __init__(
+        self, learned: Mapping[str, nn.Parameter], config: PretrainConfig, fused: bool | None
+    ) -> None:
         self.learned, self.peak_lr = learned, config.peak_lr
         self.momentum = {name: torch.zeros_like(weight) for name, weight in learned.items()}
         self.convolutions = {n: w for n, w in learned.items() if w.ndim == 4 and config.optimizer == "muon"}

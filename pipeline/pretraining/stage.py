@@ -21,7 +21,7 @@ from pipeline.config import PretrainConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.holdout import share_drawn
 from pipeline.datasets.summary import lines
-from pipeline.device import pick_device
+from pipeline.device import pick_device, set_up
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
@@ -83,6 +83,7 @@ def _train(
     """Train on the images that aren't held out, and write both parts of the network into the run."""
     train_rows, val_rows = np.flatnonzero(~is_held), np.flatnonzero(is_held)
     device, classes = pick_device(config.device), config.classes or split.classes
+    set_up(device, tf32=config.precision != "float32")
     print(
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"

@@ -28,7 +28,8 @@ class Step:
         self.dtype = pick_precision(config.precision, device)
         # half of float16's gradients would be zero if the loss weren't scaled up
         self.scaler = torch.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        fused = self.scaler.is_enabled()  # others would wait to know whether a gradient has overflowed
+        # others would wait to know whether a gradient has overflowed; None lets torch choose
+        fused = True if self.scaler.is_enabled() else None
         learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.optimizers = Optimizers(learned, config, fused)
         self.momentum = self.optimizers.momentum
