@@ -48,10 +48,10 @@ def set_up(device: torch.device, *, tf32: bool) -> None:
 
 
 @contextlib.contextmanager
-def fast_products(device: torch.device) -> Iterator[None]:
-    """Let a GPU compute float32 with TF32, and afterwards as before: scores are computed exactly."""
+def float32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Let a GPU compute float32 with TF32, or exactly, and afterwards as before."""
     before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
-    set_up(device, tf32=True)
+    set_up(device, tf32=tf32)
     try:
         yield
     finally:
@@ -71,9 +71,9 @@ def threads_for(image_px: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def products(precision: str, device: torch.device) -> str:
-    """What --precision means within `fast_products`: the name of what matrix products are computed in."""
-    on_gpu = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+def products(precision: str, device: torch.device, *, tf32: bool) -> str:
+    """What --precision means within `float32_products`: the name of what matrix products are computed in."""
+    on_gpu = tf32 and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return "TF32" if on_gpu and precision == "float32" else precision
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.backends import cudnn
 
 from pipeline import device
-from pipeline.device import fast_products, free_bytes, products, threads_for
+from pipeline.device import float32_products, free_bytes, products, threads_for
 
 GB = 1 << 30
 CPU = torch.device("cpu")
@@ -82,10 +82,11 @@ def precisions() -> tuple[str, bool, bool]:
 def test_training_leaves_a_gpu_s_precision_as_it_found_it() -> None:
     """So that what is scored in the same process is computed exactly; also after an error."""
     before, within = precisions(), []
-    with contextlib.suppress(KeyError), fast_products(torch.device("cuda")):
-        within.append(precisions())
-        raise KeyError
-    assert within == [("high", True, False)]
+    for tf32 in (True, False):
+        with contextlib.suppress(KeyError), float32_products(torch.device("cuda"), tf32=tf32):
+            within.append(precisions())
+            raise KeyError
+    assert within == [("high", True, False), ("highest", False, True)]
     assert precisions() == before
 
 
@@ -107,8 +108,10 @@ def test_products_have_the_name_of_what_they_are_computed_in(
     place: str, capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    named = [products(precision, torch.device(place)) for precision in ("float32", "bfloat16", "float64")]
-    assert named == ["TF32" if capability == (9, 0) else "float32", "bfloat16", "float64"]
+    for tf32 in (True, False):
+        kinds = ("float32", "bfloat16", "float64")
+        named = [products(precision, torch.device(place), tf32=tf32) for precision in kinds]
+        assert named == ["TF32" if tf32 and capability == (9, 0) else "float32", "bfloat16", "float64"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="statm is Linux's")

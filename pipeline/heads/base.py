@@ -106,12 +106,12 @@ class Head(nn.Module):
         self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def random_states(self) -> list[Tensor]:
-        """Where the draws of each head's dropout are."""
-        return [generator.get_state() for generator in self._generators]
+        """Where the draws of each head's dropout are, if there is one."""
+        return [] if self.recordable else [generator.get_state() for generator in self._generators]
 
     def set_random_states(self, states: list[Tensor]) -> None:
         """Go back to where they were, in the same epoch."""
-        for generator, state in zip(self._generators, states, strict=True):
+        for generator, state in zip(self._generators, states, strict=bool(states)):
             generator.set_state(state)
 
     def dropout(self, x_MBh: Tensor, probability: float) -> Tensor:

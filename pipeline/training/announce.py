@@ -45,7 +45,8 @@ def announce(
         )
         return
     heads = "1 head" if len(head.seeds) == 1 else f"{len(head.seeds)} heads in one pass"
-    parameters, precision = weights_of(head), products(str(source.dtype).split(".")[1], source.device)
+    parameters = weights_of(head)
+    precision = products(str(source.dtype).split(".")[1], source.device, tf32=True)
     print(
         f"{heads}: {config.head}, {parameters:,} parameters each; {plan.epochs} epochs in batches of "
         f"{plan.batch}, {precision} on {source.device}"

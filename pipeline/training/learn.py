@@ -2,7 +2,7 @@
 
 from cache import FeatureCache
 from pipeline.config import TrainConfig
-from pipeline.device import fast_products
+from pipeline.device import float32_products
 from pipeline.errors import RunError
 from pipeline.heads.base import FittedHead, Head
 from pipeline.maps.normaliser import Normaliser
@@ -24,7 +24,7 @@ def learn(config: TrainConfig, maps: FeatureCache) -> tuple[Head, Normaliser]:
     stack, images = stack_of(config), len(train_part.rows)
     seeds, examples = [member.seed for member in stack], images * drawn_views(maps)
     head, source = open_head(config, maps, seeds * config.blocks, examples)
-    with silent(), fast_products(source.device):
+    with silent(), float32_products(source.device, tf32=not isinstance(head, FittedHead)):
         source.fit_normaliser(train_part.rows)
         if isinstance(head, FittedHead):
             weights = compute(head, source, train_part, val_part, config.head).weights

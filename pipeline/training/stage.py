@@ -13,7 +13,7 @@ import torch
 from cache import FeatureCache
 from pipeline.config import TrainConfig
 from pipeline.datasets.holdout import draw_folds, share_drawn
-from pipeline.device import fast_products, pick_device, products
+from pipeline.device import float32_products, pick_device, products
 from pipeline.errors import ConfigError, RunError
 from pipeline.heads import HEADS
 from pipeline.heads.base import FittedHead, Head, HeadSpec
@@ -57,7 +57,7 @@ def train(config: TrainConfig) -> Path:
     stack = heads.to_train or stack_of(config)
     head, source = open_head(config, cache, [member.seed for member in stack] * config.blocks, maps)
     plan = Plan(config.epochs, config.batch or default_batch(images), images, config.data_seed)
-    if isinstance(head, FittedHead):
+    if fitted := isinstance(head, FittedHead):
         check_all_fit(config, source, maps + len(val_part.rows))
     else:
         check_budget(source, plan.batch, config.memory_budget_mb)
@@ -68,7 +68,7 @@ def train(config: TrainConfig) -> Path:
         print(f"{run_dir}: up to date")
         return run_dir
     make_folder(run_dir)
-    with held(run_dir), fast_products(source.device), advice(source, plan.batch, config):
+    with held(run_dir), float32_products(source.device, tf32=not fitted), advice(source, plan.batch, config):
         _refuse_unfinished(run_dir, config.resume)
         if not heads.to_train:  # but no leaderboard
             leaderboard.write(run_dir, summaries(run_dir))
@@ -150,7 +150,9 @@ def describe(
         "train_images": images,
         "train_maps": images * drawn_views(cache),
         "multi_label": cache.multi_label,
-        "products": products(config.precision, pick_device(config.device)),
+        "products": products(
+            config.precision, pick_device(config.device), tf32=not HEADS[config.head].fitted
+        ),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
 

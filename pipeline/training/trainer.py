@@ -171,7 +171,10 @@ class Trainer:
         write_tensors(path, self._tensors(), {"done": self.done, **best})
 
     def load(self, path: Path) -> None:
-        """Go back to what was saved. Raises: WeightsError."""
+        """Go back to what was saved, on whatever device; draws of dropout go on on the same kind alone.
+
+        Raises: WeightsError.
+        """
         tensors, facts = read_tensors(path)
         try:
             epoch, step = map(int, facts["done"])
@@ -180,8 +183,15 @@ class Trainer:
             for name in BEST:
                 getattr(self, name)[:] = facts[name]
             self.head.start_epoch(epoch)  # makes the generators whose states follow
-            copy_tensors(path, tensors, wanted := self._tensors())
-            self.head.set_random_states([wanted[f"random.{m}"] for m in range(len(self.head.seeds))])
+            wanted = self._tensors()
+            draws = [name for name in wanted if name.startswith("random.")]
+            if any(tensors[name].shape != wanted[name].shape for name in draws):
+                raise WeightsError(
+                    f"{path}: expected draws of dropout from a {self.total_loss.device.type}, found another "
+                    "device's; go on with the --device that it began on, or delete it to begin again"
+                )
+            copy_tensors(path, tensors, wanted)
+            self.head.set_random_states([wanted[name] for name in draws])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{path}: no checkpoint of this run ({error}); delete it") from error
         self.done = (epoch, step)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from support.toy import config, write_cache
 from support.trained import assert_same, lines
 
@@ -92,6 +93,25 @@ def test_a_checkpoint_is_written_within_an_epoch(
     train(config(cache, tmp_path / "run", batch=1, epochs=1))
     assert written[0] == (40, (0, 4))
     assert written[1] == (270, (0, 25))  # more than 200 s after the end of the first
+
+
+@pytest.mark.parametrize(("dropout", "heads"), [(0.0, 0), (0.1, 2)])
+def test_only_dropout_ties_a_checkpoint_to_a_kind_of_device(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, dropout: float, heads: int
+) -> None:
+    """Its draws are the generator's of a device; all else is numbers."""
+    kept = set[str]()
+    monkeypatch.setattr(epochs.Checkpoint, "save_if_due", lambda self: self.trainer.save(self.path))
+    save = stage.Trainer.save
+
+    def noted(self: stage.Trainer, path: Path) -> None:
+        save(self, path)
+        kept.update(load_file(path))
+
+    monkeypatch.setattr(stage.Trainer, "save", noted)
+    train(config(cache, tmp_path / "run", epochs=1, lr=(0.1, 0.2), dropout=dropout))
+    assert kept >= {"head.weight0", "epoch.total_loss"}
+    assert len([name for name in kept if name.startswith("random.")]) == heads
 
 
 def test_a_finished_run_is_up_to_date_and_left_alone(

@@ -107,7 +107,7 @@ def stopped(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     with monkeypatch.context() as patch:
         patch.setattr(stage.Trainer, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train(config(cache, tmp_path / "run"))
+            train(config(cache, tmp_path / "run", dropout=0.1))
     return tmp_path / "run" / "checkpoint.safetensors"
 
 
@@ -116,14 +116,14 @@ def test_a_pickle_with_code_for_a_head_s_checkpoint_is_not_run(
     make: Callable[[Path, Path], None], stopped: Path, cache: Path, tmp_path: Path
 ) -> None:
     make(stopped, tmp_path / "executed")
-    refusal(lambda: train(config(cache, stopped.parent, resume=True)), stopped)
+    refusal(lambda: train(config(cache, stopped.parent, resume=True, dropout=0.1)), stopped)
     assert not (tmp_path / "executed").exists()
 
 
 def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache: Path) -> None:
     whole, tensors = stopped.read_bytes(), load_file(stopped)
     good = read_tensors(stopped)[1]
-    resume = lambda: train(config(cache, stopped.parent, resume=True))  # noqa: E731
+    resume = lambda: train(config(cache, stopped.parent, resume=True, dropout=0.1))  # noqa: E731
     for length in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         stopped.write_bytes(whole[:length])
         refusal(resume, stopped)
@@ -139,6 +139,9 @@ def test_a_checkpoint_cut_off_or_of_another_run_is_refused(stopped: Path, cache:
         assert f"{name}: expected" in refusal(resume, stopped)
     save_file(tensors | {"random.0": 255 - tensors["random.0"]}, stopped, {"facts": json.dumps(good)})
     refusal(resume, stopped)
+    of_a_gpu = torch.zeros(16, dtype=torch.uint8)
+    save_file(tensors | {"random.0": of_a_gpu}, stopped, {"facts": json.dumps(good)})
+    assert "expected draws of dropout from a cpu, found another device's; go on" in refusal(resume, stopped)
     stopped.write_bytes(whole)
     resume()
     assert load_head(stopped.parent).config.epochs == 4
