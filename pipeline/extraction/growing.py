@@ -27,9 +27,9 @@ def mend(path: Path) -> None:
     """Leave out of a split that has grown what lay in files that are gone, to be computed again as new
     images. Raises: CacheError when what is left is damaged.
     """
-    if path.suffix != ".json" or not path.exists() or files_to_mend(path):
+    if path.suffix != ".json" or not path.exists():
         return
-    if gone := missing_shards(path):
+    if (gone := missing_shards(path)) and not files_to_mend(path):
         names = ", ".join(file.name for file in gone[:8])
         say(f"{path}: {names} is gone; the images in it are computed again")
         leave_out(path, gone, OF_IMAGES)

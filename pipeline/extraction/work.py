@@ -12,6 +12,7 @@ from cache import split_path
 from pipeline.config import ExtractConfig
 from pipeline.datasets.base import ImageSplit, open_dataset
 from pipeline.device import SMALL_PX, pick_device, set_up, threads_for
+from pipeline.extraction.begun import files_to_mend
 from pipeline.extraction.growing import mend
 from pipeline.extraction.jobs import Job, plan
 from pipeline.extraction.listing import read_listing
@@ -140,9 +141,10 @@ def images_of(config: ExtractConfig) -> dict[str, ImageSplit]:
 def has_to_be_decoded(split: ImageSplit, config: ExtractConfig) -> bool:
     """Whether images of a split will have to be decoded, as far as can be said before the trunk is there."""
     paths = [split_path(folder, split.split) for folder in config.cache_dirs]
-    if all(path.exists() for path in paths) and config.on_bad_image == "skip":
-        return not Files.of(paths[0], split, rehash=config.rehash).unchanged.all()
-    return not all(path.exists() for path in paths)
+    if not all(path.exists() and not files_to_mend(path) for path in paths):
+        return True
+    skips = config.on_bad_image == "skip"
+    return skips and not Files.of(paths[0], split, rehash=config.rehash).unchanged.all()
 
 
 def trunk_of(config: ExtractConfig) -> Trunk:

@@ -16,6 +16,7 @@ import pytest
 from support.sharing import config, contents, flags, make_images, stamps
 
 from cache import FeatureCache, split_path
+from pipeline.datasets.base import open_dataset
 from pipeline.errors import CacheError, ConfigError, StaleCacheError
 from pipeline.extraction import jobs, make, stage, work
 from pipeline.extraction.stage import extract
@@ -172,8 +173,10 @@ def test_a_changed_image_is_found_in_any_file(images: Path, tmp_path: Path) -> N
 
 def test_a_file_that_was_deleted_is_made_again(images: Path, tmp_path: Path) -> None:
     extract(config(images, tmp_path, shards=3))
-    before = stamps(tmp_path)
+    before, train = stamps(tmp_path), open_dataset(f"folder:{images / 'photos'}")["train"]
+    assert not work.has_to_be_decoded(train, config(images, tmp_path))
     (tmp_path / "train-00001-of-00003.h5").unlink()
+    assert work.has_to_be_decoded(train, config(images, tmp_path)), "by one decoder"
     with pytest.raises(CacheError, match=r"train-00001-of-00003\.h5: .* run the same extraction again"):
         FeatureCache(tmp_path / "train.json")
     extract(config(images, tmp_path))
