@@ -6,6 +6,7 @@ Decoding, computing and writing overlap; the summary says which of them the othe
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def extract(config: ExtractConfig) -> Path:
             lines = share(work, *(rank or Rank(0, 1)))
         else:
             lines = by_workers(work, workers)
-        for line in lines:
+        for line in itertools.chain(whole(work) if grows else (), lines):
             say(line)
         if not rank:
             finish(work)
@@ -93,13 +94,19 @@ def extract_shard(
         return "\n".join(share(work, rank, count))
 
 
-def share(work: Work, rank: int, count: int) -> Iterator[str]:
-    """Do what worker `rank` of `count` has to do, and yield a line about each file. Raises: as `extract`."""
+def whole(work: Work) -> Iterator[str]:
+    """Grow, relabel or leave the caches that are there, whose images were compared when that was planned;
+    yields a line about each. For one process alone. Raises: as `extract`."""
     for pairs in work.splits:
-        there = [(job, trunk) for job, trunk in pairs if job.is_there]
-        missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
-        if there and rank == 0:
+        if there := [(job, trunk) for job, trunk in pairs if job.is_there]:
             yield from run(work, there)
+
+
+def share(work: Work, rank: int, count: int) -> Iterator[str]:
+    """Do what worker `rank` of `count` has to do of splits that aren't there, and yield a line about each
+    file. Raises: as `extract`."""
+    for pairs in work.splits:
+        missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
         for job, _ in missing:
             if job.shards > 1:
                 agree(job.path, job.header, job.shards)
@@ -133,11 +140,11 @@ def finish(work: Work) -> None:
 def run(work: Work, pairs: Sequence[tuple[Job, Trunk]]) -> Iterator[str]:
     """Make a file of each of some layers, or check those that are there; yields a line about each."""
     missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
+    there = [job for job, _ in pairs if job.status in ("complete", "relabel")]
     grown = [(job, trunk) for job, trunk in pairs if job.growth]
     yield from grow(grown, functools.partial(compute, work), work.config.decoders)
-    for job, _ in pairs:
-        if job.status in ("complete", "relabel"):
-            yield refresh(job)
+    for job in there:
+        yield refresh(job)
     if not missing:
         return
     summary = compute(work, missing, work.decoders)
