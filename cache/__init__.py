@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cache.sharding import shard_paths as shard_paths
     from cache.sharding import shard_ranges as shard_ranges
     from cache.splits import CACHE_SUFFIXES as CACHE_SUFFIXES
+    from cache.splits import Listed as Listed
+    from cache.splits import listed as listed
     from cache.splits import listed_shards as listed_shards
     from cache.splits import missing_shards as missing_shards
     from cache.splits import split_path as split_path
@@ -55,6 +57,8 @@ _MODULES = {
     "shard_header": "sharding",
     "shard_paths": "sharding",
     "shard_ranges": "sharding",
+    "Listed": "splits",
+    "listed": "splits",
     "listed_shards": "splits",
     "missing_shards": "splits",
     "CACHE_SUFFIXES": "splits",

@@ -1,5 +1,6 @@
 """Which file of a folder is a split: the one file, or the manifest (FORMAT.md §7)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import CacheError
@@ -8,6 +9,23 @@ from cache.manifest_checks import read_manifest
 
 CACHE_SUFFIXES = (".h5", SUFFIX)
 """Of a cache in one file, and of the manifest of one in several."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a manifest says of a split, whether its files are there or not."""
+
+    key: str
+    images_digest: str
+    fingerprints: dict[str, str]
+    """Of each file, by its name."""
+
+
+def listed(path: str | Path) -> Listed:
+    """What a manifest says. Raises: CacheError when it is no manifest."""
+    manifest, _ = read_manifest(Path(path))
+    fingerprints = {shard.file: shard.fingerprint.hex() for shard in manifest.shards}
+    return Listed(manifest.key, manifest.images.hex(), fingerprints)
 
 
 def listed_shards(path: str | Path) -> list[Path]:

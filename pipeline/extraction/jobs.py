@@ -4,6 +4,7 @@ Legend: N images, V views, C×H×W map, S = image_px.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ from cache import (
     CacheHeader,
     CacheWriter,
     FeatureCache,
+    Listed,
     Scales,
     Status,
+    listed,
     shard_ranges,
     split_path,
 )
@@ -53,6 +56,11 @@ class Job:
     def is_there(self) -> bool:
         """Whether there is a cache, of the same images or of others."""
         return self.status in ("complete", "relabel", "grown")
+
+    @functools.cached_property
+    def listed(self) -> Listed | None:
+        """What the manifest says that is there, as of a split of which a file is gone."""
+        return listed(self.path) if self.path.suffix == ".json" and self.path.exists() else None
 
 
 STATUS = {
@@ -115,7 +123,8 @@ def plan(
         identity = identity_of(split.take(growth.new), trunk, prepared.precision, spec, config.seed)
         return dataclasses.replace(job, part=new_file(job, identity, header.notes, config.seed))
     path, status, shards = layout(config, path, header, workers)
-    if config.on_bad_image == "skip" and status in ("absent", "partial"):
+    compared = path.exists() and files.before  # a stamp of more than this, for the files that aren't gone
+    if config.on_bad_image == "skip" and status in ("absent", "partial") and not compared:
         files.write()  # it took a while
     return Job(path, split, header, views, files, status, shards)
 

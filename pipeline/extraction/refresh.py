@@ -1,5 +1,7 @@
 """Caches that are there, and images that must be what they were when a file of them was begun."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,26 @@ def refresh(job: Job) -> str:
     if job.status == "relabel":
         return f"{relabel(job.path, job.header)}: labels updated, features kept"
     return f"{job.path}: up to date"
+
+
+def compare(jobs: Sequence[Job], readers: Decoders) -> None:
+    """Compare the images of finished files with the digests in them: each once, also where it is in the files
+    of several layers, and none that is known to be as it was.
+
+    Raises: StaleCacheError naming the first image that has changed, DataError.
+    """
+    found = dict[str, NDArray[np.uint8]]()
+    for job in jobs:
+        cache = FeatureCache(job.path)
+        known = job.files.compared(cache)
+        if known.all():
+            continue
+        recorded, images = cache.image_digests, job.split.paths.sha256
+        if images in found:
+            known = known | (recorded == found[images]).all(1)
+        refuse_changed_images(job, np.where(known[:, None], 0, recorded), readers)
+        job.files.remember(cache)
+        found[images] = recorded
 
 
 def refuse_changed_images(job: Job, recorded: NDArray[np.uint8], readers: Decoders) -> None:

@@ -25,8 +25,12 @@ def file_of(job: Job, number: int, config: ExtractConfig) -> Job:
     path, split = shard_paths(job.path, job.shards)[number], job.split.take(rows)
     header = shard_header(job.header, rows)
     views = Views(job.views.spec, len(job.split), config.seed, rows)
+    status = CacheWriter.status(path, header)
+    is_there = status in ("complete", "relabel")
     files = Files.of(path, split, rehash=config.rehash)
-    return Job(path, split, header, views, files, CacheWriter.status(path, header))
+    if is_there and job.listed:
+        files.take_part(job.files, job.listed, rows, FeatureCache(path))
+    return Job(path, split, header, views, files, status)
 
 
 def missing_files(job: Job) -> list[Path]:

@@ -23,7 +23,7 @@ from pipeline.extraction.listing import LIST, listing, share_listing, shared_lis
 from pipeline.extraction.make import make
 from pipeline.extraction.parity import check_parity
 from pipeline.extraction.ranks import Rank, own_gpu, rank_of, workers_for
-from pipeline.extraction.refresh import refresh
+from pipeline.extraction.refresh import compare, refresh
 from pipeline.extraction.shards import file_of, missing_files, publish
 from pipeline.extraction.together import together
 from pipeline.extraction.work import Work, images_of, kept_open, opened, prepare
@@ -141,6 +141,7 @@ def run(work: Work, pairs: Sequence[tuple[Job, Trunk]]) -> Iterator[str]:
     """Make a file of each of some layers, or check those that are there; yields a line about each."""
     missing = [(job, trunk) for job, trunk in pairs if not job.is_there]
     there = [job for job, _ in pairs if job.status in ("complete", "relabel")]
+    compare(there, work.decoders)
     grown = [(job, trunk) for job, trunk in pairs if job.growth]
     yield from grow(grown, functools.partial(compute, work), work.config.decoders)
     for job in there:

@@ -16,7 +16,7 @@ import PIL
 from numpy.typing import NDArray
 from xxhash import xxh3_128, xxh3_128_digest
 
-from cache import FeatureCache, Paths
+from cache import FeatureCache, Listed, Paths
 from cache.identity import canonical
 from pipeline.datasets.base import ImageSplit
 from pipeline.extraction.matching import Found, rows_by_path
@@ -96,6 +96,9 @@ class Files:
     """Rows of the images that aren't left out; None where none is."""
     rows: Found | None = None
     """(N,) of the images in the cache that was taken over, if it is known."""
+    known: NDArray[np.bool_] | bool = False
+    """Which of the images that are kept have the digests of the cache `known_of`, whatever a stamp says."""
+    known_of: str = ""
 
     @classmethod
     def of(cls, cache: Path, split: ImageSplit, *, rehash: bool) -> "Files":
@@ -153,8 +156,23 @@ class Files:
 
     def compared(self, cache: FeatureCache) -> NDArray[np.bool_]:
         """Which of the images that are kept have the digests that a cache recorded, as far as is known."""
-        is_about = self.before is not None and self.before.cache == _name(cache)
-        return self._of_kept(self.unchanged) & is_about
+        name = _name(cache)
+        is_about = self.before is not None and self.before.cache == name
+        return (self._of_kept(self.unchanged) & is_about) | (self.known if self.known_of == name else False)
+
+    def remember(self, cache: FeatureCache, known: NDArray[np.bool_] | bool = True) -> None:
+        """From now on these of the images that are kept, or all, are known to have the digests of `cache`."""
+        self.known, self.known_of = known, _name(cache)
+
+    def take_part(self, whole: "Files", listed: Listed, rows: range, cache: FeatureCache) -> None:
+        """Believe the stamp of a whole split about these rows of it, if its manifest lists `cache`, which
+        holds them: mending one file is no reason to read the images of all others."""
+        before, part = whole.before, slice(rows.start, rows.stop)
+        if before is None or self.statuses is None or before.cache != _name(listed):
+            return
+        if listed.fingerprints.get(cache.path.name) == cache.fingerprint:
+            then = before.statuses[part if whole.kept is None else whole.kept[part]]
+            self.remember(cache, (then == self.statuses).all(1))
 
     def _of_kept(self, values: NDArray[V]) -> NDArray[V]:
         return values if self.kept is None else values[self.kept]
@@ -174,5 +192,5 @@ class Files:
             say(f"{self.path}: can't be written: {error.strerror}; the next start reads all images again")
 
 
-def _name(cache: FeatureCache) -> str:
+def _name(cache: FeatureCache | Listed) -> str:
     return f"{cache.key} {cache.images_digest}"
