@@ -8,6 +8,7 @@ those that something else starts. The file is a help and no more: a worker that 
 images by itself.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,6 +89,14 @@ def read_listing(path: Path) -> dict[str, ImageSplit] | None:
             return {split.split: split for split in _splits(file)}
     except (OSError, ValueError, EOFError):
         return None
+
+
+def asked_again(split: ImageSplit) -> ImageSplit:
+    """A split of files that were listed, whose sizes and times of change are to be those of now."""
+    images = split.images
+    if not isinstance(images, FileReader):
+        return split
+    return dataclasses.replace(split, images=FileReader(images.base, images.paths))
 
 
 def _are_files(splits: Mapping[str, ImageSplit]) -> bool:

@@ -8,26 +8,29 @@ import dataclasses
 from pathlib import Path
 
 from cache import CacheWriter, FeatureCache, shard_header, shard_paths, shard_ranges, write_manifest
-from pipeline.config import ExtractConfig
 from pipeline.errors import CacheError
 from pipeline.extraction.agreement import VERSIONS, forget
 from pipeline.extraction.jobs import Job
+from pipeline.extraction.listing import asked_again
 from pipeline.extraction.stamp import Files
+from pipeline.extraction.work import Work
 from pipeline.images.views import Views
 from pipeline.wording import some
 
 
-def file_of(job: Job, number: int, config: ExtractConfig) -> Job:
+def file_of(job: Job, number: int, work: Work) -> Job:
     """The job for one of a split's files. Raises: StaleCacheError, CacheError, DataError."""
     if job.shards == 1:
         return job
     rows = shard_ranges(len(job.split), job.shards)[number]
     path, split = shard_paths(job.path, job.shards)[number], job.split.take(rows)
     header = shard_header(job.header, rows)
-    views = Views(job.views.spec, len(job.split), config.seed, rows)
+    views = Views(job.views.spec, len(job.split), work.config.seed, rows)
     status = CacheWriter.status(path, header)
     is_there = status in ("complete", "relabel")
-    files = Files.of(path, split, rehash=config.rehash)
+    if is_there and work.listed_before:
+        split = asked_again(split)
+    files = Files.of(path, split, rehash=work.config.rehash)
     if is_there and job.listed:
         files.take_part(job.files, job.listed, rows, FeatureCache(path))
     return Job(path, split, header, views, files, status)

@@ -114,7 +114,7 @@ def share(work: Work, rank: int, count: int) -> Iterator[str]:
         if not numbers and rank:
             yield f"{pairs[0][0].path}: nothing to do for worker {rank}"
         for number in numbers:
-            yield from run(work, [(file_of(job, number, work.config), trunk) for job, trunk in missing])
+            yield from run(work, [(file_of(job, number, work), trunk) for job, trunk in missing])
     for job in work.jobs:
         if job.shards > 1 and (work.config.shard or not missing_files(job)):
             yield publish(job)

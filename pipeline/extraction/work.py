@@ -40,6 +40,8 @@ class Work:
     workers: int
     images: Mapping[str, ImageSplit]
     """The splits as they were listed, before any image is left out."""
+    listed_before: bool
+    """Whether an earlier command listed them, so that sizes and times of files may be others by now."""
 
     @property
     def jobs(self) -> list[Job]:
@@ -62,7 +64,8 @@ def opened(
     """
     # A mistyped model or layer is refused before images are looked for; a short name was checked before.
     early = () if config.trunk in TRUNKS else trunks_of(config)
-    splits = (listed and read_listing(listed)) or images_of(config)
+    found = read_listing(listed) if listed else None
+    splits = found or images_of(config)
     if grows:
         for folder, name in itertools.product(config.cache_dirs, splits):
             mend(split_path(folder, name))
@@ -93,7 +96,7 @@ def opened(
             ]
             for split in splits.values()
         ]
-        yield Work(config, planned, prepared, decoders, workers, splits)
+        yield Work(config, planned, prepared, decoders, workers, splits, bool(found and config.shard))
 
 
 _OPEN = dict[tuple[ExtractConfig, int, Path], tuple[contextlib.ExitStack, Work]]()

@@ -118,6 +118,21 @@ def test_new_labels_of_a_begun_split_don_t_hide_a_changed_image(
     assert (cache / "train-00000-of-00002.h5").read_bytes() == before
 
 
+def test_an_image_that_changed_since_it_was_listed_stops_its_worker(
+    images: Path, change: Callable[..., None], read: Counter[str], tmp_path: Path
+) -> None:
+    """Also one of another size, by which it would be told without the list."""
+    for shard in ("list", "0/2"):
+        extract(config(images, tmp_path, shard=shard))
+    change(b"more")
+    refused(tmp_path, lambda: extract(config(images, tmp_path, shard="0/2")))
+    extract(config(images, tmp_path, shard="1/2"))
+    extract(config(images, tmp_path))
+    assert recorded(tmp_path) == expected(images)
+    anew = extract(config(images, tmp_path / "anew"))
+    assert contents(tmp_path / "train.json") == contents(anew / "train.h5")
+
+
 def test_workers_vouch_for_no_cache_that_is_whole(
     images: Path,
     change: Callable[..., None],
