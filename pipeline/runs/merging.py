@@ -60,7 +60,7 @@ def merge(folders: Sequence[Path], to: Path) -> str:
     groups = _gathered(member for folder in folders for member in _members(folder))
     staging = to.with_name(f".{to.name}.merging")
     staging.mkdir(parents=True, exist_ok=True)
-    with held(staging):
+    with held(staging, otherwise="give another --to"):
         try:
             for path in staging.iterdir():  # what a merge left that was killed
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

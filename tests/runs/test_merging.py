@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.stage import evaluate
 from pipeline.files import read_json, write_json
 from pipeline.runs.__main__ import main
+from pipeline.runs.claim import held
 from pipeline.training.sweep import sweep
 
 OF_TIME = {"seconds", "images_per_second", "heads_at_once"}
@@ -159,6 +160,10 @@ def test_what_isnt_finished_or_is_in_the_way_is_refused(
     (runs / "all").mkdir()
     assert "is there already" in refusal(capsys, runs, "a")
     shutil.rmtree(runs / "all")
+    (runs / ".all.merging").mkdir()
+    with held(runs / ".all.merging"):  # as another merge does
+        assert "wait for it, or give another --to" in refusal(capsys, runs, "a")
+    (runs / ".all.merging").rmdir()
     assert main(["merge", str(runs), "--to", str(runs / "all")]) == 2
     assert "which is merged; give another --to" in capsys.readouterr().err
 
