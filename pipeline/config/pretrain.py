@@ -45,6 +45,9 @@ class PretrainConfig(Checked):
     an eighth of the side, cropped and mirrored at random."""
     cutout_px: Annotated[int, Range(0, 8192)] = 8
     """Side of a square that is blanked at a random place of each training image; 0 blanks nothing."""
+    cutmix: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the training images in which a box of any size shows another image; the labels of both then
+    count by area. 0 mixes nothing."""
     hidden: Annotated[int, Range(1, 65_536)] = 512
     """Units of the classifier, which looks at every 3×3 window of the map."""
     mirror_maps: bool = False

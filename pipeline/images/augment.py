@@ -34,6 +34,22 @@ def draw_centres(count: int, height: int, width: int, rng: np.random.Generator) 
     return rng.integers(0, (height, width), size=(count, 2))
 
 
+def draw_boxes(
+    count: int, share: float, height: int, width: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """What `paste` puts into `count` images: (count, 5), another one's position among them, and top, bottom,
+    left and right of a box. A `share` of the images has one, of any area up to the whole image's; where it
+    would reach beyond the rim it is cut off. The others' boxes are empty.
+    """
+    partners = rng.integers(0, count, size=count)
+    middles = rng.integers(0, (height, width), size=(count, 2))
+    ratio = np.sqrt(rng.uniform(size=count))  # of the sides, so that areas are uniform
+    ratio[rng.uniform(size=count) >= share] = 0
+    halves = (0.5 * ratio[:, None] * (height, width)).astype(np.int64)
+    first, last = np.maximum(middles - halves, 0), np.minimum(middles + halves, (height, width))
+    return np.stack([partners, first[:, 0], last[:, 0], first[:, 1], last[:, 1]], axis=1)
+
+
 def apply(images: Tensor, draws: Draws | Tensor, rows: Tensor | None = None) -> Tensor:
     """Crop and flip images (N, 3, S, S) as drawn (B, 3), on their device. Same dtype, channels last.
 
@@ -64,7 +80,28 @@ def cut_out(images: Tensor, centres: Tensor, side_px: int, fill: Tensor) -> Tens
     """
     _, _, height, width = images.shape
     top, left = (centres - side_px // 2).unbind(1)
-    down = torch.arange(height, device=images.device) - top[:, None]  # (B, S) pixels below the square's top
-    right = torch.arange(width, device=images.device) - left[:, None]
-    inside_BHW = ((down >= 0) & (down < side_px))[:, :, None] & ((right >= 0) & (right < side_px))[:, None, :]
+    inside_BHW = _inside(height, width, top, top + side_px, left, left + side_px)
     return torch.where(inside_BHW[:, None], fill.view(1, 3, 1, 1), images)
+
+
+def paste(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, S, S) with a box of another one in each, as drawn (B, 5), and the share of the area that
+    is left of their own (B,), float32.
+
+    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
+    Features" (arXiv 1905.04899), with a box of its own for each image.
+    """
+    _, _, height, width = images.shape
+    partners, top, bottom, left, right = boxes.unbind(1)
+    inside_BHW = _inside(height, width, top, bottom, left, right)
+    own = 1 - (bottom - top) * (right - left) / (height * width)
+    return torch.where(inside_BHW[:, None], images[partners], images), own
+
+
+def _inside(height: int, width: int, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Which pixels (B, H, W) lie in a box of each image, whose bottom and right are the first beyond it."""
+    y = torch.arange(height, device=top.device)
+    x = torch.arange(width, device=top.device)
+    rows = (y >= top[:, None]) & (y < bottom[:, None])  # (B, H)
+    columns = (x >= left[:, None]) & (x < right[:, None])
+    return rows[:, :, None] & columns[:, None, :]

@@ -1,8 +1,8 @@
-"""Batches of training images, cropped, mirrored and cut out anew in every epoch, on the device that trains.
+"""Batches of training images, cropped, mirrored, cut out and mixed anew in each epoch, on the device.
 
 What an epoch does to its images is drawn beforehand, in numpy, from (seed, epoch): it is then the same on
-every device and in a run that was continued. The draws, six small integers for an image, go to the device in
-one piece, and the images lie there from the beginning where they fit. So nothing waits in a step.
+every device and in a run that was continued. The draws, up to eleven small integers for an image, go to the
+device in one piece, and the images lie there from the beginning where they fit. So nothing waits in a step.
 """
 
 from collections.abc import Iterator
@@ -24,19 +24,21 @@ SHARE = 0.5
 
 
 class Batches:
-    """Yields the batches of an epoch: images (B, 3, S, S) uint8 and labels (B,)."""
+    """Yields the batches of an epoch: images (B, 3, S, S) uint8 and labels (B,); where images are mixed, the
+    shares of the classes in each (B, classes), float32, in place of the labels."""
 
     def __init__(
         self,
         images: Tensor,
         labels: Tensor,
         rows: Rows,
+        classes: int,
         config: PretrainConfig,
         transform: Transform,
         device: torch.device,
     ) -> None:
-        """Batches of `rows` of images (N, 3, S, S), uint8 in memory, and labels (N,)."""
-        self.rows, self.config, self.device = rows, config, device
+        """Batches of `rows` of images (N, 3, S, S), uint8 in memory, and labels (N,) below `classes`."""
+        self.rows, self.classes, self.config, self.device = rows, classes, config, device
         self.images, self.labels = _placed(images, device), labels.to(device)
         self.images_are_here = self.images.device.type == device.type
         starts = range(0, len(rows), config.batch)
@@ -52,7 +54,7 @@ class Batches:
         of_all = self._send(torch.from_numpy(drawn))
         for start in self.starts:
             part = slice(start, start + self.config.batch)
-            which, moves, centres = of_all[part].split([1, 3, 2], dim=1)
+            which, moves, centres, boxes = of_all[part].split([1, 3, 2, 5], dim=1)
             which = which[:, 0]
             if self.images_are_here:
                 inputs = augment.apply(self.images, moves, which)
@@ -60,19 +62,32 @@ class Batches:
                 inputs = augment.apply(self._send(self.images[torch.from_numpy(drawn[part, 0])]), moves)
             if self.config.cutout_px:
                 inputs = augment.cut_out(inputs, centres, self.config.cutout_px, self.grey)
-            yield inputs, self.labels[which]
+            labels = self.labels[which]
+            if self.config.cutmix:
+                inputs, own = augment.paste(inputs, boxes)
+                labels = self._mixed(labels, labels[boxes[:, 0]], own)
+            yield inputs, labels
+
+    def _mixed(self, labels: Tensor, others: Tensor, own: Tensor) -> Tensor:
+        """The shares of the classes (B, C) in images of two labels (B,), `own` of the first."""
+        shares = torch.zeros(len(labels), self.classes, device=own.device)
+        shares.scatter_add_(1, labels.long()[:, None], own[:, None])
+        return shares.scatter_add_(1, others.long()[:, None], 1 - own[:, None])
 
     def _draw(self, epoch: int) -> NDArray[np.int64]:
-        """(n, 6), in the order of the epoch: a row, the image's crop and flip, the square's centre."""
+        """(n, 11), in the order of the epoch: a row, the image's crop and flip, the square's centre, and the
+        box of another image of its batch."""
         rng = np.random.default_rng((self.config.seed, epoch))
-        drawn = np.zeros((len(self.rows), 6), np.int64)
+        drawn = np.zeros((len(self.rows), 11), np.int64)
+        height, width = self.images.shape[2:]
         drawn[:, 0] = rng.permutation(self.rows)
         for start in self.starts:
             part = drawn[start : start + self.config.batch]
             part[:, 1:4] = augment.draw(len(part), self.config.train_images, rng)
             if self.config.cutout_px:
-                height, width = self.images.shape[2:]
-                part[:, 4:] = augment.draw_centres(len(part), height, width, rng)
+                part[:, 4:6] = augment.draw_centres(len(part), height, width, rng)
+            if self.config.cutmix:
+                part[:, 6:] = augment.draw_boxes(len(part), self.config.cutmix, height, width, rng)
         return drawn
 
     def _send(self, values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class PretrainingLoop:
         """Train on `rows` of images (N, 3, S, S) and labels (N,)."""
         self.network, self.config, self.device = network, config, network.device
         self.step = Step(network, config, self.device)
-        self.batches = Batches(images, labels, rows, config, network.transform, self.device)
+        self.batches = Batches(images, labels, rows, network.classes, config, network.transform, self.device)
 
     def epoch(self, epoch: int, on_step: Callable[[int], object] = lambda images: None) -> dict[str, float]:
         """Pass once over the images; gives the mean loss and the seconds taken."""

@@ -43,6 +43,7 @@ class Network(nn.Module):
     def __init__(self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False) -> None:
         super().__init__()
         self.trunk, self.transform, self.mirror_maps = trunk.module, trunk.transform, mirror_maps
+        self.classes = classes
         # on the device from the beginning: a number that is sent in a step makes it wait
         for name, value in zip(("scale", "shift"), scale_and_shift(trunk.transform, CPU), strict=True):
             self.register_buffer(name, value, persistent=False)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import CutMix
 
 from pipeline.images import augment
 from pipeline.images.views import Views
@@ -46,6 +47,58 @@ def test_cut_out_blanks_one_square_of_each_image_as_a_loop_over_pixels_does() ->
         image[:, max(y - 4, 0) : y + 4, max(x - 4, 0) : x + 4] = np.array([10, 20, 30])[:, None, None]
     assert np.array_equal(cut.numpy(), expected)
     assert cut.dtype == torch.uint8
+
+
+def test_paste_puts_a_box_of_another_image_into_each_as_a_loop_over_pixels_does() -> None:
+    images = random_images(200)
+    boxes = augment.draw_boxes(200, 0.7, 32, 32, np.random.default_rng(1))
+    mixed, own = augment.paste(images, torch.from_numpy(boxes))
+    expected, shares = images.numpy().copy(), []
+    for image, (partner, top, bottom, left, right) in zip(expected, boxes, strict=True):
+        kept = np.ones((32, 32), bool)
+        kept[top:bottom, left:right] = False
+        shares.append(kept.mean())
+        image[:, ~kept] = images[partner].numpy()[:, ~kept]
+    assert np.array_equal(mixed.numpy(), expected)
+    assert np.allclose(own.numpy(), shares, atol=1e-6)
+    assert mixed.dtype == torch.uint8
+
+
+def test_a_box_and_its_share_are_those_of_torchvisions_cutmix_around_the_same_middle() -> None:
+    """torchvision pastes the first of two images into the second, where it draws a box for all."""
+    rng = np.random.default_rng(2)
+    for seed in range(50):
+        pair = torch.from_numpy(rng.integers(0, 256, (2, 3, 24, 24), np.uint8))
+        box = augment.draw_boxes(1, 1.0, 24, 24, np.random.default_rng(seed))
+        again = np.random.default_rng(seed)
+        again.integers(0, 1, size=1)
+        (y, x), area = again.integers(0, (24, 24), size=(1, 2))[0], again.uniform(size=1)[0]
+        half = int(0.5 * np.sqrt(area) * 24)
+        where = (max(x - half, 0), max(y - half, 0), min(x + half, 24), min(y + half, 24))
+        left = 1 - (where[2] - where[0]) * (where[3] - where[1]) / 24**2
+        known = {"box": where, "lam_adjusted": left, "labels": torch.tensor([0, 1]), "batch_size": 2}
+        cutmix = CutMix(num_classes=2)
+        of_both = torch.from_numpy(np.array([[0, 0, 0, 0, 0], [0, *box[0, 1:]]]))
+        mixed, own = augment.paste(pair, of_both)
+        assert torch.equal(mixed[1], cutmix.transform(pair, known)[1])
+        shares = cutmix.transform(known["labels"], known)[1]  # it knows labels by being that object
+        assert shares[1].item() == pytest.approx(own[1].item())
+
+
+def test_boxes_come_as_often_as_chance_has_it() -> None:
+    """A share of the images has one; areas are uniform before the rim cuts them; partners are any image."""
+    height, width = 4000, 3000
+    boxes = augment.draw_boxes(100_000, 0.6, height, width, np.random.default_rng(3))
+    partners, top, bottom, left, right = boxes.T
+    areas = (bottom - top) * (right - left) / (height * width)
+    assert abs((areas > 0).mean() - 0.6) < 0.01
+    assert (np.abs(np.bincount(partners // 10_000, minlength=10) - 10_000) < 500).all()
+    inside = (top > 0) & (bottom < height) & (left > 0) & (right < width) & (areas > 0)
+    # an area is uniform, and so its side s has the density 2s; it lies inside with the chance (1 - s)²
+    side = np.linspace(0, 1, 1001)
+    expected = np.cumsum(side * (1 - side) ** 2)
+    found = np.searchsorted(np.sort(np.sqrt(areas[inside])), side) / inside.sum()
+    assert np.abs(found - expected / expected[-1]).max() < 0.02
 
 
 def test_plain_draws_leave_images_alone() -> None:

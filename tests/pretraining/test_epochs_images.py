@@ -26,7 +26,7 @@ def made(device: str = "cpu", rows: np.ndarray = ROWS, **other: Any) -> tuple[Te
     images = images.permute(0, 3, 1, 2)
     config = settings(Path(), Path(), batch=BATCH, **{"seed": 3, "cutout_px": CUTOUT_PX, **other})
     labels = torch.arange(len(images))
-    return images, Batches(images, labels, rows, config, TRANSFORM, torch.device(device))
+    return images, Batches(images, labels, rows, len(images), config, TRANSFORM, torch.device(device))
 
 
 def by_torchvision(image: Tensor, down: int, right: int, flip: int, y: int, x: int) -> Tensor:
@@ -45,7 +45,7 @@ def test_each_image_is_the_one_that_torchvision_makes_of_its_draw() -> None:
     found = list(batches.epoch(4))
     assert [len(labels) for _, labels in found] == [8, 8, 8, 8, 2]
     assert torch.equal(torch.cat([labels for _, labels in found]), torch.from_numpy(drawn[:, 0]))
-    expected = torch.stack([by_torchvision(images[row], *draw) for row, *draw in drawn.tolist()])
+    expected = torch.stack([by_torchvision(images[row], *draw) for row, *draw in drawn[:, :6].tolist()])
     inputs = torch.cat([inputs for inputs, _ in found])
     assert torch.equal(inputs, expected)
     assert inputs.dtype == torch.uint8
@@ -64,9 +64,33 @@ def test_draws_come_as_often_as_chance_has_it_and_independently() -> None:
             assert len(counts) == kinds
             chi_square = float(((counts - 3000 / kinds) ** 2 / (3000 / kinds)).sum())
             assert chi_square < kinds - 1 + 5 * np.sqrt(2 * kinds)
+    first, second = first[:, :6], second[:, :6]
     both = np.hstack([first[np.argsort(first[:, 0])], second[np.argsort(second[:, 0]), 1:]])
     assert np.abs(np.corrcoef(both.T) - np.eye(11)).max() < 0.1
     assert np.abs(np.corrcoef(first[:, 0], second[:, 0])[0, 1]) < 0.1
+
+
+def test_mixed_images_carry_the_shares_of_both_labels_and_the_rest_stays_as_it_was() -> None:
+    images, batches = made(cutmix=0.5)
+    _, plain = made()
+    drawn, start = batches._draw(4), 0
+    for inputs, shares in batches.epoch(4):
+        part = drawn[start : start + len(inputs)]
+        start += len(inputs)
+        unmixed = torch.stack([by_torchvision(images[row], *draw) for row, *draw in part[:, :6].tolist()])
+        for i, (row, (partner, top, bottom, left, right)) in enumerate(
+            zip(part[:, 0], part[:, 6:].tolist(), strict=True)
+        ):
+            expected, shared = unmixed[i].clone(), torch.zeros(len(images))
+            expected[:, top:bottom, left:right] = unmixed[partner, :, top:bottom, left:right]
+            pasted = (bottom - top) * (right - left) / SIDE**2
+            shared[row] += 1 - pasted
+            shared[part[partner, 0]] += pasted
+            assert torch.equal(inputs[i], expected)
+            assert torch.allclose(shares[i], shared, atol=1e-6)
+    assert start == len(ROWS)
+    assert {labels.dtype for _, labels in plain.epoch(4)} == {torch.int64}
+    assert np.array_equal(plain._draw(0)[:8, :6], batches._draw(0)[:8, :6])  # other batches' draws come later
 
 
 @pytest.mark.parametrize("policy", ["plain", "flip"])

@@ -112,7 +112,13 @@ def test_two_epochs_equal_the_recipe_written_as_formulas() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"label_smoothing": 0.0}, {"train_images": "flip"}, {"train_images": "plain"}, {"mirror_maps": True}],
+    [
+        {"label_smoothing": 0.0},
+        {"train_images": "flip"},
+        {"train_images": "plain"},
+        {"cutmix": 0.5},
+        {"mirror_maps": True},
+    ],
 )
 def test_a_setting_of_the_recipe_changes_what_is_learned(other: dict[str, Any]) -> None:
     images, labels = small_images()
