@@ -1,6 +1,7 @@
 """How much memory is free, as the system's files and limits say."""
 
 import contextlib
+import platform
 import resource
 import subprocess
 import sys
@@ -125,3 +126,21 @@ def test_no_more_is_called_free_than_can_be_had_under_ulimit() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_memory_that_is_freed_is_kept_for_what_comes_next() -> None:
+    """In a process of its own: tensors made and freed again and again touch new pages once only."""
+    program = (
+        "import resource, torch; from pipeline.device import keep_freed_memory\n"
+        "def pages():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for mb in range(40, 50): torch.ones(mb << 20, dtype=torch.uint8)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "was = pages(); keep_freed_memory(); pages(); print(was, pages(), resource.getpagesize())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    was, then, size = map(int, done.stdout.split())
+    one = (40 << 20) // size
+    assert was > 9 * one  # else there would be nothing to win
+    assert then < one / 10

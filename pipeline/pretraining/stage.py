@@ -1,6 +1,6 @@
 """Train a trunk as a whole network on the training split; the classifier on top is thrown away.
 
-    images (uint8, in memory) → crop, flip, cut out → trunk → classifier → cross-entropy
+    images (uint8, in memory) → crop, flip, cut out, mix → trunk → classifier → cross-entropy
 
 Everything random in an epoch comes from (seed, epoch), so a run that was killed continues from its last
 epoch's checkpoint and ends as if it had not been.
@@ -21,7 +21,7 @@ from pipeline.config import PretrainConfig
 from pipeline.datasets.base import ImageSplit
 from pipeline.datasets.holdout import share_drawn
 from pipeline.datasets.summary import lines
-from pipeline.device import pick_device, set_up
+from pipeline.device import keep_freed_memory, pick_device, set_up
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import append_line, keep_lines
 from pipeline.pretraining.loop import PretrainingLoop
@@ -84,6 +84,7 @@ def _train(
     train_rows, val_rows = np.flatnonzero(~is_held), np.flatnonzero(is_held)
     device, classes = pick_device(config.device), config.classes or split.classes
     set_up(device, tf32=config.precision != "float32")
+    keep_freed_memory()
     print(
         f"pretrain {config.trunk} on {len(train_rows):,} images of {len(classes)} classes "
         f"({len(val_rows):,} held out), {config.epochs} epochs on {device}"
