@@ -48,6 +48,9 @@ class PretrainConfig(Checked):
     cutmix: Annotated[float, Range(0, 1)] = 0.0
     """Share of the training images in which a box of any size shows another image; the labels of both then
     count by area. 0 mixes nothing."""
+    rotate: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the training images that are rotated by 90, 180 or 270 degrees, and have classes of their own
+    while the trunk learns. 0 rotates nothing."""
     hidden: Annotated[int, Range(1, 65_536)] = 512
     """Units of the classifier, which looks at every 3×3 window of the map."""
     mirror_maps: bool = False
@@ -107,6 +110,11 @@ class PretrainConfig(Checked):
         if self.weight_decay is not None:
             return self.weight_decay
         return 0.025 if self.optimizer == "muon" else 1.5e-3
+
+    @property
+    def rotations(self) -> int:
+        """How many classes the trunk learns for each of the dataset's: with --rotate, one per rotation."""
+        return 4 if self.rotate else 1
 
     @property
     def out_dir(self) -> Path:

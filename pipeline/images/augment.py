@@ -34,6 +34,12 @@ def draw_centres(count: int, height: int, width: int, rng: np.random.Generator) 
     return rng.integers(0, (height, width), size=(count, 2))
 
 
+def draw_turns(count: int, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How many quarter turns `rotate` gives to `count` images: 1, 2 or 3 for a `share` of them, else 0."""
+    turns = rng.integers(1, 4, size=count)
+    return np.where(rng.uniform(size=count) < share, turns, 0)
+
+
 def draw_boxes(
     count: int, share: float, height: int, width: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
@@ -65,6 +71,14 @@ def apply(images: Tensor, draws: Draws | Tensor, rows: Tensor | None = None) -> 
     x = torch.where(flip[:, None] == 1, x.flip(1), x)
     which = torch.arange(count, device=device) if rows is None else rows
     return images.permute(0, 2, 3, 1)[which[:, None, None], y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def rotate(images: Tensor, turns: Tensor) -> Tensor:
+    """Square images (B, 3, S, S), each turned left by 90 degrees `turns` (B,) times. Channels last."""
+    out = images
+    for turn in (1, 2, 3):
+        out = torch.where((turns == turn)[:, None, None, None], images.rot90(turn, (2, 3)), out)
+    return out.contiguous(memory_format=torch.channels_last)
 
 
 def _reflected(places: Tensor, side: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Batches of training images, cropped, mirrored, cut out and mixed anew in each epoch, on the device.
 
 What an epoch does to its images is drawn beforehand, in numpy, from (seed, epoch): it is then the same on
-every device and in a run that was continued. The draws, up to eleven small integers for an image, go to the
+every device and in a run that was continued. The draws, up to twelve small integers for an image, go to the
 device in one piece, and the images lie there from the beginning where they fit. So nothing waits in a step.
 """
 
@@ -25,7 +25,10 @@ SHARE = 0.5
 
 class Batches:
     """Yields the batches of an epoch: images (B, 3, S, S) uint8 and labels (B,); where images are mixed, the
-    shares of the classes in each (B, classes), float32, in place of the labels."""
+    shares of the classes in each (B, classes), float32, in place of the labels.
+
+    With --rotate, images that are turned by k times 90 degrees have the label c + k · classes in place of c.
+    """
 
     def __init__(
         self,
@@ -54,8 +57,8 @@ class Batches:
         of_all = self._send(torch.from_numpy(drawn))
         for start in self.starts:
             part = slice(start, start + self.config.batch)
-            which, moves, centres, boxes = of_all[part].split([1, 3, 2, 5], dim=1)
-            which = which[:, 0]
+            which, moves, centres, boxes, turns = of_all[part].split([1, 3, 2, 5, 1], dim=1)
+            which, turns = which[:, 0], turns[:, 0]
             if self.images_are_here:
                 inputs = augment.apply(self.images, moves, which)
             else:
@@ -63,6 +66,8 @@ class Batches:
             if self.config.cutout_px:
                 inputs = augment.cut_out(inputs, centres, self.config.cutout_px, self.grey)
             labels = self.labels[which]
+            if self.config.rotate:
+                inputs, labels = augment.rotate(inputs, turns), labels + turns * self.classes
             if self.config.cutmix:
                 inputs, own = augment.paste(inputs, boxes)
                 labels = self._mixed(labels, labels[boxes[:, 0]], own)
@@ -70,15 +75,16 @@ class Batches:
 
     def _mixed(self, labels: Tensor, others: Tensor, own: Tensor) -> Tensor:
         """The shares of the classes (B, C) in images of two labels (B,), `own` of the first."""
-        shares = torch.zeros(len(labels), self.classes, device=own.device)
+        kinds = self.classes * self.config.rotations
+        shares = torch.zeros(len(labels), kinds, device=own.device)
         shares.scatter_add_(1, labels.long()[:, None], own[:, None])
         return shares.scatter_add_(1, others.long()[:, None], 1 - own[:, None])
 
     def _draw(self, epoch: int) -> NDArray[np.int64]:
-        """(n, 11), in the order of the epoch: a row, the image's crop and flip, the square's centre, and the
-        box of another image of its batch."""
+        """(n, 12), in the order of the epoch: a row, the image's crop and flip, the square's centre, the box
+        of another image of its batch, and quarter turns."""
         rng = np.random.default_rng((self.config.seed, epoch))
-        drawn = np.zeros((len(self.rows), 11), np.int64)
+        drawn = np.zeros((len(self.rows), 12), np.int64)
         height, width = self.images.shape[2:]
         drawn[:, 0] = rng.permutation(self.rows)
         for start in self.starts:
@@ -87,7 +93,9 @@ class Batches:
             if self.config.cutout_px:
                 part[:, 4:6] = augment.draw_centres(len(part), height, width, rng)
             if self.config.cutmix:
-                part[:, 6:] = augment.draw_boxes(len(part), self.config.cutmix, height, width, rng)
+                part[:, 6:11] = augment.draw_boxes(len(part), self.config.cutmix, height, width, rng)
+            if self.config.rotate:
+                part[:, 11] = augment.draw_turns(len(part), self.config.rotate, rng)
         return drawn
 
     def _send(self, values: Tensor) -> Tensor:

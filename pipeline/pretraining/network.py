@@ -35,12 +35,15 @@ CPU = torch.device("cpu")
 
 
 class Network(nn.Module):
-    """uint8 images (B, 3, S, S) → logits (B, classes): a trunk and a classifier with `hidden` units.
+    """uint8 images (B, 3, S, S) → logits (B, rotations · classes): a trunk and a classifier with `hidden`
+    units. The first are those of images as they are.
 
     With `mirror_maps` the logits are the mean over the map and its mirror.
     """
 
-    def __init__(self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False) -> None:
+    def __init__(
+        self, trunk: Trunk, classes: int, hidden: int, mirror_maps: bool = False, rotations: int = 1
+    ) -> None:
         super().__init__()
         self.trunk, self.transform, self.mirror_maps = trunk.module, trunk.transform, mirror_maps
         self.classes = classes
@@ -60,7 +63,7 @@ class Network(nn.Module):
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(hidden, classes),
+            nn.Linear(hidden, classes * rotations),
         )
 
     @property
@@ -88,7 +91,8 @@ class Network(nn.Module):
         found = []
         for start in range(0, len(images), batch):
             rows = slice(start, start + batch)
-            found.append(self(prepare(images[rows].to(self.device), rows)).float().argmax(1))
+            logits = self(prepare(images[rows].to(self.device), rows))[:, : self.classes]
+            found.append(logits.float().argmax(1))
         return torch.cat(found).cpu().numpy()
 
 

@@ -89,7 +89,7 @@ def read_settings(run: Path) -> PretrainConfig:
 def load_network(run: Path, trained: PretrainConfig, classes: int) -> Network:
     """The whole network of a finished pretraining run. Raises: WeightsError."""
     trunk = TRUNKS[trained.trunk].load_untrained(trained.widths, trained.stage_layers)
-    network = Network(trunk, classes, trained.hidden, trained.mirror_maps)
+    network = Network(trunk, classes, trained.hidden, trained.mirror_maps, trained.rotations)
     load_weights(network.classifier, run / "classifier.safetensors")
     load_weights(network.trunk, run / TRUNK)
     return network.eval()

@@ -55,7 +55,7 @@ def pretrain(config: PretrainConfig) -> Path:
     split, labels, classes, is_held = open_split(config, "train")
     torch.manual_seed(config.seed)
     trunk = TRUNKS[config.trunk].load_untrained(config.widths, config.stage_layers)
-    network = Network(trunk, len(classes), config.hidden, config.mirror_maps)
+    network = Network(trunk, len(classes), config.hidden, config.mirror_maps, config.rotations)
     started_from = _start_from(config.weights, config, trunk) if config.weights else None
     # now that the flags are known to be good
     facts = {

@@ -101,6 +101,21 @@ def test_boxes_come_as_often_as_chance_has_it() -> None:
     assert np.abs(found - expected / expected[-1]).max() < 0.02
 
 
+def test_rotated_images_are_turned_left_as_numpy_turns_them() -> None:
+    images = random_images(40)
+    turns = augment.draw_turns(40, 0.7, np.random.default_rng(1))
+    rotated = augment.rotate(images, torch.from_numpy(turns))
+    expected = [np.rot90(image, turn, (1, 2)) for image, turn in zip(images.numpy(), turns, strict=True)]
+    assert np.array_equal(rotated.numpy(), np.stack(expected))
+    assert rotated.dtype == torch.uint8
+    assert rotated.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_share_of_the_images_is_rotated_by_each_angle_alike() -> None:
+    counts = np.bincount(augment.draw_turns(20_000, 0.6, np.random.default_rng(1))) / 20_000
+    assert np.abs(counts - [0.4, 0.2, 0.2, 0.2]).max() < 0.015
+
+
 def test_plain_draws_leave_images_alone() -> None:
     images = random_images(5)
     draws = augment.draw(5, "plain", np.random.default_rng(1))

@@ -79,7 +79,7 @@ def test_mixed_images_carry_the_shares_of_both_labels_and_the_rest_stays_as_it_w
         start += len(inputs)
         unmixed = torch.stack([by_torchvision(images[row], *draw) for row, *draw in part[:, :6].tolist()])
         for i, (row, (partner, top, bottom, left, right)) in enumerate(
-            zip(part[:, 0], part[:, 6:].tolist(), strict=True)
+            zip(part[:, 0], part[:, 6:11].tolist(), strict=True)
         ):
             expected, shared = unmixed[i].clone(), torch.zeros(len(images))
             expected[:, top:bottom, left:right] = unmixed[partner, :, top:bottom, left:right]
@@ -91,6 +91,24 @@ def test_mixed_images_carry_the_shares_of_both_labels_and_the_rest_stays_as_it_w
     assert start == len(ROWS)
     assert {labels.dtype for _, labels in plain.epoch(4)} == {torch.int64}
     assert np.array_equal(plain._draw(0)[:8, :6], batches._draw(0)[:8, :6])  # other batches' draws come later
+
+
+@pytest.mark.parametrize("cutmix", [0, 0.5])
+def test_rotated_images_have_classes_of_their_own(cutmix: float) -> None:
+    images, batches = made(rotate=0.7, cutmix=cutmix)
+    drawn, start, classes = batches._draw(1), 0, len(images)
+    for inputs, labels in batches.epoch(1):
+        part = drawn[start : start + len(inputs)]
+        start += len(inputs)
+        alone = np.flatnonzero(part[:, 6:11].any(1) == 0) if cutmix else np.arange(len(inputs))
+        for i in alone:
+            row, turns = part[i, 0], part[i, 11]
+            upright = by_torchvision(images[row], *part[i, 1:6].tolist())
+            assert torch.equal(inputs[i], upright.rot90(int(turns), (1, 2)))
+            label = int(labels[i].argmax() if cutmix else labels[i])
+            assert label == row + turns * classes
+        assert not cutmix or labels.shape == (len(inputs), 4 * classes)
+    assert set(drawn[:, 11]) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("policy", ["plain", "flip"])

@@ -32,10 +32,10 @@ SEED, EPOCHS, BATCH, LR, DECAY = 3, 2, 8, 0.05, 0.1
 CUTOUT_PX, CLASSES = 4, 3
 
 
-def small_network() -> Network:
+def small_network(rotations: int = 1) -> Network:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.BatchNorm2d(5), nn.GELU())
-    network = Network(Trunk("small", 1, module, GREY, ""), CLASSES, hidden=6)
+    network = Network(Trunk("small", 1, module, GREY, ""), CLASSES, hidden=6, rotations=rotations)
     for parameter in network.parameters():  # away from zero, so that a decay of biases would show
         parameter.data += 0.1
     return network
@@ -117,6 +117,7 @@ def test_two_epochs_equal_the_recipe_written_as_formulas() -> None:
         {"train_images": "flip"},
         {"train_images": "plain"},
         {"cutmix": 0.5},
+        {"rotate": 0.5},
         {"mirror_maps": True},
     ],
 )
@@ -124,11 +125,11 @@ def test_a_setting_of_the_recipe_changes_what_is_learned(other: dict[str, Any]) 
     images, labels = small_images()
 
     def weights(**changed: Any) -> Tensor:
-        network = small_network()
+        network = small_network(rotations=4 if changed.get("rotate") else 1)
         network.mirror_maps = bool(changed.get("mirror_maps"))
         loop = PretrainingLoop(network, recipe(**changed), images, labels, np.arange(24))
         loop.epoch(0)
-        return torch.cat([p.flatten() for p in network.parameters()])
+        return torch.cat([p.flatten() for p in network.trunk.parameters()])
 
     assert (weights() - weights(**other)).abs().max() > 1e-4
 
