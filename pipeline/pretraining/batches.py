@@ -1,4 +1,4 @@
-"""Batches of training images, cropped, mirrored, cut out and mixed anew in each epoch, on the device.
+"""Batches of training images, cropped, mirrored, cut out, rotated and mixed anew in each epoch.
 
 What an epoch does to its images is drawn beforehand, in numpy, from (seed, epoch): it is then the same on
 every device and in a run that was continued. The draws, up to twelve small integers for an image, go to the
@@ -28,6 +28,7 @@ class Batches:
     shares of the classes in each (B, classes), float32, in place of the labels.
 
     With --rotate, images that are turned by k times 90 degrees have the label c + k · classes in place of c.
+    Source: Lee et al., "Self-supervised Label Augmentation via Input Transformations" (arXiv 1910.05872).
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Train a trunk as a whole network on the training split; the classifier on top is thrown away.
 
-    images (uint8, in memory) → crop, flip, cut out, mix → trunk → classifier → cross-entropy
+    images (uint8, in memory) → crop, flip, cut out, rotate, mix → trunk → classifier → cross-entropy
 
 Everything random in an epoch comes from (seed, epoch), so a run that was killed continues from its last
 epoch's checkpoint and ends as if it had not been.
