@@ -26,6 +26,8 @@ STRENGTHS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 """Closer to each other where few images need them, and where solving takes no time."""
 UNVALIDATED = 1e-4
 """The λ where there is no validation part to choose by."""
+CERTAIN = 30.0
+"""The score of a class that all images have, negative where none has: probabilities are 1e-13 from 1 or 0."""
 ITERATIONS = 200  # for each λ, at most
 ROWS = 8192  # maps whose scores are held at once
 
@@ -48,6 +50,9 @@ class Logistic(Linear, FittedHead):
     def path(self, train: Examples, strengths: Sequence[float]) -> Iterator[Tensor]:
         """Weights and, behind them, biases (K, C + 1) at the minimum for each strength."""
         classes, channels = self.bias.shape[1], self.weight.shape[1]
+        # With these the loss has no minimum, only a slope that flattens out, on which steps lose their way.
+        known, scores = one_sided(train.labels, classes, self.loss)
+        scores = scores.to(self.bias)
 
         def loss(point: Tensor) -> tuple[float, Tensor]:
             total, found = 0.0, point.view(classes, channels + 1)
@@ -55,11 +60,14 @@ class Logistic(Linear, FittedHead):
             for inputs, labels in zip(*(part.split(ROWS) for part in train), strict=True):
                 inputs = inputs.to(point.dtype)
                 # Images stand side by side: products with a few columns of classes take many times as long.
-                logits_KN = F.linear(inputs, found[:, :-1], found[:, -1]).T.contiguous().requires_grad_()
+                logits_KN = F.linear(inputs, found[:, :-1], found[:, -1]).T.contiguous()
+                logits_KN[known] = scores[:, None]
+                logits_KN.requires_grad_()
                 with torch.enable_grad():
                     losses = classification_loss(logits_KN.T[None], labels, self.loss)
                     part = losses.sum() / len(train.labels)
                 (error_KN,) = torch.autograd.grad(part, logits_KN)
+                error_KN[known] = 0
                 gradient[:, :-1].addmm_(error_KN, inputs)
                 gradient[:, -1] += error_KN.sum(1)
                 total += part.item()
@@ -76,10 +84,26 @@ class Logistic(Linear, FittedHead):
                 ahead = last / before
             begin = points[1] + ahead * (points[1] - points[0])
             points = [points[1], minimiser.minimise(begin, strength)]
-            yield points[1].view_as(penalised)
+            solution = points[1].view_as(penalised).clone()
+            solution[known, -1] = scores
+            yield solution
 
     @property
     def tolerance(self) -> float:
         """The largest component of the gradient at a solution."""
         # In float32, 3e-5 gives the validation scores of 1e-6 in half the time.
         return 1e-9 if self.weight.dtype == torch.float64 else 3e-5
+
+
+def one_sided(labels: Tensor, classes: int, kind: str) -> tuple[Tensor, Tensor]:
+    """The classes that no image has, or all have where they count, and the scores (float64) to give them.
+
+    Cross-entropy: those that no image has. The others' scores are zero on average, so one is well above.
+    """
+    if labels.ndim == 1:
+        counts = labels.bincount(minlength=classes)
+        has, lacks = counts > 0, counts < len(labels)
+    else:
+        has, lacks = (labels == 1).any(0), (labels == 0).any(0)
+    alike = {"cross-entropy": ~has, "bce": has != lacks}.get(kind, torch.zeros_like(has)).nonzero()[:, 0]
+    return alike, torch.where(has[alike], CERTAIN, -CERTAIN).double()
