@@ -96,7 +96,7 @@ class Logistic(Linear, FittedHead):
 
 
 def one_sided(labels: Tensor, classes: int, kind: str) -> tuple[Tensor, Tensor]:
-    """The classes that no image has, or all have where they count, and the scores (float64) to give them.
+    """The classes that no image has, or all have where they count, and the scores to give them.
 
     Cross-entropy: those that no image has. The others' scores are zero on average, so one is well above.
     """
@@ -106,4 +106,4 @@ def one_sided(labels: Tensor, classes: int, kind: str) -> tuple[Tensor, Tensor]:
     else:
         has, lacks = (labels == 1).any(0), (labels == 0).any(0)
     alike = {"cross-entropy": ~has, "bce": has != lacks}.get(kind, torch.zeros_like(has)).nonzero()[:, 0]
-    return alike, torch.where(has[alike], CERTAIN, -CERTAIN).double()
+    return alike, torch.where(has[alike], CERTAIN, -CERTAIN)
