@@ -18,8 +18,10 @@ ARGS ?=
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# three, for many tests wait; their scripts find compiled modules, whatever the shell says
-TESTS := PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 3 --dist worksteal --cov --cov-report=
+# three, for many tests wait; their scripts find compiled modules, whatever the shell says; a test that hangs
+# fails after ten minutes, and says where it was
+TESTS := PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 3 --dist worksteal --cov --cov-report= \
+  -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 .PHONY: help setup demo demo-multilabel demo-photos test faults mutants pretrain run extract train-head eval predict export-model compare-trunks report ablate ablate-attention verify check format lock bench clean clean-artifacts
 

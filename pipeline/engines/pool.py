@@ -1,5 +1,6 @@
 """An executor over workers, each of which does one task at a time: what all engines have in common."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import LifoQueue
@@ -28,7 +29,8 @@ class Worker(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the worker at once, and the task that it has. Called from another thread than `run`."""
+        """End the worker at once, and the task that it has. Called from another thread than `run`, and again
+        until `run` returns, which may have been about to start it."""
         ...
 
 
@@ -59,8 +61,12 @@ class WorkerPool(Executor):
         """End all workers at once; what runs is lost, what waits is cancelled."""
         self._is_stopped = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for worker in self._workers:
-            worker.stop()
+        while True:
+            for worker in self._workers:
+                worker.stop()
+            if self._idle.qsize() == len(self._workers):
+                return
+            time.sleep(0.05)  # one that was about to start has something to stop now
 
     def _run(self, task: Task) -> Any:
         worker = self._idle.get()

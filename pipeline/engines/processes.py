@@ -19,6 +19,7 @@ MOST = "LOKY_MAX_CPU_COUNT"
 CGROUPS = Path("/sys/fs/cgroup")
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
 """Files with a container's processor time, and in what time, of version 2 and 1 of Linux's control groups."""
+_importing = threading.Lock()
 
 
 def cores() -> int:
@@ -50,7 +51,8 @@ def processes(count: int, start: Callable[[], None]) -> Executor:
 
     Interruptions are left to this process: the others end when it shuts the pool down, or is gone.
     """
-    from joblib.externals.loky import ProcessPoolExecutor
+    with _importing:  # joblib's modules import each other: two threads at once would find them half made
+        from joblib.externals.loky import ProcessPoolExecutor
 
     resource_tracker.ensure_running()  # which unblocks signals when it starts
     pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(start, os.getpid()))

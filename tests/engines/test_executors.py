@@ -2,13 +2,17 @@
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import tasks
 from support.engines import skip_without
 
+from pipeline.engines import local
 from pipeline.engines.executors import ENGINES, open_executor
 from pipeline.engines.pool import WorkerError
 from pipeline.errors import ConfigError, RunError
@@ -58,8 +62,9 @@ def test_an_exception_ends_the_workers_at_once(engine: str, tmp_path: Path) -> N
 
     def interrupted() -> None:
         with open_executor(engine, 2) as executor:
-            executor.submit(tasks.wait_for, tmp_path / "never")
+            waiting = executor.submit(tasks.wait_for, tmp_path / "never")
             while not begun.exists() or not begun.read_text():
+                assert not waiting.done()
                 time.sleep(0.05)
             raise KeyboardInterrupt
 
@@ -69,6 +74,34 @@ def test_an_exception_ends_the_workers_at_once(engine: str, tmp_path: Path) -> N
     while Path(f"/proc/{begun.read_text()}").exists():
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_an_exception_while_workers_start_ends_them_too(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a thread of the command would wait for ever for a task that nobody stops."""
+
+    def slow_processes(*arguments: Any, really: Callable[..., Any] = local.processes) -> Any:
+        time.sleep(0.5)  # else the moment is too short to hit
+        return really(*arguments)
+
+    def interrupted() -> None:
+        with open_executor(engine, 2) as executor:
+            for _ in range(2):
+                executor.submit(tasks.wait_for, tmp_path / "never")
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "processes", slow_processes)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        waiting = [thread for thread in threading.enumerate() if thread.name.startswith("worker_")]
+        for thread in waiting:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in waiting)
+    finally:
+        (tmp_path / "never").touch()
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if ENGINES[name].package])

@@ -77,6 +77,41 @@ def test_workers_of_a_killed_parent_go_too(program: subprocess.Popen[str]) -> No
     end_of(program)
 
 
+IN_THREADS = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pipeline.engines.processes import processes
+
+class SlowImports:
+    def find_spec(name, path, target=None):
+        time.sleep(0.002 * name.startswith("joblib"))
+
+def start():
+    pass
+
+def work(seconds):
+    time.sleep(seconds)
+    with processes(1, start) as pool:
+        return pool.submit(abs, -7).result()
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, SlowImports)
+    with ThreadPoolExecutor(6) as threads:
+        print(*threads.map(work, [0.05 * i for i in range(6)]))
+"""
+
+
+def test_threads_can_start_pools_while_one_of_them_imports_what_they_need(tmp_path: Path) -> None:
+    """Modules that import each other are half made when a second thread gets to them."""
+    (tmp_path / "program.py").write_text(IN_THREADS)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    words = [sys.executable, "program.py"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("7 7 7 7 7 7\n", "")
+
+
 PRINTS = """
 import sys
 from pathlib import Path

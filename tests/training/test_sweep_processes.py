@@ -46,6 +46,7 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
         assert running.poll() is None
         time.sleep(0.02)
     while (worker := process_in(out / slow)) is None:
+        assert running.poll() is None
         time.sleep(0.02)
     os.kill(worker, signal.SIGKILL)
     _, said = running.communicate(timeout=600)
