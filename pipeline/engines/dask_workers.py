@@ -70,12 +70,16 @@ class DaskWorker:
     def __init__(self, client: Client, own: int | None) -> None:
         self._client, self._own = client, own
         self._future: Future | None = None
+        self._is_stopped = False
 
     def run(self, task: Task) -> Outcome:
         sent = pickle.dumps(partial(_run, task, self._own))  # the scheduler may not have this project
-        self._future = self._client.submit(lambda sent: pickle.loads(sent)(), sent, pure=False, retries=0)
+        future = self._client.submit(lambda sent: pickle.loads(sent)(), sent, pure=False, retries=0)
+        self._future = future
+        if self._is_stopped:
+            future.cancel()
         try:
-            return self._future.result()
+            return future.result()
         except KilledWorker:
             raise WorkerError("its process was killed") from None
         except ModuleNotFoundError as error:
@@ -88,8 +92,9 @@ class DaskWorker:
             self._future = None
 
     def stop(self) -> None:
-        if self._future is not None:
-            self._future.cancel()
+        self._is_stopped = True
+        if (future := self._future) is not None:
+            future.cancel()
 
 
 def _run(task: Task, own: int | None) -> Outcome:

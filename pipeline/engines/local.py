@@ -1,5 +1,6 @@
 """Workers that are processes of this machine, each a pool of its own: the end of one ends all of a pool."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,7 @@ class LocalWorker:
     def __init__(self, at: int, count: int) -> None:
         self._begin = partial(share_machine, at, count)
         self._pool: Executor | None = None
+        self._starting, self._is_stopped = threading.Lock(), False
 
     def run(self, task: Task) -> Outcome:
         try:
@@ -33,14 +35,19 @@ class LocalWorker:
             raise WorkerError("its process was killed") from None
 
     def stop(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(kill_workers=True)  # pyright: ignore[reportCallIssue]
+        with self._starting:
+            self._is_stopped = True
+            if self._pool is not None:
+                self._pool.shutdown(kill_workers=True)  # pyright: ignore[reportCallIssue]
 
     def _started(self) -> Executor:
-        if self._pool is not None:
-            try:
-                self._pool.submit(int)
-            except BrokenProcessPool:  # killed while it was idle
-                self._pool = None
-        self._pool = self._pool or processes(1, self._begin)
-        return self._pool
+        with self._starting:
+            if self._is_stopped:
+                raise WorkerError("it was stopped")
+            if self._pool is not None:
+                try:
+                    self._pool.submit(int)
+                except BrokenProcessPool:  # killed while it was idle
+                    self._pool = None
+            self._pool = self._pool or processes(1, self._begin)
+            return self._pool

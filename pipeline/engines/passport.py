@@ -9,6 +9,7 @@ import functools
 import glob
 import hashlib
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,9 @@ def mark_in(folder: Path) -> Path:
 def clear_marks(folder: Path) -> None:
     """Remove what commands of this machine left in a folder that were killed. Raises: OSError."""
     for left in folder.glob(f"{glob.escape(_ours())}*-*"):
-        if not lives(int(left.name.removeprefix(_ours()).partition("-")[0])):
+        # else it is of a machine whose name begins with that of this one
+        ours = re.fullmatch(r"(\d+)-[0-9a-f]{8}", left.name.removeprefix(_ours()))
+        if ours and not lives(int(ours[1])):
             left.unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
 """An executor over workers, each of which does one task at a time: what all engines have in common."""
 
-import time
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import LifoQueue
@@ -29,8 +29,8 @@ class Worker(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the worker at once, and the task that it has. Called from another thread than `run`, and again
-        until `run` returns, which may have been about to start it."""
+        """End the worker at once and for good, and the task that it has; a `run` that is about to start it
+        raises WorkerError. Called from another thread than `run`."""
         ...
 
 
@@ -61,12 +61,10 @@ class WorkerPool(Executor):
         """End all workers at once; what runs is lost, what waits is cancelled."""
         self._is_stopped = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        while True:
-            for worker in self._workers:
-                worker.stop()
-            if self._idle.qsize() == len(self._workers):
-                return
-            time.sleep(0.05)  # one that was about to start has something to stop now
+        # In a thread, which ends them all though a second interrupt ends the waiting for it.
+        stopping = threading.Thread(target=lambda: [worker.stop() for worker in self._workers])
+        stopping.start()
+        stopping.join()
 
     def _run(self, task: Task) -> Any:
         worker = self._idle.get()

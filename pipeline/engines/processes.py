@@ -5,9 +5,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -19,6 +19,7 @@ MOST = "LOKY_MAX_CPU_COUNT"
 CGROUPS = Path("/sys/fs/cgroup")
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
 """Files with a container's processor time, and in what time, of version 2 and 1 of Linux's control groups."""
+INTERRUPTIONS = signal.SIGINT, signal.SIGTERM
 _importing = threading.Lock()
 
 
@@ -56,12 +57,30 @@ def processes(count: int, start: Callable[[], None]) -> Executor:
 
     resource_tracker.ensure_running()  # which unblocks signals when it starts
     pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(start, os.getpid()))
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        pool.submit(int)  # starts the processes, which inherit the mask from their first instruction on
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    with _interrupted_later():
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+        try:
+            pool.submit(int)  # starts the processes, which inherit the mask from their first instruction on
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     return pool
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Keep interruptions until the end, for some of the processes would be left for ever: what blocks them in
+    this thread leaves them to another one, and then Python still raises them in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    with ExitStack() as stack:  # which does the rest, too, if one of these raises
+        stack.callback(lambda: [signal.raise_signal(number) for number in came])
+        for number in INTERRUPTIONS:
+            if signal.getsignal(number) is not None:  # else a program that Python is part of has set it
+                before = signal.signal(number, lambda number, frame: came.append(number))
+                stack.callback(signal.signal, number, before)
+        yield
 
 
 def _begin(start: Callable[[], None], parent: int) -> None:

@@ -22,7 +22,8 @@ TERMINATED = b"terminated"
 def main() -> None:
     """Do tasks, one after the other, until nobody gives any more."""
     connected = threading.Event()
-    threading.Thread(target=_end_with, args=(os.getppid(), connected), daemon=True).start()
+    place, torchrun = os.environ.pop(PLACE), os.getppid()
+    threading.Thread(target=_end_with, args=(torchrun, place, connected), daemon=True).start()
     import torch.distributed
 
     # all ranks are there, or none
@@ -31,7 +32,7 @@ def main() -> None:
     torch.distributed.barrier()
     if len(there := gpus()) > 1:  # those that torchrun was given, by the names that it was given
         os.environ["CUDA_VISIBLE_DEVICES"] = there[number % len(there)]
-    connection = Client(os.environ.pop(PLACE), "AF_UNIX", authkey=os.environ.pop(KEY).encode())
+    connection = Client(place, "AF_UNIX", authkey=os.environ.pop(KEY).encode())
     connected.set()
     _tell_when_terminated(connection)
     connection.send(number)
@@ -42,10 +43,11 @@ def main() -> None:
         connection.send_bytes(pickle.dumps(outcome))
 
 
-def _end_with(torchrun: int, connected: threading.Event) -> None:
-    """End this process when torchrun is killed while the ranks wait for each other: nothing else would."""
+def _end_with(torchrun: int, place: str, connected: threading.Event) -> None:
+    """End this process when torchrun or the socket is gone while the ranks wait for each other: nothing else
+    would. (Of a torchrun that was killed before this process looked, the socket alone tells.)"""
     while not connected.wait(0.5):
-        if os.getppid() != torchrun:
+        if os.getppid() != torchrun or not os.path.exists(place):
             os._exit(1)
 
 

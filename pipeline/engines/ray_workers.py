@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +43,7 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     cpus = 1 if address else max(cores() // count, 1)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             _refuse_silence(address)
@@ -52,6 +55,9 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
     except Exception as error:  # ray raises that class itself
         ray.shutdown()
         raise RunError(_problem(address, error)) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():  # where ray sets a handler of its own
+            signal.signal(signal.SIGTERM, terminate)
     try:
         call = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_run)
         shared = None if address else share_of(count)
@@ -84,11 +90,15 @@ class RayWorker:
     def __init__(self, call: Any, environment: dict[str, str] | None) -> None:
         self._call, self._environment = call, environment
         self._reference: Any = None
+        self._is_stopped = False
 
     def run(self, task: Task) -> Outcome:
-        self._reference = self._call.remote(task, self._environment)
+        self._reference = reference = self._call.remote(task, self._environment)
         try:
-            return ray.get(self._reference)
+            while not ray.wait([reference], timeout=1)[0]:
+                if self._is_stopped:  # again, for ray forgets it while it gives the task to a process
+                    ray.cancel(reference, force=True)
+            return ray.get(reference)
         except RayTaskError as error:  # a task itself raises nothing
             reason = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
             raise RunError(
@@ -100,8 +110,9 @@ class RayWorker:
             self._reference = None
 
     def stop(self) -> None:
-        if self._reference is not None:
-            ray.cancel(self._reference, force=True)
+        self._is_stopped = True
+        if (reference := self._reference) is not None:
+            ray.cancel(reference, force=True)
 
 
 def _run(task: Task, environment: dict[str, str] | None) -> Outcome:

@@ -6,19 +6,23 @@ SBATCH_PARTITION, SBATCH_TIMELIMIT and SBATCH_GPUS. Jobs and what they print lie
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from submitit import AutoExecutor, Job
+from submitit import AutoExecutor, Job, LocalJob
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
+from cache.whole_files import lives
 from pipeline.engines.outcome import Outcome, Task
 from pipeline.engines.pool import WorkerError
 from pipeline.engines.sharing import module_paths, share_of
 from pipeline.errors import RunError
 
 FOLDER = Path("artifacts/submitit")
+LOCAL_SECONDS = 5
+"""How long to wait for the end of a job on this machine that was asked to end."""
 MINUTES = 24 * 60
 """A job's limit, unless SBATCH_TIMELIMIT gives another; submitit's own is five minutes."""
 
@@ -41,31 +45,51 @@ class JobWorker:
         self, executor: AutoExecutor, lock: threading.Lock, environment: dict[str, str] | None
     ) -> None:
         self._executor, self._lock, self._environment = executor, lock, environment
-        self._job: Job[Outcome] | None = None
+        self._stopped = threading.Event()
 
     def run(self, task: Task) -> Outcome:
         try:
             with self._lock:
-                self._job = job = self._executor.submit(_run, task, self._environment)
+                if self._stopped.is_set():
+                    raise WorkerError("it was stopped")
+                job = self._executor.submit(_run, task, self._environment, os.getpid())
         except (FailedSubmissionError, FailedJobError) as error:
             raise RunError(f"sbatch: the job wasn't accepted: {_first_line(error)}") from error
+        while not job.done():
+            if self._stopped.wait(1):
+                _cancel(job)
+                raise WorkerError("it was stopped")
         try:
             return job.result()
         except UncompletedJobError:
             raise WorkerError(
                 f"its job {job.job_id} ended early; {job.paths.stderr} has what it said"
             ) from None
-        finally:
-            self._job = None
 
     def stop(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
+        self._stopped.set()
 
 
-def _run(task: Task, environment: dict[str, str] | None) -> Outcome:
-    os.environ.update(environment or {})
+def _cancel(job: Job[Outcome]) -> None:
+    """End a job: asked once, a local one interrupts its process, and kills it a second later."""
+    job.cancel(check=False)
+    for _ in range(LOCAL_SECONDS * 10 * isinstance(job, LocalJob)):
+        if job.done():
+            return
+        time.sleep(0.1)
+
+
+def _run(task: Task, environment: dict[str, str] | None, command: int) -> Outcome:
+    if environment is not None:  # on the machine of the command, which may be killed
+        os.environ.update(environment)
+        threading.Thread(target=_end_with, args=(command,), daemon=True).start()
     return task()
+
+
+def _end_with(command: int) -> None:
+    while lives(command):
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _first_line(error: Exception) -> str:

@@ -48,8 +48,11 @@ class Ranks:
         self._is_stopped = False
 
     def connection(self, at: int) -> Connection:
-        """That of a rank; starts all of them if need be. Raises: RunError when they don't start."""
+        """That of a rank; starts all of them if need be. Raises: RunError when they don't start, WorkerError
+        when they were stopped."""
         with self._lock:
+            if self._is_stopped:
+                raise WorkerError("it was stopped")
             if not self._connections:
                 self._start()
             return self._connections[at]
@@ -74,13 +77,16 @@ class Ranks:
         place = str(self.folder / secrets.token_hex(4))  # another one for each torchrun
         with Listener(place, "AF_UNIX", authkey=key.encode()) as listener, log.open("wb") as file:
             self._torchrun = subprocess.Popen(
-                [*COMMAND, "--nproc-per-node", str(self._count), "--module", rank.__name__],
+                # without a folder for logs, it leaves one of its own behind
+                [*COMMAND, "--log-dir", str(self.folder), *self._ranks()],
                 env={**os.environ, **share_of(self._count), **_place_of_tasks(place, key)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,  # an interrupt from the keyboard is for us
             )
+            if self._is_stopped:  # while it was being started
+                self._torchrun.kill()
             threading.Thread(target=_give_up, args=(place, key, self._torchrun), daemon=True).start()
             while len(self._connections) < self._count:
                 try:
@@ -95,6 +101,9 @@ class Ranks:
                         "the same command again if something killed them"
                     )
                 self._connections[number] = connection
+
+    def _ranks(self) -> tuple[str, ...]:
+        return "--nproc-per-node", str(self._count), "--module", rank.__name__
 
     def _kill(self) -> None:
         """Ranks are in process groups of their own, and end when nobody is there."""

@@ -1,6 +1,7 @@
 """A worker that would compute something else, or elsewhere, says so before it begins."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines.passport import SOURCES, clear_marks, passport
+from pipeline.engines.passport import SOURCES, clear_marks, mark_in, passport
 from pipeline.errors import RunError
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,19 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> No
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
     clear_marks(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_commands_of_other_machines_left_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their numbers say nothing here."""
+    for number, machine in enumerate(("gpu-west", "gpu-1", "gpu")):
+        monkeypatch.setattr("socket.gethostname", lambda machine=machine: machine)
+        (tmp_path / f"{mark_in(tmp_path).name.replace(str(os.getpid()), '4194305')}").touch()
+        assert len(list(tmp_path.iterdir())) == number + 1
+    clear_marks(tmp_path)
+    left = {path.name.partition("-4194305-")[0] for path in tmp_path.iterdir()}
+    assert left == {".seen-gpu-west", ".seen-gpu-1"}
 
 
 def test_another_commit_is_seen_in_the_sources(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import joblib
@@ -45,9 +46,9 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
     )
     yield running
-    if running.poll() is None:
+    with suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.communicate(timeout=60)
 
 
 def wait_for(line: str, program: subprocess.Popen[str]) -> None:
@@ -110,6 +111,43 @@ def test_threads_can_start_pools_while_one_of_them_imports_what_they_need(tmp_pa
         words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("7 7 7 7 7 7\n", "")
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from joblib.externals.loky.backend.popen_loky_posix import Popen
+from pipeline.engines.processes import processes
+
+launches = []
+
+def launch(popen, process, really=Popen._launch):
+    really(popen, process)
+    launches.append(popen)
+    if len(launches) == 2:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+def start():
+    pass
+
+if __name__ == "__main__":
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()  # which the signal reaches
+    Popen._launch = launch
+    with processes(3, start):
+        print("not interrupted")
+"""
+
+
+def test_an_interrupt_while_processes_start_comes_when_all_are_there(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(INTERRUPTED)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    words = [sys.executable, "program.py"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == ""
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
 
 
 PRINTS = """

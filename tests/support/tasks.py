@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def wait_for(path: Path) -> str:
     while not path.exists():
         time.sleep(0.05)
     return path.read_text()
+
+
+def ignore_interrupts(path: Path) -> str:
+    """The same, by a process that interruptions don't reach, as in a long product."""
+    if threading.current_thread() is threading.main_thread():  # else they don't reach it anyway
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return wait_for(path)
 
 
 def append(path: Path, word: str, seconds: float) -> None:
