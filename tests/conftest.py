@@ -1,7 +1,9 @@
 """Small data and weights that several test modules use."""
 
+import faulthandler
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,11 +34,22 @@ from pipeline.datasets import scenes
 from pipeline.extraction.stage import extract
 from pipeline.trunks.alexnet_cifar import untrained
 
+CHILD_SECONDS = 500
+"""A forked child that takes longer is ended, or a worker that hangs with it would not be seen to end."""
+
+
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """pytest gives a test no limit any more once it has failed; what cleans up behind it may hang, too."""
+    if seconds := float(node.config.getini("faulthandler_timeout") or 0):
+        leaves = bool(node.config.getini("faulthandler_exit_on_timeout"))
+        faulthandler.dump_traceback_later(seconds, exit=leaves, file=sys.__stderr__ or 2)
+
 
 def pytest_configure() -> None:
     """A job in a shell's background starts with SIGINT ignored, and so does what the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.register_at_fork(after_in_child=lambda: signal.alarm(CHILD_SECONDS))
     # A busy machine is no failure, and nothing is left in the working directory.
     hypothesis.settings.register_profile("here", deadline=None, database=None)
     hypothesis.settings.load_profile("here")

@@ -82,9 +82,12 @@ def test_the_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     for other in others:
         other.touch()
     if not (killed := os.fork()):
-        with replacing(path) as part:
-            part.write_text("half")
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with replacing(path) as part:
+                part.write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(killed, 0)
     assert {tmp_path / f"file.{here}-{killed}.part", *others} == {*tmp_path.iterdir()}
     write_text(path, "whole")

@@ -1,6 +1,7 @@
 """torch's DataLoader on a cache: the batches that a list of its rows gives, from any kind of worker."""
 
 import pickle
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def test_a_file_that_was_replaced_is_refused(cache: FeatureCache, workers: int) 
     loader = DataLoader(cache, batch_size=10, num_workers=workers)
     batches = iter(loader)
     next(batches)
+    time.sleep(0.02)  # a clock tick: some systems count a file's time in them
     with cache.path.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\7")

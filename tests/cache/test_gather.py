@@ -131,9 +131,12 @@ def test_a_forked_process_gathers_with_threads_of_its_own() -> None:
     copied(8 * PIECE_BYTES // ROW)  # threads that the child won't have
     child = os.fork()
     if not child:
-        out, expected = copied(8 * PIECE_BYTES // ROW, seed=1)
-        own = any(thread.name.startswith("cache-gather") for thread in threading.enumerate())
-        os._exit(0 if np.array_equal(out, expected) and (own or len(os.sched_getaffinity(0)) == 1) else 1)
+        try:
+            out, expected = copied(8 * PIECE_BYTES // ROW, seed=1)
+            own = any(thread.name.startswith("cache-gather") for thread in threading.enumerate())
+            os._exit(0 if np.array_equal(out, expected) and (own or len(os.sched_getaffinity(0)) == 1) else 1)
+        finally:
+            os._exit(1)
     deadline = time.monotonic() + 60
     while not (done := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
@@ -149,12 +152,13 @@ def test_nothing_is_written_after_an_interruption() -> None:
 import signal, threading, time
 import numpy as np
 from cache import gather as module
-copy, main = module._copy, threading.current_thread()
+copy, main, helped = module._copy, threading.current_thread(), threading.Event()
 {CORES.format(2)}
 def slow(*arrays):
     if threading.current_thread() is main:
-        time.sleep(0.05)
+        helped.wait(10)
         signal.raise_signal(signal.SIGINT)
+    helped.set()
     time.sleep(0.3)
     copy(*arrays)
 module._copy = slow

@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import shutil
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,6 +56,7 @@ def test_a_file_that_is_written_over_in_place_is_refused(is_mapped: bool, tmp_pa
     cache = FeatureCache(path)
     if is_mapped:
         assert cache.take([0]).any()
+    time.sleep(0.02)  # a clock tick: some systems count a file's time in them
     shutil.copyfile(other, path)
     for use in (lambda: cache.take([0]), lambda: cache.image_digests, lambda: cache.verify([0])):
         with pytest.raises(CacheError, match=OTHER):
@@ -103,10 +105,12 @@ def test_a_forked_child_goes_on_with_the_parent_s_file(tmp_path: Path) -> None:
     expected = cache.take([0])
     ready, tell = os.pipe()
     if not (pid := os.fork()):
-        outcome = cache.take([0]).tobytes() + bytes(bool(cache.verify()))
-        del cache
-        os.write(tell, outcome)
-        os._exit(0)
+        try:
+            outcome = cache.take([0]).tobytes() + bytes(bool(cache.verify()))
+            del cache
+            os.write(tell, outcome)
+        finally:
+            os._exit(0)
     os.waitpid(pid, 0)
     os.close(tell)
     with os.fdopen(ready, "rb") as told:

@@ -97,7 +97,8 @@ def test_a_killed_holder_s_lock_is_gone_at_once(tmp_path: Path) -> None:
             time.sleep(60)
 
     pid = spawn(hold)
-    os.read(ready, 1)
+    os.close(tell)
+    assert os.read(ready, 1)
     with pytest.raises(CacheError, match=f"in use by process {pid} on "):
         extract(path, made)
     os.kill(pid, signal.SIGKILL)
@@ -105,7 +106,6 @@ def test_a_killed_holder_s_lock_is_gone_at_once(tmp_path: Path) -> None:
     extract(path, made)
     assert os.listdir(tmp_path) == ["train.h5"]
     os.close(ready)
-    os.close(tell)
 
 
 def test_a_cache_published_while_we_waited_for_its_lock_is_left_alone(

@@ -33,7 +33,7 @@ def make_slowly(path: Path, made: CacheHeader) -> None:
     with CacheWriter(path, made) as writer:
         for block in BLOCKS:
             fill(writer, made, [block])
-            time.sleep(0.05)
+            time.sleep(0.2)
         writer.publish()
 
 
@@ -97,6 +97,9 @@ def test_writing_waits_for_no_sync_and_publishing_for_the_last(
     monkeypatch.setattr(os, "fdatasync", sync)
     with CacheWriter(path, made) as writer:
         fill(writer, made, writer.missing)
+        until = time.monotonic() + 5
+        while not calls and time.monotonic() < until:
+            time.sleep(0.01)
         assert (len(calls), done) == (1, [])
         threading.Timer(0.2, slow.set).start()
         writer.publish()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,9 @@ def program(
     assert running.stdout is not None
     assert "here\n" in running.stdout
     yield running
-    if running.poll() is None:
+    with suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.communicate(timeout=60)
 
 
 @pytest.mark.fault("SIGINT, SIGTERM, SIGKILL of an extraction in five processes")

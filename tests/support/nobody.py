@@ -12,16 +12,17 @@ def as_nobody(folder: Path, action: Callable[[], str]) -> str:
     folder.chmod(0o755)
     ready, tell = os.pipe()
     if not (pid := os.fork()):
-        os.chdir(folder)
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
         try:
+            os.chdir(folder)
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
             os.write(tell, action().encode())
         finally:
             os._exit(0)
     os.close(tell)
+    with os.fdopen(ready) as file:
+        said = file.read()
     os.waitpid(pid, 0)
-    with os.fdopen(ready) as said:
-        return said.read()
+    return said

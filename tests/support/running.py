@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pipeline.cli  # noqa: F401  # so that it is there when a child is stopped
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600
+SECONDS = 400
 """A run that takes longer is ended, and found wanting."""
 
 

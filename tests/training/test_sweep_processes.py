@@ -49,7 +49,7 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
         assert running.poll() is None
         time.sleep(0.02)
     os.kill(worker, signal.SIGKILL)
-    _, said = running.communicate(timeout=600)
+    _, said = running.communicate(timeout=300)
     assert running.returncode == 2
     *progress, last = said.splitlines()  # lines of progress, where it takes more than ten seconds
     assert all(line.startswith("training: ") for line in progress)
@@ -60,7 +60,7 @@ def test_a_killed_worker_costs_its_group_alone_and_a_rerun_trains_what_is_missin
     before = {name: stamps(out / name) for name in quick}
     for name in quick:
         assert load_head(out / name)
-    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=600)
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=300)
     assert again.returncode == 0
     assert all(line.startswith("training: ") for line in again.stderr.splitlines())
     assert {name: stamps(out / name) for name in quick} == before
@@ -74,7 +74,7 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
         "--hidden-shapes", "60000x60000", "4", "--epochs", "1", "--batch", "16", "--device", "cpu",
     ]  # fmt: skip
     limit = partial(resource.setrlimit, resource.RLIMIT_AS, (9 << 30, 9 << 30))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, preexec_fn=limit)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, preexec_fn=limit)
     assert done.returncode == 2
     assert done.stderr.endswith(
         "train_head.py: 1 of 2 groups failed: fullnet-ten-60000x60000: out of memory; give smaller --hidden-"
@@ -82,7 +82,7 @@ def test_a_group_without_memory_costs_itself_alone(tmp_path: Path) -> None:
     )
     assert load_head(out / "fullnet-ten-4")
     command[command.index("60000x60000")] = "5"
-    assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0
+    assert subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
 
 
 def test_a_budget_that_jobs_share_is_refused_with_what_each_needs(tmp_path: Path) -> None:
