@@ -56,7 +56,8 @@ def open_workers(count: int) -> Iterator[list["RayWorker"]]:
         ray.shutdown()
         raise RunError(_problem(address, error)) from error
     finally:
-        if threading.current_thread() is threading.main_thread():  # where ray sets a handler of its own
+        # in the main thread, ray sets a handler of its own
+        if threading.current_thread() is threading.main_thread() and terminate is not None:
             signal.signal(signal.SIGTERM, terminate)
     try:
         call = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_run)
