@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from queue import LifoQueue
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -62,9 +63,15 @@ class WorkerPool(Executor):
         self._is_stopped = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         # In a thread, which ends them all though a second interrupt ends the waiting for it.
-        stopping = threading.Thread(target=lambda: [worker.stop() for worker in self._workers])
+        stopping = threading.Thread(target=self._stop_all)
         stopping.start()
         stopping.join()
+        self._threads.shutdown()  # before the cluster goes that they still ask
+
+    def _stop_all(self) -> None:
+        with ExitStack() as stack:  # which stops the others, too, if one can't be stopped
+            for worker in self._workers:
+                stack.callback(worker.stop)
 
     def _run(self, task: Task) -> Any:
         worker = self._idle.get()

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from support.engines import skip_without
 
 from pipeline.engines import local
 from pipeline.engines.executors import ENGINES, open_executor
-from pipeline.engines.pool import WorkerError
+from pipeline.engines.pool import WorkerError, WorkerPool
 from pipeline.errors import ConfigError, RunError
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +166,31 @@ def test_a_second_interrupt_doesn_t_leave_workers_at_work(tmp_path: Path) -> Non
         said, problems = running.communicate("\n", timeout=60)
     assert said == "begun\n"
     assert "KeyboardInterrupt" in problems
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_fails_to_stop_doesn_t_keep_the_others_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
+
+    def failing_stop(worker: local.LocalWorker, really: Callable[..., None] = local.LocalWorker.stop) -> None:
+        really(worker)
+        raise OSError("it has no effect")
+
+    monkeypatch.setattr(local.LocalWorker, "stop", failing_stop)
+    try:
+        with open_executor("local", 2) as executor:
+            tried = [executor.submit(tasks.wait_for, tmp_path / name) for name in "ab"]
+            while not all((tmp_path / f"{name}.begun").exists() for name in "ab"):
+                assert not any(task.done() for task in tried)
+                time.sleep(0.05)
+            assert isinstance(executor, WorkerPool)
+            executor.stop()  # as after an exception
+            assert not wait(tried, 20).not_done
+    finally:
+        for name in "ab":
+            (tmp_path / name).touch()
 
 
 def test_workers_of_a_killed_command_go_too(engine: str, tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ def test_workers_of_a_killed_parent_go_too(program: subprocess.Popen[str]) -> No
     end_of(program)
 
 
+def run(program: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A program that ends by itself; with the processes that it started, for they share its output."""
+    (folder / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(
+        [sys.executable, "program.py"], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
 IN_THREADS = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -104,12 +114,7 @@ if __name__ == "__main__":
 
 def test_threads_can_start_pools_while_one_of_them_imports_what_they_need(tmp_path: Path) -> None:
     """Modules that import each other are half made when a second thread gets to them."""
-    (tmp_path / "program.py").write_text(IN_THREADS)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    words = [sys.executable, "program.py"]
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run(IN_THREADS, tmp_path)
     assert (done.stdout, done.stderr) == ("7 7 7 7 7 7\n", "")
 
 
@@ -139,12 +144,7 @@ if __name__ == "__main__":
 
 
 def test_an_interrupt_while_processes_start_comes_when_all_are_there(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(INTERRUPTED)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    words = [sys.executable, "program.py"]
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run(INTERRUPTED, tmp_path)
     assert done.stdout == ""
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.rstrip().endswith("KeyboardInterrupt")
